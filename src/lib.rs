@@ -1,0 +1,2 @@
+//! pilotfish
+pub mod topology; pub mod routing; pub mod stats;

@@ -1,0 +1,221 @@
+//! What is counted, and where the counts live.
+//!
+//! Data workers write, the admin side reads when somebody asks. Each worker has a cell of its own on its own cache
+//! lines in every member's counters, so a count is one uncontended relaxed add and readers sum the cells. Gauges are
+//! raised and lowered by guards, never by pairs of calls.
+//!
+//! Knows nothing about metrics formats, tables or sessions.
+
+mod end;
+mod histogram;
+
+pub use end::{End, Phase, Side};
+pub use histogram::{Histogram, Snapshot};
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The counters of one pool, by member and in all.
+#[derive(Debug)]
+pub struct PoolStats {
+    workers: usize,
+    held: AtomicUsize,
+    /// Clients that are connected, whatever they wait for.
+    clients: AtomicUsize,
+    pub hold_seconds: Histogram,
+    pub connect_seconds: Histogram,
+    ends: [AtomicU64; End::ALL.len()],
+    members: Mutex<BTreeMap<String, Arc<MemberStats>>>,
+}
+
+/// The counters of one member within one pool.
+#[derive(Debug)]
+pub struct MemberStats {
+    cells: Box<[Cell]>,
+}
+
+/// One worker's counts, alone on its cache lines (two, since x86 fetches them in pairs).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Cell {
+    active: AtomicU64,
+    total: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    failed_dials: AtomicU64,
+}
+
+/// A member's counts, summed over the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemberCounts {
+    /// Sessions dialling or relaying now.
+    pub active: u64,
+    /// Sessions that a connection was made for, ever.
+    pub total: u64,
+    /// From clients to the member.
+    pub bytes_in: u64,
+    /// From the member to clients.
+    pub bytes_out: u64,
+    pub failed_dials: u64,
+}
+
+impl PoolStats {
+    pub fn new(workers: usize) -> PoolStats {
+        PoolStats {
+            workers,
+            held: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+            hold_seconds: Histogram::default(),
+            connect_seconds: Histogram::default(),
+            ends: std::array::from_fn(|_| AtomicU64::new(0)),
+            members: Mutex::default(),
+        }
+    }
+
+    /// The counters of a member, made at its first mention and kept for as long as the pool lives.
+    pub fn member(&self, name: &str) -> Arc<MemberStats> {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || Arc::new(MemberStats { cells: (0..self.workers).map(|_| Cell::default()).collect() });
+        Arc::clone(members.entry(name.to_owned()).or_insert_with(made))
+    }
+
+    /// Every member ever mentioned with its counts, by name.
+    pub fn members(&self) -> Vec<(String, MemberCounts)> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.iter().map(|(name, stats)| (name.clone(), stats.counts())).collect()
+    }
+
+    pub fn count_end(&self, end: End) {
+        self.ends[end as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn ends(&self, end: End) -> u64 {
+        self.ends[end as usize].load(Relaxed)
+    }
+
+    pub fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    pub fn clients(&self) -> usize {
+        self.clients.load(Relaxed)
+    }
+
+    /// Counts a connected client until the guard goes.
+    pub fn client(self: &Arc<Self>) -> Gauge {
+        Gauge::raise(self, |pool| &pool.clients)
+    }
+
+    /// Counts a held client until the guard goes; `None` when `limit` clients are held already.
+    pub fn hold(self: &Arc<Self>, limit: usize) -> Option<Gauge> {
+        let guard = Gauge::raise(self, |pool| &pool.held);
+        (self.held() <= limit).then_some(guard)
+    }
+}
+
+/// Keeps one of a pool's gauges raised by one.
+#[derive(Debug)]
+pub struct Gauge {
+    pool: Arc<PoolStats>,
+    which: fn(&PoolStats) -> &AtomicUsize,
+}
+
+impl Gauge {
+    fn raise(pool: &Arc<PoolStats>, which: fn(&PoolStats) -> &AtomicUsize) -> Gauge {
+        which(pool).fetch_add(1, Relaxed);
+        Gauge { pool: Arc::clone(pool), which }
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        (self.which)(&self.pool).fetch_sub(1, Relaxed);
+    }
+}
+
+impl MemberStats {
+    pub fn counts(&self) -> MemberCounts {
+        self.cells.iter().fold(MemberCounts::default(), |sum, cell| MemberCounts {
+            active: sum.active.wrapping_add(cell.active.load(Relaxed)),
+            total: sum.total + cell.total.load(Relaxed),
+            bytes_in: sum.bytes_in + cell.bytes_in.load(Relaxed),
+            bytes_out: sum.bytes_out + cell.bytes_out.load(Relaxed),
+            failed_dials: sum.failed_dials + cell.failed_dials.load(Relaxed),
+        })
+    }
+
+    /// Sessions dialling or relaying now, over all workers.
+    pub fn active(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.active.load(Relaxed)).fold(0, u64::wrapping_add)
+    }
+
+    pub fn add_bytes_in(&self, worker: usize, bytes: u64) {
+        self.cells[worker].bytes_in.fetch_add(bytes, Relaxed);
+    }
+
+    pub fn add_bytes_out(&self, worker: usize, bytes: u64) {
+        self.cells[worker].bytes_out.fetch_add(bytes, Relaxed);
+    }
+
+    pub fn count_session(&self, worker: usize) {
+        self.cells[worker].total.fetch_add(1, Relaxed);
+    }
+
+    pub fn count_failed_dial(&self, worker: usize) {
+        self.cells[worker].failed_dials.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a session as active on this member until the guard goes.
+    pub fn activate(self: &Arc<Self>, worker: usize) -> Active {
+        self.cells[worker].active.fetch_add(1, Relaxed);
+        Active { member: Arc::clone(self), worker }
+    }
+}
+
+/// A session that counts as active on a member.
+#[derive(Debug)]
+pub struct Active {
+    member: Arc<MemberStats>,
+    worker: usize,
+}
+
+impl Active {
+    pub fn member(&self) -> &MemberStats {
+        &self.member
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.member.cells[self.worker].active.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_summed_over_workers_and_guards_give_back() {
+        let pool = PoolStats::new(2);
+        let member = pool.member("patroni1");
+        let (first, second) = (member.activate(0), member.activate(1));
+        member.add_bytes_in(0, 3);
+        member.add_bytes_in(1, 4);
+        assert_eq!((member.active(), member.counts().bytes_in), (2, 7));
+        drop((first, second));
+        assert_eq!(pool.members(), vec![("patroni1".to_owned(), member.counts())]);
+        assert_eq!(member.active(), 0);
+    }
+
+    #[test]
+    fn no_more_clients_are_held_than_the_limit() {
+        let pool = Arc::new(PoolStats::new(1));
+        let first = pool.hold(1);
+        assert!(first.is_some() && pool.hold(1).is_none());
+        drop(first);
+        assert_eq!(pool.held(), 0);
+        assert!(pool.hold(1).is_some());
+    }
+}

@@ -1,0 +1,301 @@
+//! One cluster as pilotfish knows it: the memory that decisions are made from.
+//!
+//! Observations go in, a [`Decision`] comes out, recomputed whole each time from the last observation of each
+//! member, the operators' wishes and three things that outlive an observation: the cluster's identity, its newest
+//! timeline, and who had the writer's seat last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::decide::{self, Decision};
+use super::health::{Health, Thresholds};
+use super::identity;
+use super::member::{Member, Operator};
+use super::observation::{Class, Observation};
+
+/// How long the nodes are asked at the fast interval after the last new sign of trouble: longer than Patroni's
+/// default `ttl` and the election after it, so that a failover is seen to its end; bounded, because each check costs
+/// Patroni a query and a node may stay away for good.
+pub const FAST_FOR: Duration = Duration::from_secs(120);
+
+/// What a cluster's rules need to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub thresholds: Thresholds,
+    /// How long a silent incumbent is used while no other node leads.
+    pub leader_grace: Duration,
+}
+
+/// A member and what is known of it.
+#[derive(Debug, Clone)]
+pub struct Tracked {
+    pub member: Member,
+    pub operator: Operator,
+    pub health: Health,
+    pub class: Class,
+    /// Since when it has been of this class.
+    pub class_since: Duration,
+}
+
+/// Who had the writer's seat last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenure {
+    pub name: String,
+    pub timeline: Option<u32>,
+    pub since: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    settings: Settings,
+    members: BTreeMap<String, Tracked>,
+    identity: Option<String>,
+    settled: bool,
+    newest_timeline: u32,
+    tenure: Option<Tenure>,
+    leader_position: Option<u64>,
+    doubted_since: Option<Duration>,
+    signs: BTreeSet<Sign>,
+    last_sign_at: Option<Duration>,
+}
+
+/// A sign of trouble: which member, and what. The cluster's own have no member.
+type Sign = (String, &'static str);
+
+impl Cluster {
+    pub fn new(settings: Settings, members: Vec<Member>) -> Cluster {
+        let mut cluster = Cluster {
+            settings,
+            members: BTreeMap::new(),
+            identity: None,
+            settled: false,
+            newest_timeline: 0,
+            tenure: None,
+            leader_position: None,
+            doubted_since: None,
+            signs: BTreeSet::new(),
+            last_sign_at: None,
+        };
+        cluster.replace_members(Duration::ZERO, members);
+        cluster
+    }
+
+    /// Takes in one check of one member. An unknown name is ignored: it left while its check was under way.
+    pub fn observe(&mut self, now: Duration, name: &str, observation: Observation) {
+        let class = self.classify(&observation);
+        let position = self.leader_position;
+        let thresholds = self.settings.thresholds;
+        let Some(tracked) = self.members.get_mut(name) else { return };
+        tracked.health.record(now, observation, class, position, &thresholds);
+        let lagging = class == Class::Reader && tracked.health.is_lagging();
+        tracked.reclassify(now, if lagging { Class::Standby } else { class });
+        self.settle_identity(now);
+    }
+
+    /// A dial of this member failed: it is asked again at once, and takes no readers until it answers.
+    pub fn suspect(&mut self, name: &str) {
+        if let Some(tracked) = self.members.get_mut(name) {
+            tracked.health.suspect();
+        }
+    }
+
+    pub fn set_operator(&mut self, name: &str, operator: Operator) -> bool {
+        let tracked = self.members.get_mut(name);
+        tracked.map(|tracked| tracked.operator = operator).is_some()
+    }
+
+    pub fn set_leader_grace(&mut self, grace: Duration) {
+        self.settings.leader_grace = grace;
+    }
+
+    /// The list of members as Patroni now tells it. Those that stay, by name or by REST address, keep their record.
+    pub fn replace_members(&mut self, now: Duration, members: Vec<Member>) {
+        let mut old = std::mem::take(&mut self.members);
+        for member in members {
+            let by_api = || old.values().find(|m| m.member.api == member.api).map(|m| m.member.name.clone());
+            let old_name = if old.contains_key(&member.name) { Some(member.name.clone()) } else { by_api() };
+            let tracked = match old_name.and_then(|name| old.remove(&name)) {
+                Some(tracked) => Tracked { member, ..tracked },
+                None => Tracked::new(member, now),
+            };
+            self.members.insert(tracked.member.name.clone(), tracked);
+        }
+        if self.incumbent().is_none() {
+            self.tenure = None;
+        }
+        self.settle_identity(now);
+    }
+
+    /// Forgets the newest timeline and the identity, for an operator who restored the cluster from a backup.
+    pub fn reset_history(&mut self, now: Duration) {
+        self.newest_timeline = 0;
+        self.identity = None;
+        self.tenure = None;
+        self.settle_identity(now);
+    }
+
+    /// Decides from all that is known. Asked twice at one moment, the answer is the same.
+    pub fn decide(&mut self, now: Duration) -> Decision {
+        let seat = decide::seat(self, now);
+        self.doubted_since = seat.doubted.then(|| self.doubted_since.unwrap_or(now));
+        match seat.tenure {
+            Some(Some((name, timeline))) => self.take_seat(now, name, timeline),
+            Some(None) => self.tenure = None,
+            None => {}
+        }
+        let writer = seat.writer.filter(|name| self.members[name].operator == Operator::Ready);
+        let (readers, fallback) = decide::readers(self, writer.as_ref());
+        let fast_until = self.watch_signs(now, writer.is_some());
+        Decision {
+            condition: seat.condition,
+            reason: seat.reason,
+            verdicts: decide::verdicts(self, seat.tenant.as_ref()),
+            alarms: decide::alarms(self),
+            tenant: seat.tenant,
+            timeline: (self.newest_timeline > 0).then_some(self.newest_timeline),
+            writer,
+            fallback,
+            readers,
+            fast_until,
+            decide_again_at: seat.decide_again_at,
+        }
+    }
+
+    fn take_seat(&mut self, now: Duration, name: String, timeline: Option<u32>) {
+        let position = self.members[&name].health.report().and_then(|report| report.wal_position);
+        self.leader_position = position.or(self.leader_position);
+        self.newest_timeline = self.newest_timeline.max(timeline.unwrap_or(0));
+        match &mut self.tenure {
+            Some(tenure) if tenure.name == name => tenure.timeline = timeline.or(tenure.timeline),
+            _ => self.tenure = Some(Tenure { name, timeline, since: now }),
+        }
+    }
+
+    fn classify(&self, observation: &Observation) -> Class {
+        let Observation::Answered(report) = observation else { return Class::Silent };
+        match (&self.identity, &report.system_identifier) {
+            (Some(ours), Some(theirs)) if ours != theirs => Class::Foreign,
+            _ => report.class(),
+        }
+    }
+
+    /// Once the identity is known, the nodes heard before are judged by it too.
+    fn settle_identity(&mut self, now: Duration) {
+        let heard = |m: &&Tracked| m.health.last().is_some();
+        let complete = self.members.values().filter(heard).count() == self.members.len();
+        if self.identity.is_none() {
+            let reports = self.members.values().filter_map(|m| m.health.report());
+            let stated = reports.filter_map(|report| report.system_identifier.as_deref());
+            self.identity = identity::elect(stated, self.members.len(), complete);
+            if let Some(ours) = &self.identity {
+                for tracked in self.members.values_mut() {
+                    let theirs = tracked.health.report().and_then(|r| r.system_identifier.as_ref());
+                    if theirs.is_some_and(|theirs| theirs != ours) {
+                        tracked.reclassify(now, Class::Foreign);
+                    }
+                }
+            }
+        }
+        let writer_known = self.identity.is_some() && self.of_class(Class::Writer).next().is_some();
+        self.settled |= complete || writer_known;
+    }
+
+    /// Fast polling lasts [`FAST_FOR`] from the last *new* sign of trouble; an old one does not prolong it.
+    fn watch_signs(&mut self, now: Duration, has_writer: bool) -> Option<Duration> {
+        let mut signs: BTreeSet<Sign> = BTreeSet::new();
+        if !has_writer {
+            signs.insert((String::new(), "no writer"));
+        }
+        for tracked in self.members.values().filter(|m| m.operator != Operator::Maint) {
+            let report = tracked.health.report();
+            let trouble = match tracked.class {
+                Class::Silent | Class::Promoting | Class::Leaving | Class::Unknown => tracked.class.as_str(),
+                _ if tracked.health.is_suspect() => "suspect",
+                _ if report.is_some_and(|r| r.cluster_unlocked) => "cluster unlocked",
+                _ => continue,
+            };
+            signs.insert((tracked.member.name.clone(), trouble));
+        }
+        if signs.difference(&self.signs).next().is_some() {
+            self.last_sign_at = Some(now);
+        }
+        if signs.is_empty() {
+            self.last_sign_at = None;
+        }
+        self.signs = signs;
+        self.last_sign_at.map(|at| at + FAST_FOR).filter(|&until| now < until)
+    }
+}
+
+/// What the rules in [`decide`] look at.
+impl Cluster {
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn tracked(&self) -> impl Iterator<Item = &Tracked> {
+        self.members.values()
+    }
+
+    pub fn member(&self, name: &str) -> Option<&Tracked> {
+        self.members.get(name)
+    }
+
+    pub fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
+
+    pub(super) fn of_class(&self, class: Class) -> impl Iterator<Item = &Tracked> {
+        self.tracked().filter(move |m| m.class == class)
+    }
+
+    /// Enough has been heard: every member was asked once, or one has proved to be the writer.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Members state identifiers, and no cluster could be made out of them.
+    pub(super) fn lacks_identity(&self) -> bool {
+        let stated = |m: &Tracked| m.health.report().is_some_and(|r| r.system_identifier.is_some());
+        self.settled && self.identity.is_none() && self.tracked().any(stated)
+    }
+
+    pub fn incumbent(&self) -> Option<(&Tenure, &Tracked)> {
+        let tenure = self.tenure.as_ref()?;
+        Some((tenure, self.members.get(&tenure.name)?))
+    }
+
+    pub(super) fn is_incumbent(&self, name: &str) -> bool {
+        self.tenure.as_ref().is_some_and(|tenure| tenure.name == name)
+    }
+
+    /// The timeline that a claim counts with. An incumbent that cannot tell it just now keeps the one it had.
+    pub(super) fn timeline_of(&self, tracked: &Tracked) -> u32 {
+        let stated = tracked.health.report().and_then(|report| report.timeline);
+        let tenure = self.tenure.as_ref().filter(|tenure| tenure.name == tracked.member.name);
+        stated.or_else(|| tenure.and_then(|tenure| tenure.timeline)).unwrap_or(0)
+    }
+
+    /// A claim counts only with the cluster's identity known and on a timeline not older than any seen.
+    pub(super) fn is_verified(&self, tracked: &Tracked) -> bool {
+        !self.lacks_identity() && self.timeline_of(tracked) >= self.newest_timeline
+    }
+
+    pub(super) fn doubted_since(&self) -> Option<Duration> {
+        self.doubted_since
+    }
+}
+
+impl Tracked {
+    fn new(member: Member, now: Duration) -> Tracked {
+        let health = Health::default();
+        Tracked { member, operator: Operator::default(), health, class: Class::Unknown, class_since: now }
+    }
+
+    fn reclassify(&mut self, now: Duration, class: Class) {
+        if self.class != class {
+            self.class = class;
+            self.class_since = now;
+        }
+    }
+}
