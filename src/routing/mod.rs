@@ -9,4 +9,4 @@ pub mod table;
 
 pub use cell::{Cell, Follower, Publisher};
 pub use pick::{Balance, Choice};
-pub use table::{Backend, Routes, Table};
+pub use table::{Backend, ClusterStats, Routes, Table};

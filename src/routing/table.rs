@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::stats::{MemberStats, PoolStats};
-use crate::topology::{Condition, Decision, Fate};
+use crate::topology::{Condition, Decision, Fate, Verdict};
 
 /// The routes of all clusters at one epoch.
 #[derive(Debug, Default, Clone)]
@@ -18,6 +18,8 @@ pub struct Table {
 /// The routes of one cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Routes {
+    /// The cluster's name, for logs and for clients.
+    pub cluster: Arc<str>,
     /// The cluster's own count of its tables.
     pub epoch: u64,
     pub condition: Condition,
@@ -76,6 +78,7 @@ impl ClusterStats {
 impl Default for Routes {
     fn default() -> Routes {
         Routes {
+            cluster: Arc::from(""),
             epoch: 0,
             condition: Condition::Starting,
             reason: "pilotfish has just started and knows no member yet".to_owned(),
@@ -90,12 +93,13 @@ impl Default for Routes {
 impl Routes {
     /// Turns a decision into routes. `addresses` tells where a member can be dialled.
     pub fn new(
+        cluster: Arc<str>,
         epoch: u64,
         decision: &Decision,
         stats: &ClusterStats,
         addresses: impl Fn(&str) -> Arc<[SocketAddr]>,
     ) -> Routes {
-        let backend = |verdict: &crate::topology::Verdict| Backend {
+        let backend = |verdict: &Verdict| Backend {
             name: Arc::from(verdict.name.as_str()),
             addresses: addresses(&verdict.name),
             writers: verdict.writers,
@@ -106,6 +110,7 @@ impl Routes {
         let backends: Vec<Backend> = decision.verdicts.iter().map(backend).collect();
         let index = |name: &String| backends.iter().position(|backend| *backend.name == **name);
         Routes {
+            cluster,
             epoch,
             condition: decision.condition,
             reason: decision.reason.clone(),

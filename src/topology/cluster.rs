@@ -114,6 +114,9 @@ impl Cluster {
         for member in members {
             let by_api = || old.values().find(|m| m.member.api == member.api).map(|m| m.member.name.clone());
             let old_name = if old.contains_key(&member.name) { Some(member.name.clone()) } else { by_api() };
+            if let Some(tenure) = self.tenure.as_mut().filter(|tenure| Some(&tenure.name) == old_name.as_ref()) {
+                tenure.name.clone_from(&member.name);
+            }
             let tracked = match old_name.and_then(|name| old.remove(&name)) {
                 Some(tracked) => Tracked { member, ..tracked },
                 None => Tracked::new(member, now),
@@ -250,7 +253,7 @@ impl Cluster {
     }
 
     /// Enough has been heard: every member was asked once, or one has proved to be the writer.
-    pub(super) fn is_settled(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         self.settled
     }
 

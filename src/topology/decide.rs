@@ -116,6 +116,13 @@ impl Condition {
     }
 }
 
+impl Decision {
+    /// Not enough has been heard yet for this to be more than a beginning.
+    pub fn is_starting(&self) -> bool {
+        self.condition == Condition::Starting
+    }
+}
+
 impl fmt::Display for Alarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,10 +4,16 @@
 //! a member's REST API goes on being asked under the name the operator wrote, which may be the one that its
 //! certificate names or that a firewall lets through. Until the first `/cluster` answer each seed stands for itself.
 
+use std::time::Duration;
+
 use super::member::Member;
 
 /// PostgreSQL's own default, assumed for a seed while `/cluster` has not said better.
 const POSTGRESQL_PORT: u16 = 5432;
+
+/// A member that `/cluster` no longer names is remembered for so long after its last answer. Patroni strikes a node
+/// off when its key in the DCS runs out, which is just when an operator wants to see that it is gone.
+pub const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// A configured endpoint, and the member that answered there if it has said its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,35 +27,48 @@ pub struct Seed {
 
 /// The stand-ins for the seeds before the first `/cluster` answer.
 pub fn provisional(seeds: &[Seed]) -> Vec<Member> {
-    let member = |seed: &Seed| Member {
-        name: seed.answered_as.clone().unwrap_or_else(|| bracketed(&seed.host, seed.port)),
-        host: seed.host.clone(),
-        port: POSTGRESQL_PORT,
-        api: seed.api.clone(),
+    let member = |seed: &Seed| {
+        let (host, api) = (seed.host.clone(), seed.api.clone());
+        let name = seed.answered_as.clone().unwrap_or_else(|| authority(&seed.api).to_owned());
+        Member { name, host, port: POSTGRESQL_PORT, api }
     };
-    let mut members: Vec<Member> = seeds.iter().map(member).collect();
+    unique(seeds.iter().map(member).collect())
+}
+
+/// The members of a `/cluster` answer, each asked at its seed where one is known, and those of `previous` that it
+/// does not name but that have answered less than [`FORGET_AFTER`] ago (the duration beside each).
+pub fn settle(discovered: Vec<Member>, seeds: &[Seed], previous: Vec<(Member, Duration)>) -> Vec<Member> {
+    let at_its_seed = |member: Member| {
+        let seed = seeds.iter().find(|seed| seed.answered_as.as_deref() == Some(&member.name));
+        let api = seed.map_or(member.api, |seed| seed.api.clone());
+        Member { api, ..member }
+    };
+    let mut members: Vec<Member> = discovered.into_iter().map(at_its_seed).collect();
+    for (member, quiet) in previous {
+        let replaced = members.iter().any(|named| named.api == member.api);
+        let moved = members.iter().any(|named| named.name == member.name) && quiet > Duration::ZERO;
+        if !replaced && !moved && quiet < FORGET_AFTER {
+            members.push(member);
+        }
+    }
+    unique(members)
+}
+
+/// A name twice (an endpoint of another cluster, say) is told apart by its address; sorted by name.
+fn unique(mut members: Vec<Member>) -> Vec<Member> {
+    for index in 1..members.len() {
+        let (before, rest) = members.split_at_mut(index);
+        if before.iter().any(|earlier| earlier.name == rest[0].name) {
+            rest[0].name = format!("{} ({})", rest[0].name, authority(&rest[0].api));
+        }
+    }
     members.sort();
     members.dedup_by(|later, first| later.name == first.name);
     members
 }
 
-/// The members of a `/cluster` answer, each asked at its seed where one is known, sorted by name.
-pub fn settle(discovered: Vec<Member>, seeds: &[Seed]) -> Vec<Member> {
-    let mut members: Vec<Member> = discovered
-        .into_iter()
-        .map(|member| {
-            let seed = seeds.iter().find(|seed| seed.answered_as.as_deref() == Some(&member.name));
-            let api = seed.map_or(member.api, |seed| seed.api.clone());
-            Member { api, ..member }
-        })
-        .collect();
-    members.sort();
-    members.dedup_by(|later, first| later.name == first.name);
-    members
-}
-
-fn bracketed(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+fn authority(api: &str) -> &str {
+    api.split_once("://").map_or(api, |(_, authority)| authority)
 }
 
 #[cfg(test)]
@@ -57,35 +76,58 @@ mod tests {
     use super::*;
 
     fn seed(host: &str, answered_as: Option<&str>) -> Seed {
-        let api = format!("https://{}", bracketed(host, 8008));
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let api = format!("https://{bracketed}:8008");
         Seed { api, host: host.into(), port: 8008, answered_as: answered_as.map(String::from) }
     }
 
-    fn discovered(name: &str, host: &str) -> Member {
+    fn member(name: &str, host: &str) -> Member {
         Member { name: name.into(), host: host.into(), port: 5433, api: format!("https://{host}:8008") }
     }
+
+    fn names(members: &[Member]) -> Vec<&str> {
+        members.iter().map(|member| member.name.as_str()).collect()
+    }
+
+    const NOW: Duration = Duration::ZERO;
 
     #[test]
     fn a_seed_stands_for_itself_until_the_cluster_is_known() {
         let members = provisional(&[seed("fd00::1", None), seed("db2", Some("patroni2"))]);
-        assert_eq!(members[0].name, "[fd00::1]:8008");
+        assert_eq!(names(&members), ["[fd00::1]:8008", "patroni2"]);
         assert_eq!((members[0].host.as_str(), members[0].port), ("fd00::1", 5432));
-        assert_eq!(members[1].name, "patroni2");
     }
 
     #[test]
     fn members_are_asked_where_the_operator_said_when_that_is_known() {
         let seeds = [seed("db1.example", Some("patroni1")), seed("other", None)];
-        let members = settle(vec![discovered("patroni2", "10.0.0.2"), discovered("patroni1", "10.0.0.1")], &seeds);
+        let members = settle(vec![member("patroni2", "10.0.0.2"), member("patroni1", "10.0.0.1")], &seeds, vec![]);
         assert_eq!(members[0].api, "https://db1.example:8008");
         assert_eq!((members[0].host.as_str(), members[0].port), ("10.0.0.1", 5433));
         assert_eq!(members[1].api, "https://10.0.0.2:8008");
     }
 
     #[test]
-    fn a_name_told_twice_is_one_member() {
-        let members = settle(vec![discovered("a", "10.0.0.2"), discovered("a", "10.0.0.1")], &[]);
-        assert_eq!(members.len(), 1);
-        assert_eq!(members[0].host, "10.0.0.1");
+    fn who_is_struck_off_is_remembered_for_a_while() {
+        let minute = Duration::from_secs(60);
+        let discovered = vec![member("a", "10.0.0.1"), member("b", "10.0.0.9")];
+        let previous = vec![
+            (member("10.0.0.1:8008", "10.0.0.1"), NOW),
+            (member("b", "10.0.0.2"), minute),
+            (member("c", "10.0.0.3"), minute),
+            (member("d", "10.0.0.4"), FORGET_AFTER),
+        ];
+        let members = settle(discovered, &[], previous);
+        assert_eq!(names(&members), ["a", "b", "c"]);
+        assert_eq!(members[1].host, "10.0.0.9", "b was rebuilt elsewhere");
+    }
+
+    #[test]
+    fn a_name_twice_is_told_apart_by_its_address() {
+        let seeds = [seed("10.0.0.1", Some("a")), seed("10.0.0.2", Some("a"))];
+        assert_eq!(names(&provisional(&seeds)), ["a", "a (10.0.0.2:8008)"]);
+        let previous = vec![(member("a", "10.0.0.2"), NOW)];
+        let members = settle(vec![member("a", "10.0.0.1")], &[], previous);
+        assert_eq!(names(&members), ["a", "a (10.0.0.2:8008)"]);
     }
 }

@@ -1,0 +1,190 @@
+//! `/metrics` in Prometheus' text format, made from the counters at each scrape.
+//!
+//! Base units; labels are `cluster`, `pool`, `member` and closed sets of words, never a client. The only file that
+//! names prometheus.
+
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, TextEncoder};
+
+use super::view::{self, ClusterView, PoolView, StatusView};
+use super::{PoolSource, Sources};
+use crate::stats::{End, Snapshot};
+use crate::topology::{Class, Condition};
+
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The exposition text of this moment.
+///
+/// # Errors
+/// When the encoder refuses a name or value.
+pub fn encode(sources: &Sources) -> Result<String, prometheus::Error> {
+    let status = view::status(sources);
+    let mut page = Page::default();
+    process(&mut page, &status);
+    for cluster in &status.clusters {
+        describe_cluster(&mut page, cluster);
+        for pool in &cluster.pools {
+            describe_pool(&mut page, cluster, pool);
+        }
+    }
+    for source in &sources.pools {
+        let cluster = &status.clusters[source.pool.options.cluster];
+        describe_durations(&mut page, cluster, source);
+    }
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&page.families, &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn process(page: &mut Page, status: &StatusView) {
+    page.gauge("pilotfish_build_info", "Always 1; the version is the label.", &[("version", status.version)], 1.0);
+    page.gauge("pilotfish_uptime_seconds", "Since the start of the process.", &[], status.uptime_s);
+    page.gauge("pilotfish_ready", "1 when every cluster has been decided at least once.", &[], flag(status.ready));
+    page.gauge("pilotfish_max_sessions", "Sessions that may be open at once.", &[], status.max_sessions as f64);
+}
+
+fn describe_cluster(page: &mut Page, cluster: &ClusterView) {
+    let labels = &[("cluster", cluster.name.as_str())][..];
+    page.gauge("pilotfish_table_epoch", "Counts the cluster's routing tables.", labels, cluster.epoch as f64);
+    page.counter(
+        "pilotfish_failovers_total",
+        "How often a writer was followed by another.",
+        labels,
+        cluster.failovers as f64,
+    );
+    let claiming = cluster.members.iter().filter(|member| member.class == Class::Writer.as_str()).count();
+    page.gauge(
+        "pilotfish_writers_claiming",
+        "Members that claim to be the writer.",
+        labels,
+        claiming as f64,
+    );
+    for condition in Condition::ALL.map(Condition::as_str) {
+        let labels = &[("cluster", cluster.name.as_str()), ("condition", condition)];
+        let help = "1 for the condition that the cluster is in.";
+        page.gauge("pilotfish_condition", help, labels, flag(condition == cluster.condition));
+    }
+    for member in &cluster.members {
+        let labels = &[("cluster", cluster.name.as_str()), ("member", member.name.as_str())][..];
+        let is_writer = cluster.writer.as_ref() == Some(&member.name);
+        page.gauge("pilotfish_writer", "1 for the member that takes new writers.", labels, flag(is_writer));
+        if let Some(lag) = member.lag_bytes {
+            page.gauge("pilotfish_member_lag_bytes", "WAL behind the leader.", labels, lag as f64);
+        }
+        if let Some(timeline) = member.timeline {
+            page.gauge("pilotfish_member_timeline", "As the member last said.", labels, f64::from(timeline));
+        }
+        if let Some(check) = &member.last_check {
+            let duration = check.duration_ms / 1e3;
+            page.gauge("pilotfish_check_duration_seconds", "Of the last check.", labels, duration);
+            page.gauge("pilotfish_check_age_seconds", "Since the last check.", labels, check.ago_s);
+        }
+        for class in Class::ALL.map(Class::as_str) {
+            let labels = &[labels, &[("class", class)]].concat();
+            let help = "1 for the class that the member is in.";
+            page.gauge("pilotfish_member_class", help, labels, flag(class == member.class));
+        }
+    }
+}
+
+fn describe_pool(page: &mut Page, cluster: &ClusterView, pool: &PoolView) {
+    let of_pool = [("cluster", cluster.name.as_str()), ("pool", pool.name.as_str())];
+    page.gauge("pilotfish_clients", "Connected clients, held ones among them.", &of_pool, pool.clients as f64);
+    page.gauge("pilotfish_held", "Clients that wait for a member.", &of_pool, pool.held as f64);
+    let routable = pool.routable.len() as f64;
+    page.gauge("pilotfish_routable_members", "Members that take new sessions.", &of_pool, routable);
+    for end in End::ALL.map(End::as_str) {
+        let count = pool.ends.iter().find(|counted| counted.cause == end).map_or(0, |counted| counted.count);
+        let labels = &[&of_pool[..], &[("cause", end)]].concat();
+        page.counter("pilotfish_session_ends_total", "Ended sessions by cause.", labels, count as f64);
+    }
+    for member in &pool.members {
+        let labels = &[&of_pool[..], &[("member", member.name.as_str())]].concat();
+        page.gauge("pilotfish_sessions_active", "Sessions on the member.", labels, member.sessions as f64);
+        let total = member.sessions_total as f64;
+        page.counter("pilotfish_sessions_total", "Sessions that the member has taken.", labels, total);
+        let failed = member.failed_dials as f64;
+        page.counter("pilotfish_failed_dials_total", "Dials of the member that failed.", labels, failed);
+        for (direction, bytes) in [("in", member.bytes_in), ("out", member.bytes_out)] {
+            let labels = &[&labels[..], &[("direction", direction)]].concat();
+            let help = "Relayed bytes: in is from clients to the member.";
+            page.counter("pilotfish_bytes_total", help, labels, bytes as f64);
+        }
+    }
+}
+
+fn describe_durations(page: &mut Page, cluster: &ClusterView, source: &PoolSource) {
+    let labels = [("cluster", cluster.name.as_str()), ("pool", &*source.pool.options.name)];
+    let stats = &source.pool.stats;
+    let help = "How long clients waited for a member.";
+    page.histogram("pilotfish_hold_seconds", help, &labels, &stats.hold_seconds.snapshot());
+    let help = "How long dials of members took, failed ones too.";
+    page.histogram("pilotfish_connect_seconds", help, &labels, &stats.connect_seconds.snapshot());
+}
+
+fn flag(set: bool) -> f64 {
+    f64::from(u8::from(set))
+}
+
+/// Metric families in the order of their first mention.
+#[derive(Default)]
+struct Page {
+    families: Vec<MetricFamily>,
+}
+
+impl Page {
+    fn gauge(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        let mut metric = labelled(labels);
+        metric.set_gauge(gauge);
+        self.family(name, help, MetricType::GAUGE).mut_metric().push(metric);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        let mut metric = labelled(labels);
+        metric.set_counter(counter);
+        self.family(name, help, MetricType::COUNTER).mut_metric().push(metric);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, labels: &[(&str, &str)], snapshot: &Snapshot) {
+        let bucket = |&(bound, count): &(f64, u64)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(count);
+            bucket
+        };
+        let mut histogram = Histogram::default();
+        histogram.set_sample_count(snapshot.count);
+        histogram.set_sample_sum(snapshot.sum_seconds);
+        histogram.set_bucket(snapshot.cumulative.iter().map(bucket).collect());
+        let mut metric = labelled(labels);
+        metric.set_histogram(histogram);
+        self.family(name, help, MetricType::HISTOGRAM).mut_metric().push(metric);
+    }
+
+    fn family(&mut self, name: &str, help: &str, kind: MetricType) -> &mut MetricFamily {
+        let known = self.families.iter().position(|family| family.name() == name);
+        let index = known.unwrap_or_else(|| {
+            let mut family = MetricFamily::default();
+            family.set_name(name.to_owned());
+            family.set_help(help.to_owned());
+            family.set_field_type(kind);
+            self.families.push(family);
+            self.families.len() - 1
+        });
+        &mut self.families[index]
+    }
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Metric {
+    let pair = |&(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name(name.to_owned());
+        pair.set_value(value.to_owned());
+        pair
+    };
+    Metric::from_label(labels.iter().map(pair).collect())
+}

@@ -1,0 +1,308 @@
+//! The composition root: the only place that knows all parts.
+//!
+//! [`App::prepare`] binds everything and builds what cannot fail later; a process that gets past it serves.
+//! [`App::run`] starts the parts, waits for the word to stop, and drains.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, PoolSource, Sources};
+use crate::config::{self, Config};
+use crate::control::{
+    ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
+};
+use crate::proxy::{
+    Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions, listener,
+};
+use crate::routing::{Balance, Choice, ClusterStats, cell};
+use crate::stats::PoolStats;
+use crate::topology::health::Thresholds;
+use crate::topology::roster::Seed;
+
+/// Descriptors kept for everything but sessions: listeners, checks, the page, logs, the dials of cancel requests.
+const RESERVED_DESCRIPTORS: u64 = 256;
+/// A session has two sockets.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
+/// After a stop has cut what was left, how long the tasks may take to notice.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Why the process cannot start: what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{what} cannot listen on {address}: {error}{hint}")]
+    Bind { what: String, address: SocketAddr, error: io::Error, hint: &'static str },
+    #[error("max_sessions is {wanted}, but {limit} open files allow {possible} sessions; raise the limit (LimitNOFILE, ulimit -n) or lower max_sessions")]
+    Descriptors { wanted: usize, limit: u64, possible: usize },
+    #[error("{path}: {error}")]
+    File { path: String, error: io::Error },
+    #[error("cluster {cluster}: {problem}")]
+    Tls { cluster: String, problem: String },
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// How a stop went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Sessions that were cut since they did not end by themselves in time.
+    pub cut: usize,
+}
+
+/// Everything bound and built, nothing running yet.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    workers: usize,
+    max_sessions: usize,
+    pools: Vec<BoundPool>,
+    admin: Option<TcpListener>,
+    patronis: Vec<Patroni>,
+    stats: Vec<ClusterStats>,
+    names: Names,
+}
+
+#[derive(Debug)]
+struct BoundPool {
+    pool: Arc<Pool>,
+    sockets: Vec<TcpListener>,
+    listen: Vec<SocketAddr>,
+}
+
+impl App {
+    /// Binds every port and reads every file that the configuration names.
+    ///
+    /// # Errors
+    /// The first thing that cannot be had; nothing has been served then.
+    pub fn prepare(config: Config) -> Result<App, StartError> {
+        let max_sessions = session_limit(config.max_sessions)?;
+        // Set once in a process; a second App in one process (tests) finds it set.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let (mut pools, mut patronis, mut stats) = (Vec::new(), Vec::new(), Vec::new());
+        let names = Names::default();
+        for (index, cluster) in config.clusters.iter().enumerate() {
+            let cluster_stats = ClusterStats::new(workers);
+            pools.extend(bind_pools(index, cluster, &cluster_stats)?);
+            patronis.push(patroni(cluster, &names)?);
+            stats.push(cluster_stats);
+        }
+        let admin = config.admin.listen.map(|address| bind("the admin page", address)).transpose()?;
+        Ok(App { config, workers, max_sessions, pools, admin, patronis, stats, names })
+    }
+
+    /// Where each pool listens, by its name; the ports are the real ones.
+    pub fn pool_addresses(&self) -> Vec<(String, Vec<SocketAddr>)> {
+        self.pools.iter().map(|bound| (bound.pool.options.name.to_string(), bound.listen.clone())).collect()
+    }
+
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|socket| socket.local_addr().ok())
+    }
+
+    /// Serves until `stop` resolves, then drains; `hurry` ends the drain early. Runs control and admin on this
+    /// thread, in a tokio current-thread runtime.
+    ///
+    /// # Errors
+    /// When threads cannot be made.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) -> Result<Stopped, StartError> {
+        let App { config, workers, max_sessions, pools, admin, patronis, stats, names } = self;
+        let (publisher, cell) = cell::cell(first_table(config.clusters.len()));
+        let (inbox, events) = inbox();
+        let trouble = {
+            let inbox = inbox.clone();
+            TellTrouble(Arc::new(move |trouble| inbox.trouble(trouble)))
+        };
+        let workers = Workers::start(WorkersOptions { count: workers, max_sessions }, &cell, &trouble)?;
+        let clusters = config.clusters.iter().zip(patronis).zip(stats);
+        let clusters = clusters.map(|((cluster, patroni), stats)| ClusterOptions {
+            steward: steward_options(cluster),
+            patroni,
+            stats,
+        });
+        let controller = Controller::start(clusters.collect(), &names, publisher, &inbox, events);
+        let sources = Arc::new(Sources {
+            pictures: controller.pictures(),
+            pools: pools.iter().map(BoundPool::source).collect(),
+            workers: Arc::new(workers),
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            stopping: AtomicBool::new(false),
+        });
+        let end_admin = CancellationToken::new();
+        let control = tokio::spawn(controller.run());
+        if let Some(socket) = admin {
+            let router = admin::routes::router(Arc::clone(&sources));
+            tokio::spawn(admin::server::run(admin::server::adopt(socket)?, router, end_admin.clone()));
+        }
+        announce(&pools, &config);
+        for (number, (pool, socket)) in pools.into_iter().flat_map(BoundPool::into_sockets).enumerate() {
+            sources.workers.listen(number, socket, pool);
+        }
+        stop.await;
+        let stopped = drain(&sources, config.drain_timeout, hurry).await;
+        end_admin.cancel();
+        control.abort();
+        Ok(stopped)
+    }
+}
+
+impl BoundPool {
+    fn source(&self) -> PoolSource {
+        PoolSource { pool: Arc::clone(&self.pool), listen: self.listen.clone() }
+    }
+
+    fn into_sockets(self) -> impl Iterator<Item = (Arc<Pool>, TcpListener)> {
+        let pool = self.pool;
+        self.sockets.into_iter().map(move |socket| (Arc::clone(&pool), socket))
+    }
+}
+
+/// No new connections; sessions finish for a while; what is left is cut and counted.
+async fn drain(sources: &Sources, patience: Duration, hurry: impl Future<Output = ()>) -> Stopped {
+    let workers = &sources.workers;
+    sources.stopping.store(true, Relaxed);
+    workers.stop_accepting();
+    let open = workers.open_sessions();
+    tracing::info!(sessions = open, patience_s = patience.as_secs_f64(), "stopping: no new connections are taken");
+    tokio::select! {
+        () = workers.drained() => {}
+        () = tokio::time::sleep(patience) => {}
+        () = hurry => {}
+    }
+    let cut = workers.cut_all();
+    // The tasks end with their next turn on their own threads.
+    let _ = tokio::time::timeout(LAST_WORDS, workers.drained()).await;
+    tracing::info!(finished = open.saturating_sub(cut), cut, "stopped");
+    Stopped { cut }
+}
+
+fn announce(pools: &[BoundPool], config: &Config) {
+    for bound in pools {
+        let listen: Vec<String> = bound.listen.iter().map(ToString::to_string).collect();
+        tracing::info!(pool = &*bound.pool.options.name, listen = listen.join(", "), "listening");
+    }
+    match config.admin.listen {
+        Some(address) => tracing::info!(page = format!("http://{address}/"), "listening"),
+        None => tracing::info!("the admin page is off"),
+    }
+}
+
+/// Raises the limit of open files as far as allowed, and derives how many sessions fit.
+fn session_limit(wanted: Option<usize>) -> Result<usize, StartError> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).map_err(io::Error::from)?;
+    let files = limit.current.unwrap_or(u64::MAX);
+    let possible = files.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
+    let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, tokio::sync::Semaphore::MAX_PERMITS);
+    match wanted {
+        Some(wanted) if wanted > possible => Err(StartError::Descriptors { wanted, limit: files, possible }),
+        wanted => Ok(wanted.unwrap_or(possible)),
+    }
+}
+
+fn bind_pools(
+    cluster: usize,
+    config: &config::Cluster,
+    stats: &ClusterStats,
+) -> Result<Vec<BoundPool>, StartError> {
+    let protocol = match config.protocol {
+        config::Protocol::Postgresql => Protocol::Postgresql,
+        config::Protocol::Tcp => Protocol::Tcp,
+    };
+    let connect_timeout = config.connect_timeout;
+    let mut bound = Vec::new();
+    if let Some(primary) = &config.primary {
+        let config::Primary { name, listen, hold, max_held } = primary.clone();
+        let name = Arc::from(name);
+        let options =
+            PoolOptions { cluster, name, choice: Choice::Writer, protocol, hold, max_held, connect_timeout };
+        bound.push(bind_pool(options, &stats.primary, &listen)?);
+    }
+    if let Some(replicas) = &config.replicas {
+        let config::Replicas { name, listen, balance, fallback, hold, max_held, .. } = replicas.clone();
+        let (name, fallback) = (Arc::from(name), fallback == config::Fallback::Primary);
+        let choice = Choice::Reader { balance: self::balance(balance), fallback };
+        let options = PoolOptions { cluster, name, choice, protocol, hold, max_held, connect_timeout };
+        bound.push(bind_pool(options, &stats.replicas, &listen)?);
+    }
+    Ok(bound)
+}
+
+fn bind_pool(options: PoolOptions, stats: &Arc<PoolStats>, listen: &[SocketAddr]) -> Result<BoundPool, StartError> {
+    let what = format!("pool {}", options.name);
+    let sockets: Vec<TcpListener> =
+        listen.iter().map(|&address| bind(&what, address)).collect::<Result<_, _>>()?;
+    let listen = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    Ok(BoundPool { pool: Arc::new(Pool::new(options, Arc::clone(stats))), sockets, listen })
+}
+
+fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    listener::bind(address).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another process has it (see: ss -ltnp), or choose another port",
+            io::ErrorKind::AddrNotAvailable => "; this host does not have that address",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+            _ => "",
+        };
+        StartError::Bind { what: what.to_owned(), address, error, hint }
+    })
+}
+
+fn balance(balance: config::Balance) -> Balance {
+    match balance {
+        config::Balance::LeastConnections => Balance::LeastConnections,
+        config::Balance::RoundRobin => Balance::RoundRobin,
+        config::Balance::Random2 => Balance::Random2,
+        config::Balance::Source => Balance::Source,
+    }
+}
+
+fn patroni(cluster: &config::Cluster, names: &Names) -> Result<Patroni, StartError> {
+    let read = |path: &Option<std::path::PathBuf>| match path {
+        None => Ok(None),
+        Some(path) => std::fs::read(path)
+            .map(Some)
+            .map_err(|error| StartError::File { path: path.display().to_string(), error }),
+    };
+    let tls = cluster.patroni.tls.clone().unwrap_or_default();
+    let (ca_pem, certificate, key) = (read(&tls.ca)?, read(&tls.cert)?, read(&tls.key)?);
+    let identity_pem = certificate.zip(key).map(|(certificate, key)| [certificate, key].join(&b'\n'));
+    let options = PatroniOptions { timeout: cluster.patroni.timeout, ca_pem, identity_pem };
+    Patroni::new(options, names.clone()).map_err(|problem| {
+        let cluster = cluster.name.clone().unwrap_or_else(|| "without a name".to_owned());
+        StartError::Tls { cluster, problem }
+    })
+}
+
+fn steward_options(cluster: &config::Cluster) -> StewardOptions {
+    let config::Patroni { endpoints, interval, fast_interval, leader_grace, fall, rise, .. } = &cluster.patroni;
+    let seed = |endpoint: &config::Endpoint| Seed {
+        api: endpoint.to_string(),
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        answered_as: None,
+    };
+    StewardOptions {
+        name: cluster.name.clone(),
+        seeds: endpoints.iter().map(seed).collect(),
+        interval: *interval,
+        fast_interval: *fast_interval,
+        leader_grace: *leader_grace,
+        thresholds: Thresholds {
+            fall: *fall,
+            rise: *rise,
+            max_lag: cluster.replicas.as_ref().and_then(|replicas| replicas.max_lag),
+        },
+    }
+}

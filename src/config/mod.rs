@@ -1,0 +1,342 @@
+//! The configuration: YAML text in, a typed [`Config`] out, or every problem at once.
+//!
+//! The way in is `raw` (text to a tree of numbered values), `env` (`${VAR}` filled in), `node` (a value that knows
+//! its path and takes complaints) and `read` (the keys, their types and the rules between them). Reading never stops
+//! at a problem: it notes it, takes the default and goes on, so one run shows all there is to mend. Only then are
+//! line and column looked up. What comes out of here has been checked as a whole; no one after this has to ask again.
+//!
+//! Knows nothing of sockets, Patroni's answers or the runtime. [`Config::parse`] takes the environment as an argument,
+//! and looks at no file but those that `tls` names, whether they can be read.
+
+use std::fmt;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod claims;
+mod complaints;
+mod endpoint;
+mod env;
+mod limits;
+mod node;
+mod problem;
+mod raw;
+mod read;
+mod show;
+mod syntax;
+mod value;
+mod word;
+
+pub use endpoint::{Endpoint, Scheme};
+pub use problem::{Problem, Problems};
+pub use word::Word;
+
+/// Where `pilotfish run` looks when it is told nothing.
+pub const DEFAULT_PATH: &str = "/etc/pilotfish/config.yaml";
+
+/// All that pilotfish is told. Valid as a whole: names, addresses and endpoints do not collide.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The Patroni clusters served, at least one.
+    pub clusters: Vec<Cluster>,
+    pub admin: Admin,
+    /// Threads that relay, 1 to 1024. `None` (`auto`): one for each CPU.
+    pub workers: Option<usize>,
+    /// Sessions at one time over all pools, 1 to 10 million. `None` (`auto`): what the limit of open files allows.
+    pub max_sessions: Option<usize>,
+    /// How long a stop waits for open sessions, up to 1 day; 0 cuts them at once. Default 30 s.
+    pub drain_timeout: Duration,
+    pub log: Log,
+}
+
+/// One Patroni cluster and the pools that lead to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// The name in metrics, views and URLs. `None`: the scope that Patroni itself tells.
+    pub name: Option<String>,
+    pub patroni: Patroni,
+    /// Sessions to the writer. `None` (`off`): no such pool.
+    pub primary: Option<Primary>,
+    /// Sessions to the readers. `None` (`off`): no such pool.
+    pub replicas: Option<Replicas>,
+    /// What the clients speak. Default PostgreSQL.
+    pub protocol: Protocol,
+    /// How long one dial to a member may take, 10 ms to 1 min. Default 1 s.
+    pub connect_timeout: Duration,
+}
+
+/// Where to ask who leads, and how often.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patroni {
+    /// The REST addresses to begin with, at least one; the other members are found from these.
+    pub endpoints: Vec<Endpoint>,
+    /// Between two checks of a member while all is settled, 100 ms to 1 h. Default 1 s.
+    pub interval: Duration,
+    /// The same while anything is unsettled, 20 ms up to `interval`. Default 100 ms.
+    pub fast_interval: Duration,
+    /// For one check from dial to last byte, 50 ms to 1 min. Default 2 s.
+    pub timeout: Duration,
+    /// How long a silent leader that nobody replaced stays the leader, 1 s to 1 day. `None`: the cluster's own `ttl`,
+    /// or 30 s while that is not known.
+    pub leader_grace: Option<Duration>,
+    /// Silent checks in a row that take a reader out, 1 to 100. Default 3.
+    pub fall: u32,
+    /// Good checks in a row that bring a reader back, 1 to 100. Default 2.
+    pub rise: u32,
+    /// For `https` endpoints only. `None`: the system's certificate authorities, no client certificate.
+    pub tls: Option<Tls>,
+}
+
+/// Files in PEM form, readable when the configuration was checked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// The authorities to trust in place of the system's.
+    pub ca: Option<PathBuf>,
+    /// The client certificate, where Patroni asks for one. Never without `key`.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+/// The pool that follows the writer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Primary {
+    /// The name in metrics and HAProxy views. Default `primary`.
+    pub name: String,
+    /// Default `0.0.0.0:5000`, for the first cluster only. `[::]` stands for all IPv6 addresses and no IPv4 one.
+    pub listen: Vec<SocketAddr>,
+    /// How long a client waits for a target, up to 1 h; 0 does not wait. Default 45 s.
+    pub hold: Duration,
+    /// Clients waiting at one time, 1 to 1 million. Default 10 000.
+    pub max_held: usize,
+}
+
+/// The pool of those that only read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replicas {
+    /// The name in metrics and HAProxy views. Default `replicas`.
+    pub name: String,
+    /// Default `0.0.0.0:5001`, for the first cluster only. `[::]` stands for all IPv6 addresses and no IPv4 one.
+    pub listen: Vec<SocketAddr>,
+    /// Who takes the next session. Default the one with the fewest.
+    pub balance: Balance,
+    /// Bytes of WAL that a reader may be behind. `None`: no limit.
+    pub max_lag: Option<u64>,
+    /// Who serves when no reader can. Default the primary.
+    pub fallback: Fallback,
+    /// How long a client waits for a target, up to 1 h; 0 does not wait. Default 45 s.
+    pub hold: Duration,
+    /// Clients waiting at one time, 1 to 1 million. Default 10 000.
+    pub max_held: usize,
+}
+
+/// Dashboard, API and metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// A loopback address, default `127.0.0.1:7000`. `None` (`off`): none of it.
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// The first packet is understood: cancel requests find their server, errors come as PostgreSQL errors.
+    #[default]
+    Postgresql,
+    /// Bytes only, any protocol.
+    Tcp,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    #[default]
+    LeastConnections,
+    RoundRobin,
+    /// The less busy of two drawn at random.
+    Random2,
+    /// The same client address to the same reader, while the readers stay the same.
+    Source,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    #[default]
+    Primary,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+}
+
+impl Config {
+    /// Reads `text`; `file_name` is for the problems only. `env` answers what `${VAR}` stands for.
+    pub fn parse(
+        file_name: &str,
+        text: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Problems> {
+        if text.len() > limits::MAX_FILE_BYTES {
+            return Err(Problem::of_file(file_name, too_large()).into());
+        }
+        let mut tree = match raw::parse(text) {
+            Ok(tree) => tree,
+            Err(broken) => return Err(broken.in_file(file_name).into()),
+        };
+        env::expand(&mut tree, env);
+        let complaints = complaints::Complaints::default();
+        let config = read::config(&node::Node::root(&tree, &complaints));
+        match config {
+            Some(config) if complaints.is_empty() => Ok(config),
+            _ => Err(complaints.located(file_name, |id| raw::locate(text, id))),
+        }
+    }
+
+    /// Reads the file at `path`, with the environment of this process. A file that cannot be read is a problem too.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let name = path.display().to_string();
+        let mut bytes = Vec::new();
+        // One byte more than allowed tells "too large" without reading all of an endless file.
+        let most = limits::MAX_FILE_BYTES as u64 + 1;
+        let read = std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
+        if let Err(error) = read {
+            let message = format!("cannot be read: {error}; give the path with --config FILE");
+            return Err(Problem::of_file(&name, message).into());
+        }
+        // Cut off within a letter by the limit is still too large, not bad text.
+        if bytes.len() > limits::MAX_FILE_BYTES {
+            return Err(Problem::of_file(&name, too_large()).into());
+        }
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Self::parse(&name, text, &|variable| std::env::var(variable).ok()),
+            Err(error) => {
+                let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+                let message = format!("line {line} is not UTF-8 text; save the file as UTF-8");
+                Err(Problem::of_file(&name, message).into())
+            }
+        }
+    }
+
+    /// One cluster with all defaults, for `run --patroni HOST:PORT,...`. One text may hold several, with commas.
+    pub fn from_endpoints(endpoints: &[String]) -> Result<Self, Problems> {
+        let tree = raw::Raw::text(endpoints.join(","));
+        let complaints = complaints::Complaints::default();
+        let endpoints = read::endpoints(&node::Node::named("--patroni", &tree, &complaints));
+        match endpoints {
+            Some(endpoints) if complaints.is_empty() => {
+                Ok(Self::of(vec![Cluster::of(Patroni::of(endpoints))]))
+            }
+            _ => Err(complaints.located("command line", |_| None)),
+        }
+    }
+
+    /// These clusters, and the default for all else.
+    pub fn of(clusters: Vec<Cluster>) -> Self {
+        Self {
+            clusters,
+            admin: Admin::default(),
+            workers: None,
+            max_sessions: None,
+            drain_timeout: Duration::from_secs(30),
+            log: Log::default(),
+        }
+    }
+}
+
+fn too_large() -> String {
+    format!(
+        "is larger than {} KiB; a configuration of hundreds of clusters fits in that",
+        limits::MAX_FILE_BYTES >> 10
+    )
+}
+
+impl Cluster {
+    /// Both pools with their defaults.
+    pub fn of(patroni: Patroni) -> Self {
+        Self {
+            name: None,
+            patroni,
+            primary: Some(Primary::default()),
+            replicas: Some(Replicas::default()),
+            protocol: Protocol::default(),
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Patroni {
+    /// These endpoints, polled as by default.
+    pub fn of(endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            endpoints,
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(100),
+            timeout: Duration::from_secs(2),
+            leader_grace: None,
+            fall: 3,
+            rise: 2,
+            tls: None,
+        }
+    }
+}
+
+/// Patroni's default `ttl` is 30 s, and an election and promotion follow it: a client waits that long with room.
+const HOLD: Duration = Duration::from_secs(45);
+/// Some kilobytes for each one waiting: 10 000 stay far below 1 GB.
+const MAX_HELD: usize = 10_000;
+
+impl Default for Primary {
+    fn default() -> Self {
+        Self { name: "primary".into(), listen: vec![all_ipv4(5000)], hold: HOLD, max_held: MAX_HELD }
+    }
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self {
+            name: "replicas".into(),
+            listen: vec![all_ipv4(5001)],
+            balance: Balance::default(),
+            max_lag: None,
+            fallback: Fallback::default(),
+            hold: HOLD,
+            max_held: MAX_HELD,
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: Some((Ipv4Addr::LOCALHOST, 7000).into()) }
+    }
+}
+
+fn all_ipv4(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
+}
+
+/// The whole effective configuration as YAML: reading it again gives the same [`Config`].
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show::config(self, f)
+    }
+}

@@ -1,0 +1,270 @@
+//! The keys of the configuration, what each takes, and the rules between them.
+
+use super::claims::Claims;
+use super::limits;
+use super::node::{Map, Node};
+use super::value;
+use super::{Admin, Cluster, Config, Endpoint, Log, Patroni, Primary, Protocol, Replicas, Scheme, Tls};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+const ENDPOINTS: &str = "Patroni's REST addresses such as [10.0.0.1:8008, 10.0.0.2:8008]";
+const LISTEN: &str = "an address such as 0.0.0.0:5000, or a list of these";
+
+/// The whole configuration. `None`, or complaints at the nodes: it cannot be used.
+pub fn config(root: &Node<'_>) -> Option<Config> {
+    if root.is_empty() {
+        root.refuse("is empty; the least is `clusters: [{patroni: [HOST:8008]}]`");
+        return None;
+    }
+    let map = root.map(&["clusters", "admin", "workers", "max_sessions", "drain_timeout", "log"])?;
+    let mut claims = Claims::default();
+    let default = Config::of(clusters(&map, &mut claims));
+    Some(Config {
+        admin: admin(&map, &mut claims).unwrap_or_default(),
+        workers: map.read("workers", None, |node| node.auto_or(|node| count(node, &limits::WORKERS))),
+        max_sessions: map.read("max_sessions", None, |n| n.auto_or(|n| count(n, &limits::MAX_SESSIONS))),
+        drain_timeout: map
+            .read("drain_timeout", default.drain_timeout, |n| n.duration(&limits::DRAIN_TIMEOUT)),
+        log: log(&map).unwrap_or_default(),
+        ..default
+    })
+}
+
+fn clusters<'a>(map: &Map<'a>, claims: &mut Claims<'a>) -> Vec<Cluster> {
+    let Some(node) = map.need("clusters", "a list such as `[{patroni: [HOST:8008]}]`") else {
+        return Vec::new();
+    };
+    let expected = "a list of clusters, each with `- patroni: [HOST:8008]`";
+    let Some(items) = node.items(expected, limits::MAX_CLUSTERS) else { return Vec::new() };
+    let mut names = HashMap::new();
+    let mut clusters = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        let known = ["name", "patroni", "primary", "replicas", "protocol", "connect_timeout"];
+        let Some(map) = item.map(&known) else { continue };
+        let cluster = cluster(&map, i == 0, claims);
+        if let (Some(name), Some(at)) = (&cluster.name, map.find("name")) {
+            unique(&mut names, name.clone(), at, || format!("{name:?} names two clusters; change one"));
+        }
+        clusters.push(cluster);
+    }
+    clusters
+}
+
+/// Complains at the second one with the same `key`.
+fn unique<'a, K: Hash + Eq>(
+    seen: &mut HashMap<K, Node<'a>>,
+    key: K,
+    at: Node<'a>,
+    complaint: impl Fn() -> String,
+) {
+    match seen.get(&key) {
+        Some(first) => at.refuse_beside(first, complaint()),
+        None => drop(seen.insert(key, at)),
+    }
+}
+
+fn cluster<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Cluster {
+    let patroni = map.need("patroni", ENDPOINTS).and_then(|node| patroni(&node));
+    let default = Cluster::of(patroni.unwrap_or_else(|| Patroni::of(Vec::new())));
+    let cluster = Cluster {
+        name: map.find("name").and_then(|node| name(&node)),
+        primary: primary(map, first, claims),
+        replicas: replicas(map, first, claims),
+        protocol: map.read("protocol", Protocol::default(), Node::word),
+        connect_timeout: map
+            .read("connect_timeout", default.connect_timeout, |n| n.duration(&limits::CONNECT_TIMEOUT)),
+        ..default
+    };
+    if ["primary", "replicas"].iter().all(|pool| map.find(pool).is_some_and(|node| node.is_off())) {
+        map.node().refuse("primary and replicas are both off, so nobody could connect; leave one of them on");
+    }
+    if let (Some(primary), Some(replicas)) = (&cluster.primary, &cluster.replicas)
+        && primary.name == replicas.name
+    {
+        let stated = ["replicas", "primary"].iter().find_map(|pool| map.find(pool)?.at("name"));
+        stated.iter().for_each(|at| at.refuse(format!("{:?} names both pools; change one", primary.name)));
+    }
+    cluster
+}
+
+/// Endpoints alone, or a map with them.
+fn patroni(node: &Node<'_>) -> Option<Patroni> {
+    if !node.is_map() {
+        return endpoints(node).map(Patroni::of);
+    }
+    let map = node.map(&[
+        "endpoints",
+        "interval",
+        "fast_interval",
+        "timeout",
+        "leader_grace",
+        "fall",
+        "rise",
+        "tls",
+    ])?;
+    let endpoints = map.need("endpoints", ENDPOINTS).and_then(|node| endpoints(&node)).unwrap_or_default();
+    let default = Patroni::of(endpoints);
+    let interval = map.find("interval").map_or(Some(default.interval), |n| n.duration(&limits::INTERVAL));
+    let patroni = Patroni {
+        interval: interval.unwrap_or(default.interval),
+        fast_interval: map
+            .read("fast_interval", default.fast_interval, |n| n.duration(&limits::FAST_INTERVAL)),
+        timeout: map.read("timeout", default.timeout, |n| n.duration(&limits::TIMEOUT)),
+        leader_grace: map.find("leader_grace").and_then(|n| n.duration(&limits::LEADER_GRACE)),
+        fall: map.read("fall", default.fall, |n| count(n, &limits::STREAK)),
+        rise: map.read("rise", default.rise, |n| count(n, &limits::STREAK)),
+        tls: tls(&map, &default.endpoints),
+        ..default
+    };
+    // The default of the one is the least of the other, so it takes a stated fast_interval to be slower.
+    if let (Some(fast), Some(interval)) = (map.find("fast_interval"), interval)
+        && patroni.fast_interval > interval
+    {
+        let interval = value::show_duration(interval);
+        fast.refuse_value::<()>(format!(
+            "is slower than the interval, {interval}; write less, or raise interval"
+        ));
+    }
+    Some(patroni)
+}
+
+/// The endpoints of a list, or of a text with commas between. Those that cannot be used are left out.
+pub fn endpoints(node: &Node<'_>) -> Option<Vec<Endpoint>> {
+    let stated = node.texts(ENDPOINTS, limits::MAX_ENDPOINTS, Endpoint::parse)?;
+    let mut seen = HashMap::new();
+    for (at, endpoint) in &stated {
+        let host_and_port = (&endpoint.host, endpoint.port);
+        unique(&mut seen, host_and_port, at.clone(), || format!("{endpoint} is given twice; keep one"));
+    }
+    Some(stated.into_iter().map(|(_, endpoint)| endpoint).collect())
+}
+
+fn tls(patroni: &Map<'_>, endpoints: &[Endpoint]) -> Option<Tls> {
+    let map = patroni.find("tls")?.map(&["ca", "cert", "key"])?;
+    let file = |key| map.find(key).and_then(|node| file(&node));
+    let tls = Tls { ca: file("ca"), cert: file("cert"), key: file("key") };
+    match (map.find("cert"), map.find("key")) {
+        (Some(cert), None) => cert.refuse("has no key beside it; give both, or neither"),
+        (None, Some(key)) => key.refuse("has no cert beside it; give both, or neither"),
+        _ => {}
+    }
+    if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.scheme == Scheme::Http) {
+        map.node().refuse("no endpoint begins with https://; write https://HOST:8008, or leave tls out");
+    }
+    (tls != Tls::default()).then_some(tls)
+}
+
+/// The path of a file that can be read now.
+fn file(node: &Node<'_>) -> Option<PathBuf> {
+    let path = Path::new(node.text("the path of a PEM file")?);
+    // Looked at before it is opened: to open a pipe could wait for ever.
+    let checked = std::fs::metadata(path).and_then(|meta| match meta.is_file() {
+        true => std::fs::File::open(path).map(drop),
+        false => Err(std::io::Error::other("not a file")),
+    });
+    match checked {
+        Ok(()) => Some(path.into()),
+        Err(error) => node.refuse_value(format!("cannot be read: {error}; give the path of a PEM file")),
+    }
+}
+
+fn primary<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Option<Primary> {
+    let map = cluster.map_or_off("primary", &["name", "listen", "hold", "max_held"])?;
+    let default = Primary::default();
+    Some(Primary {
+        name: map.read("name", default.name, name),
+        listen: listen(&map, default.listen, first, claims),
+        hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
+        max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
+    })
+}
+
+fn replicas<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Option<Replicas> {
+    let known = ["name", "listen", "balance", "max_lag", "fallback", "hold", "max_held"];
+    let map = cluster.map_or_off("replicas", &known)?;
+    let default = Replicas::default();
+    Some(Replicas {
+        name: map.read("name", default.name, name),
+        listen: listen(&map, default.listen, first, claims),
+        balance: map.read("balance", default.balance, Node::word),
+        max_lag: map.find("max_lag").and_then(|node| node.size()),
+        fallback: map.read("fallback", default.fallback, Node::word),
+        hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
+        max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
+    })
+}
+
+/// The addresses of a pool. Two clusters cannot share the default, so only the first has one.
+fn listen<'a>(
+    pool: &Map<'a>,
+    default: Vec<SocketAddr>,
+    first: bool,
+    claims: &mut Claims<'a>,
+) -> Vec<SocketAddr> {
+    let Some(node) = pool.find("listen") else {
+        if first {
+            default.iter().for_each(|address| claims.assume(*address, pool.node()));
+        } else {
+            pool.node().refuse(
+                "the key listen is missing, and its default is for the first cluster only; \
+                 give an address, or turn this pool off",
+            );
+        }
+        return default;
+    };
+    let stated = node.texts(LISTEN, limits::MAX_LISTEN, value::listen_address).unwrap_or_default();
+    stated.iter().for_each(|(at, address)| claims.state(*address, at));
+    stated.into_iter().map(|(_, address)| address).collect()
+}
+
+fn admin<'a>(map: &Map<'a>, claims: &mut Claims<'a>) -> Option<Admin> {
+    let Some(map) = map.map_or_off("admin", &["listen"]) else { return Some(Admin { listen: None }) };
+    let default = Admin::default();
+    let Some(node) = map.find("listen") else {
+        default.listen.iter().for_each(|address| claims.assume(*address, map.node()));
+        return Some(default);
+    };
+    let address = match value::listen_address(node.text("an address such as 127.0.0.1:7000")?) {
+        Ok(address) => address,
+        Err(why) => return node.refuse_value(why),
+    };
+    if !address.ip().is_loopback() {
+        return node.refuse_value(
+            "is not on loopback, and this version knows no login; listen on loopback only and \
+             put a TLS proxy with a login before it, or use ssh -L",
+        );
+    }
+    claims.state(address, &node);
+    Some(Admin { listen: Some(address) })
+}
+
+fn log(map: &Map<'_>) -> Option<Log> {
+    let map = map.map("log", &["format", "level"])?;
+    let default = Log::default();
+    Some(Log {
+        format: map.read("format", default.format, Node::word),
+        level: map.read("level", default.level, Node::word),
+    })
+}
+
+/// A name that is safe in a URL, a metric label and a column of CSV.
+fn name(node: &Node<'_>) -> Option<String> {
+    let text = node.text("a name; a number needs quotes")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let begins_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins_well || !text.chars().all(plain) || text.len() > limits::MAX_NAME_BYTES {
+        return node.refuse_value(format!(
+            "is not a name; write up to {} letters, digits, - _ or . and begin with a letter or digit",
+            limits::MAX_NAME_BYTES
+        ));
+    }
+    Some(text.into())
+}
+
+/// A number within bounds that the type is sure to hold.
+fn count<T: TryFrom<u64>>(node: &Node<'_>, bounds: &limits::Bounds<u64>) -> Option<T> {
+    node.number(bounds).and_then(|number| T::try_from(number).ok())
+}

@@ -1,0 +1,100 @@
+//! The effective configuration as YAML that reads back as the same.
+
+use super::value::{show_duration, show_size};
+use super::{Cluster, Config, Patroni, Primary, Replicas, Word};
+use std::fmt::{Formatter, Result};
+use std::net::SocketAddr;
+
+/// Everything, with the defaults filled in. What only shows at run time is a comment.
+pub fn config(config: &Config, f: &mut Formatter<'_>) -> Result {
+    writeln!(f, "clusters:")?;
+    config.clusters.iter().try_for_each(|shown| cluster(shown, f))?;
+    match config.admin.listen {
+        Some(address) => writeln!(f, "admin:\n  listen: \"{address}\"")?,
+        None => writeln!(f, "admin: off")?,
+    }
+    let auto = |number: Option<usize>| number.map_or("auto".into(), |number| number.to_string());
+    writeln!(f, "workers: {}", auto(config.workers))?;
+    writeln!(f, "max_sessions: {}", auto(config.max_sessions))?;
+    writeln!(f, "drain_timeout: {}", show_duration(config.drain_timeout))?;
+    writeln!(f, "log:\n  format: {}\n  level: {}", config.log.format.word(), config.log.level.word())
+}
+
+fn cluster(cluster: &Cluster, f: &mut Formatter<'_>) -> Result {
+    match &cluster.name {
+        Some(name) => writeln!(f, "  - name: {}\n    patroni:", quoted(name))?,
+        None => writeln!(f, "  # name: the scope that Patroni tells\n  - patroni:")?,
+    }
+    patroni(&cluster.patroni, f)?;
+    match &cluster.primary {
+        Some(pool) => primary(pool, f)?,
+        None => writeln!(f, "    primary: off")?,
+    }
+    match &cluster.replicas {
+        Some(pool) => replicas(pool, f)?,
+        None => writeln!(f, "    replicas: off")?,
+    }
+    writeln!(f, "    protocol: {}", cluster.protocol.word())?;
+    writeln!(f, "    connect_timeout: {}", show_duration(cluster.connect_timeout))
+}
+
+fn patroni(patroni: &Patroni, f: &mut Formatter<'_>) -> Result {
+    writeln!(f, "      endpoints:")?;
+    for endpoint in &patroni.endpoints {
+        writeln!(f, "        - \"{endpoint}\"")?;
+    }
+    writeln!(f, "      interval: {}", show_duration(patroni.interval))?;
+    writeln!(f, "      fast_interval: {}", show_duration(patroni.fast_interval))?;
+    writeln!(f, "      timeout: {}", show_duration(patroni.timeout))?;
+    match patroni.leader_grace {
+        Some(grace) => writeln!(f, "      leader_grace: {}", show_duration(grace))?,
+        None => writeln!(f, "      # leader_grace: the cluster's ttl, or 30s while that is not known")?,
+    }
+    writeln!(f, "      fall: {}\n      rise: {}", patroni.fall, patroni.rise)?;
+    let Some(tls) = &patroni.tls else { return Ok(()) };
+    writeln!(f, "      tls:")?;
+    for (key, file) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+        if let Some(file) = file {
+            writeln!(f, "        {key}: {}", quoted(&file.to_string_lossy()))?;
+        }
+    }
+    Ok(())
+}
+
+fn primary(pool: &Primary, f: &mut Formatter<'_>) -> Result {
+    writeln!(f, "    primary:\n      name: {}", quoted(&pool.name))?;
+    writeln!(f, "      listen: {}", addresses(&pool.listen))?;
+    writeln!(f, "      hold: {}\n      max_held: {}", show_duration(pool.hold), pool.max_held)
+}
+
+fn replicas(pool: &Replicas, f: &mut Formatter<'_>) -> Result {
+    writeln!(f, "    replicas:\n      name: {}", quoted(&pool.name))?;
+    writeln!(f, "      listen: {}", addresses(&pool.listen))?;
+    writeln!(f, "      balance: {}", pool.balance.word())?;
+    match pool.max_lag {
+        Some(bytes) => writeln!(f, "      max_lag: {}", show_size(bytes))?,
+        None => writeln!(f, "      # max_lag: no limit")?,
+    }
+    writeln!(f, "      fallback: {}", pool.fallback.word())?;
+    writeln!(f, "      hold: {}\n      max_held: {}", show_duration(pool.hold), pool.max_held)
+}
+
+fn addresses(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    format!("[{}]", addresses.join(", "))
+}
+
+/// Text in YAML's double quotes, out of reach of `${VAR}`.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.replace("${", "$${").chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='~' => quoted.push(c),
+            c if c.is_alphanumeric() => quoted.push(c),
+            c => quoted.push_str(&format!("\\U{:08x}", u32::from(c))),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

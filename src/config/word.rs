@@ -1,0 +1,70 @@
+//! Words that a key takes, and the word that somebody may have meant.
+
+use super::{Balance, Fallback, LogFormat, LogLevel, Protocol};
+
+/// A closed choice, written as a word.
+pub trait Word: Copy + PartialEq + 'static {
+    /// Every choice with its word.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The word for this choice.
+    fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, choice)| *choice == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl Word for Protocol {
+    const WORDS: &'static [(&'static str, Self)] = &[("postgresql", Self::Postgresql), ("tcp", Self::Tcp)];
+}
+
+impl Word for Balance {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("least_connections", Self::LeastConnections),
+        ("round_robin", Self::RoundRobin),
+        ("random2", Self::Random2),
+        ("source", Self::Source),
+    ];
+}
+
+impl Word for Fallback {
+    const WORDS: &'static [(&'static str, Self)] = &[("primary", Self::Primary), ("none", Self::None)];
+}
+
+impl Word for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Word for LogLevel {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug)];
+}
+
+/// No key is longer; what is longer was not meant to be one.
+const LONGEST: usize = 32;
+
+/// The choice that `word` is a slip of, if one is near enough: up to a third of its letters differ.
+pub fn nearest<'c>(word: &str, choices: &[&'c str]) -> Option<&'c str> {
+    if word.len() > LONGEST {
+        return None;
+    }
+    let word = word.to_lowercase().replace(['-', ' '], "_");
+    let (distance, choice) = choices.iter().map(|choice| (distance(&word, choice), *choice)).min()?;
+    (distance * 3 <= choice.len()).then_some(choice)
+}
+
+/// How many letters to add, drop or change to get from one to the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let change = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}

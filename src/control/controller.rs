@@ -1,0 +1,165 @@
+//! The one writer: every event of the control plane passes here, one after the other.
+//!
+//! Events change what is known of a cluster ([`Steward`]); the pure core decides anew; and if sessions would notice
+//! the difference, the next table is published. Nothing else in the process changes a route.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::names::Names;
+use super::patroni::{ClusterAnswer, Patroni};
+use super::picture::Pictures;
+use super::steward::{Steward, StewardOptions};
+use crate::proxy::Trouble;
+use crate::routing::{ClusterStats, Publisher, Routes, Table};
+use crate::topology::Observation;
+
+/// Everything that control reacts to.
+#[derive(Debug)]
+pub enum Event {
+    /// A check came to its end.
+    Observed { cluster: usize, api: String, observation: Observation, took: Duration },
+    /// `/cluster` was answered by the node at `api`.
+    Discovered { cluster: usize, api: String, answer: ClusterAnswer, ttl: Option<Duration> },
+    /// No node told the members.
+    Undiscovered { cluster: usize, problem: String },
+    /// A member's host name was looked up.
+    Resolved { cluster: usize, host: String, addresses: Result<Vec<std::net::IpAddr>, String> },
+    /// Something went wrong on a member's data port.
+    Trouble(Trouble),
+}
+
+/// Events that may wait. Pollers wait for room; troubles are dropped instead, since the next one says the same.
+const QUEUE: usize = 4096;
+
+/// How control watches one cluster, and the counters of its pools.
+#[derive(Debug)]
+pub struct ClusterOptions {
+    pub steward: StewardOptions,
+    pub patroni: Patroni,
+    pub stats: ClusterStats,
+}
+
+pub struct Controller {
+    stewards: Vec<Steward>,
+    publisher: Publisher,
+    events: mpsc::Receiver<Event>,
+    pictures: Pictures,
+    started: Instant,
+}
+
+/// Sends troubles from the data plane without ever waiting.
+#[derive(Debug, Clone)]
+pub struct Inbox(mpsc::Sender<Event>);
+
+impl Inbox {
+    pub fn trouble(&self, trouble: Trouble) {
+        // Full: the queue holds thousands of events, among them surely one that says the same.
+        let _ = self.0.try_send(Event::Trouble(trouble));
+    }
+}
+
+/// The queue between everything that happens and the controller.
+pub fn inbox() -> (Inbox, mpsc::Receiver<Event>) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (Inbox(sender), receiver)
+}
+
+/// The table before the first decision: it leads nowhere, so that early clients wait.
+pub fn first_table(clusters: usize) -> Table {
+    Table { epoch: 0, clusters: vec![Arc::new(Routes::default()); clusters] }
+}
+
+impl Controller {
+    /// Must be called within the control runtime: the pollers start at once.
+    pub fn start(
+        clusters: Vec<ClusterOptions>,
+        names: &Names,
+        publisher: Publisher,
+        inbox: &Inbox,
+        events: mpsc::Receiver<Event>,
+    ) -> Controller {
+        let start = |(index, options): (usize, ClusterOptions)| {
+            let ClusterOptions { steward, patroni, stats } = options;
+            Steward::start(index, steward, stats, patroni, names.clone(), inbox.0.clone())
+        };
+        let stewards: Vec<Steward> = clusters.into_iter().enumerate().map(start).collect();
+        let pictures = Pictures::new(stewards.iter().map(|steward| steward.picture(Duration::ZERO)));
+        Controller { stewards, publisher, events, pictures, started: Instant::now() }
+    }
+
+    pub fn pictures(&self) -> Pictures {
+        self.pictures.clone()
+    }
+
+    /// Runs until every sender of events is gone, which is the end of the process.
+    pub async fn run(mut self) {
+        loop {
+            let due = self.stewards.iter().filter_map(Steward::decide_again_at).min();
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => self.handle(event),
+                    None => return,
+                },
+                () = until(self.started, due) => {
+                    let now = self.started.elapsed();
+                    for cluster in 0..self.stewards.len() {
+                        if self.stewards[cluster].decide_again_at().is_some_and(|at| at <= now) {
+                            self.decide(cluster);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.started.elapsed();
+        let cluster = match event {
+            Event::Observed { cluster, api, observation, took } => {
+                self.stewards[cluster].observed(now, &api, observation, took);
+                cluster
+            }
+            Event::Discovered { cluster, api, answer, ttl } => {
+                self.stewards[cluster].discovered(now, &api, answer, ttl);
+                cluster
+            }
+            Event::Undiscovered { cluster, problem } => {
+                self.stewards[cluster].undiscovered(problem);
+                cluster
+            }
+            Event::Resolved { cluster, host, addresses } => {
+                self.stewards[cluster].resolved(host, addresses);
+                cluster
+            }
+            Event::Trouble(trouble) => {
+                self.stewards[trouble.cluster].troubled(&trouble.member, trouble.kind);
+                trouble.cluster
+            }
+        };
+        self.decide(cluster);
+    }
+
+    /// Decides anew; publishes when sessions would notice.
+    fn decide(&mut self, cluster: usize) {
+        let now = self.started.elapsed();
+        let steward = &mut self.stewards[cluster];
+        if let Some(routes) = steward.decide(now) {
+            let mut table = Table::clone(&self.publisher.load());
+            table.epoch += 1;
+            table.clusters[cluster] = Arc::new(routes);
+            self.publisher.publish(table);
+        }
+        self.pictures.replace(cluster, steward.picture(now));
+    }
+}
+
+async fn until(started: Instant, due: Option<Duration>) {
+    match due {
+        Some(due) => sleep_until(started + due).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,123 @@
+//! Who belongs to the cluster, asked of the cluster itself.
+//!
+//! At a slow interval, and whenever the picture changes, one node is asked for `/cluster`; if it does not know, the
+//! next. Host names of members are resolved here too, so that the data plane never waits for a name server. A failed
+//! round changes nothing: the last known good members stay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
+
+use super::controller::Event;
+use super::names::Names;
+use super::patroni::Patroni;
+
+/// Rounds follow each other no faster than this, however often the picture changes: `/cluster` reads the DCS.
+const BREATH: Duration = Duration::from_millis(500);
+
+/// The running search; dropping it ends that.
+#[derive(Debug)]
+pub struct Discovery {
+    targets: watch::Sender<Targets>,
+    poke: Arc<Notify>,
+    task: AbortHandle,
+}
+
+/// Whom to ask and what to resolve, best first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Base URLs of nodes that are worth asking.
+    pub apis: Vec<String>,
+    pub hosts: Vec<String>,
+}
+
+impl Discovery {
+    pub fn start(
+        cluster: usize,
+        interval: Duration,
+        patroni: Patroni,
+        names: Names,
+        events: mpsc::Sender<Event>,
+    ) -> Discovery {
+        let (targets, receiver) = watch::channel(Targets::default());
+        let poke = Arc::new(Notify::new());
+        let round = Round { cluster, patroni, names, events, targets: receiver };
+        let task = tokio::spawn(run(round, interval, Arc::clone(&poke)));
+        Discovery { targets, poke, task: task.abort_handle() }
+    }
+
+    /// New targets are used by the next round, and new host names start one.
+    pub fn set_targets(&self, targets: Targets) {
+        let mut new_hosts = false;
+        self.targets.send_if_modified(|current| {
+            new_hosts = targets.hosts.iter().any(|host| !current.hosts.contains(host));
+            let modified = *current != targets;
+            *current = targets;
+            modified
+        });
+        if new_hosts {
+            self.poke();
+        }
+    }
+
+    pub fn poke(&self) {
+        self.poke.notify_one();
+    }
+}
+
+impl Drop for Discovery {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Round {
+    cluster: usize,
+    patroni: Patroni,
+    names: Names,
+    events: mpsc::Sender<Event>,
+    targets: watch::Receiver<Targets>,
+}
+
+async fn run(round: Round, interval: Duration, poke: Arc<Notify>) {
+    loop {
+        // Nothing to ask before the first node has answered.
+        tokio::select! {
+            () = poke.notified() => {}
+            () = tokio::time::sleep(interval) => {}
+        }
+        if round.run().await.is_none() {
+            return;
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+}
+
+impl Round {
+    /// `None` when nobody listens any more.
+    async fn run(&self) -> Option<()> {
+        let Targets { apis, hosts } = self.targets.borrow().clone();
+        for host in hosts {
+            let addresses = self.names.lookup(&host).await.map_err(|error| error.to_string());
+            self.events.send(Event::Resolved { cluster: self.cluster, host, addresses }).await.ok()?;
+        }
+        let mut problem = None;
+        for api in apis {
+            match self.patroni.cluster(&api).await {
+                Ok(answer) => {
+                    let ttl = self.patroni.ttl(&api).await;
+                    self.events.send(Event::Discovered { cluster: self.cluster, api, answer, ttl }).await.ok()?;
+                    return Some(());
+                }
+                Err(error) => problem = Some(format!("{api}: {error}")),
+            }
+        }
+        if let Some(problem) = problem {
+            self.events.send(Event::Undiscovered { cluster: self.cluster, problem }).await.ok()?;
+        }
+        Some(())
+    }
+}

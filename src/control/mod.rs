@@ -1,0 +1,19 @@
+//! The control plane: what the nodes say goes in, tables come out.
+//!
+//! One [`Poller`](poller::Poller) asks each node, [`Discovery`](discovery::Discovery) who there is to ask; both send
+//! [`Event`]s to the one [`Controller`], which keeps a [`steward`] for each cluster and is the only one to publish
+//! a table. All of it runs on one thread; the data plane never waits for it.
+
+pub mod controller;
+pub mod discovery;
+pub mod names;
+pub mod patroni;
+pub mod picture;
+pub mod poller;
+pub mod steward;
+
+pub use controller::{ClusterOptions, Controller, Event, Inbox, first_table, inbox};
+pub use names::Names;
+pub use patroni::{Patroni, PatroniOptions};
+pub use picture::{Check, ClusterPicture, MemberPicture, Pictures};
+pub use steward::StewardOptions;

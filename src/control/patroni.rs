@@ -1,0 +1,357 @@
+//! Patroni's REST API: the requests, and the shapes of the answers.
+//!
+//! The server is Python's `BaseHTTPRequestHandler` speaking HTTP/1.0: one request for each connection, no
+//! Content-Length, read to the end, five worker threads, a backlog of five. So: send at once, never keep a
+//! connection, never have two requests under way for one node (the poller's business), and believe nothing about the
+//! size, shape or speed of what comes back. (Source: patroni/api.py, Patroni 3.0 to 4.1.)
+//!
+//! The only file that names reqwest and the only one that knows the JSON.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::names::Names;
+use crate::topology::{Member, Observation, Report, Role, Silence, SilenceKind};
+
+/// A health answer is about 1 KiB; `replication` adds 150 bytes for each standby.
+const MAX_REPORT_BYTES: usize = 64 * 1024;
+/// `/cluster` and `/config` carry tags and parameters that people write.
+const MAX_CLUSTER_BYTES: usize = 1024 * 1024;
+/// More members than any real cluster has; each costs a connection a second.
+const MAX_MEMBERS: usize = 64;
+/// Names and hosts go into tables, logs and metrics.
+const MAX_NAME_BYTES: usize = 255;
+
+/// How to reach the nodes of one cluster.
+#[derive(Debug, Clone, Default)]
+pub struct PatroniOptions {
+    /// For a whole request, from name lookup to the last byte.
+    pub timeout: Duration,
+    /// PEM certificates that the nodes' certificates are checked against; `None`: those of the system.
+    pub ca_pem: Option<Vec<u8>>,
+    /// PEM client certificate followed by its key, for `verify_client: required`.
+    pub identity_pem: Option<Vec<u8>>,
+}
+
+/// Asks the nodes of one cluster.
+#[derive(Debug, Clone)]
+pub struct Patroni {
+    http: reqwest::Client,
+}
+
+/// `/cluster` in the words of the core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterAnswer {
+    pub scope: Option<String>,
+    pub members: Vec<Member>,
+    /// Name of the member that the DCS holds for the leader.
+    pub leader: Option<String>,
+}
+
+impl Patroni {
+    /// # Errors
+    /// When a certificate cannot be used; the text says which and why.
+    pub fn new(options: PatroniOptions, names: Names) -> Result<Patroni, String> {
+        let mut builder = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .http1_only()
+            .pool_max_idle_per_host(0)
+            .timeout(options.timeout)
+            .user_agent(concat!("pilotfish/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(names);
+        if let Some(pem) = &options.ca_pem {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|error| format!("the CA certificate cannot be used: {}", root_cause(&error)))?;
+            builder = builder.tls_certs_only(certificates);
+        }
+        if let Some(pem) = &options.identity_pem {
+            let identity = reqwest::Identity::from_pem(pem)
+                .map_err(|error| format!("the client certificate cannot be used: {}", root_cause(&error)))?;
+            builder = builder.identity(identity);
+        }
+        let http = builder.build().map_err(|error| format!("TLS cannot be set up: {}", root_cause(&error)))?;
+        Ok(Patroni { http })
+    }
+
+    /// `GET /leader`: 200 says that the node holds the leader lock, the body what it is.
+    pub async fn leader(&self, api: &str) -> Observation {
+        match self.read(&format!("{api}/leader"), MAX_REPORT_BYTES).await {
+            Ok((status, body)) => match report(status, &body) {
+                Ok(report) => Observation::Answered(report),
+                Err(detail) => Observation::Silent(Silence { kind: SilenceKind::NotPatroni, detail }),
+            },
+            Err(silence) => Observation::Silent(silence),
+        }
+    }
+
+    /// `GET /cluster`: who belongs to the cluster, read from the DCS by the node that is asked.
+    pub async fn cluster(&self, api: &str) -> Result<ClusterAnswer, String> {
+        let (status, body) =
+            self.read(&format!("{api}/cluster"), MAX_CLUSTER_BYTES).await.map_err(|silence| silence.detail)?;
+        if status != 200 {
+            return Err(format!("/cluster was answered with status {status}"));
+        }
+        cluster(&body)
+    }
+
+    /// `GET /config`: the cluster's `ttl`.
+    pub async fn ttl(&self, api: &str) -> Option<Duration> {
+        let (status, body) = self.read(&format!("{api}/config"), MAX_CLUSTER_BYTES).await.ok()?;
+        let config: ConfigBody = serde_json::from_slice(&body).ok()?;
+        (status == 200).then_some(Duration::from_secs(config.ttl?))
+    }
+
+    /// Reads a whole answer, at most `limit` bytes of body, within the client's timeout.
+    async fn read(&self, url: &str, limit: usize) -> Result<(u16, Vec<u8>), Silence> {
+        let request = self.http.get(url).header("Connection", "close");
+        let mut response = request.send().await.map_err(|error| silence(&error))?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| silence(&error))? {
+            if body.len() + chunk.len() > limit {
+                let detail = format!("the answer is longer than {limit} bytes");
+                return Err(Silence { kind: SilenceKind::TooLarge, detail });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, body))
+    }
+}
+
+/// Reads the answer to a health check.
+///
+/// # Errors
+/// Says in words why this is not an answer of Patroni.
+pub fn report(status: u16, body: &[u8]) -> Result<Report, String> {
+    if status != 200 && status != 503 {
+        return Err(format!("answered with status {status}, which Patroni does not use here"));
+    }
+    let body: ReportBody =
+        serde_json::from_slice(body).map_err(|error| format!("the answer is not Patroni's JSON: {error}"))?;
+    let xlog = body.xlog.unwrap_or_default();
+    let patroni = body.patroni.unwrap_or_default();
+    let tags = body.tags.unwrap_or_default();
+    Ok(Report {
+        status,
+        role: Role::parse(body.role.as_deref().unwrap_or_default()),
+        state: body.state,
+        timeline: body.timeline.filter(|&timeline| timeline > 0),
+        system_identifier: body.database_system_identifier,
+        wal_position: xlog.location.or(xlog.replayed_location),
+        replication_state: body.replication_state,
+        pause: body.pause,
+        cluster_unlocked: body.cluster_unlocked,
+        failsafe: body.failsafe_mode_is_active,
+        dcs_last_seen: body.dcs_last_seen,
+        noloadbalance: tags.get("noloadbalance").is_some_and(is_true),
+        tags: tags.into_iter().map(|(name, value)| (name, plain(value))).collect(),
+        pending_restart: body.pending_restart,
+        patroni_version: patroni.version,
+        scope: patroni.scope,
+        name: patroni.name.filter(|name| is_presentable(name)),
+    })
+}
+
+/// Reads `/cluster`. Members that cannot be dialled (still without a connection URL) are left out.
+pub fn cluster(body: &[u8]) -> Result<ClusterAnswer, String> {
+    let body: ClusterBody =
+        serde_json::from_slice(body).map_err(|error| format!("/cluster is not Patroni's JSON: {error}"))?;
+    if body.members.len() > MAX_MEMBERS {
+        return Err(format!("/cluster names {} members; at most {MAX_MEMBERS} are taken", body.members.len()));
+    }
+    let leads = |member: &MemberBody| matches!(member.role.as_deref(), Some("leader" | "standby_leader" | "master"));
+    let leader = body.members.iter().find(|member| leads(member)).map(|member| member.name.clone());
+    let members: Vec<Member> = body.members.into_iter().filter_map(MemberBody::into_member).collect();
+    if members.is_empty() {
+        return Err("/cluster names no member that can be reached".to_owned());
+    }
+    Ok(ClusterAnswer { scope: body.scope, members, leader })
+}
+
+#[derive(Deserialize)]
+struct ReportBody {
+    state: String,
+    role: Option<String>,
+    timeline: Option<u32>,
+    xlog: Option<XlogBody>,
+    replication_state: Option<String>,
+    #[serde(default)]
+    pause: bool,
+    #[serde(default)]
+    cluster_unlocked: bool,
+    #[serde(default)]
+    failsafe_mode_is_active: bool,
+    #[serde(default)]
+    pending_restart: bool,
+    dcs_last_seen: Option<u64>,
+    tags: Option<BTreeMap<String, Value>>,
+    database_system_identifier: Option<String>,
+    patroni: Option<PatroniBody>,
+}
+
+#[derive(Deserialize, Default)]
+struct XlogBody {
+    location: Option<u64>,
+    replayed_location: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct PatroniBody {
+    version: Option<String>,
+    scope: Option<String>,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ClusterBody {
+    members: Vec<MemberBody>,
+    scope: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct MemberBody {
+    name: String,
+    role: Option<String>,
+    host: Option<String>,
+    port: Option<u16>,
+    api_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ConfigBody {
+    ttl: Option<u64>,
+}
+
+impl MemberBody {
+    fn into_member(self) -> Option<Member> {
+        let (host, port, api_url) = (self.host?, self.port?, self.api_url?);
+        let (scheme, rest) = api_url.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let presentable = [&self.name, &host, &api_url].into_iter().all(|text| is_presentable(text));
+        let api = format!("{scheme}://{authority}");
+        (presentable && matches!(scheme, "http" | "https")).then_some(Member { name: self.name, host, port, api })
+    }
+}
+
+/// Fit for a log line, a label and a table cell.
+fn is_presentable(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control)
+}
+
+/// Patroni shows a tag as its YAML said it: `true` or `"true"`.
+fn is_true(value: &Value) -> bool {
+    value.as_bool().unwrap_or_else(|| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("true")))
+}
+
+fn plain(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// Why a request brought nothing, read from the chain of errors.
+fn silence(error: &reqwest::Error) -> Silence {
+    let io_kind = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    let tls = causes(error).any(|cause| cause.downcast_ref::<rustls::Error>().is_some());
+    let kind = if error.is_timeout() {
+        SilenceKind::Timeout
+    } else if tls {
+        SilenceKind::Tls
+    } else {
+        use std::io::ErrorKind as Kind;
+        match io_kind {
+            Some(Kind::ConnectionRefused) => SilenceKind::Refused,
+            Some(Kind::TimedOut) => SilenceKind::Timeout,
+            Some(Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted) => SilenceKind::Reset,
+            _ if error.is_connect() => SilenceKind::Unreachable,
+            _ if root_cause(error).contains("closed before message completed") => SilenceKind::Reset,
+            _ => SilenceKind::NotPatroni,
+        }
+    };
+    let detail = if kind == SilenceKind::Timeout { "no answer in time".to_owned() } else { root_cause(error) };
+    Silence { kind, detail }
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // An io::Error made from another error shows that one only by get_ref.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
+    })
+}
+
+/// The innermost error says what happened; the outer ones only where.
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+impl reqwest::dns::Resolve for Names {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let names = self.clone();
+        Box::pin(async move {
+            let addresses = names.lookup(name.as_str()).await?;
+            // Port 0: reqwest puts in the URL's.
+            let addresses: reqwest::dns::Addrs =
+                Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
+            Ok(addresses)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Class;
+
+    #[test]
+    fn a_real_answer_of_a_leader_and_of_a_replica() {
+        let body = br#"{"state":"running","role":"master","server_version":150018,"xlog":{"location":67108864},
+            "timeline":1,"dcs_last_seen":1795437839,"database_system_identifier":"771","tags":{"noloadbalance":true,"zone":"a"},
+            "patroni":{"version":"4.1.5","scope":"demo","name":"patroni1"}}"#;
+        let leader = report(200, body).expect("an answer");
+        assert_eq!((leader.class(), leader.timeline, leader.wal_position), (Class::Writer, Some(1), Some(67_108_864)));
+        assert_eq!(leader.tags[1], ("zone".to_owned(), "a".to_owned()));
+        assert_eq!(leader.name.as_deref(), Some("patroni1"));
+        let body = br#"{"state":"running","role":"replica","xlog":{"received_location":9,"replayed_location":8,
+            "replayed_timestamp":null,"paused":false},"timeline":0,"tags":{"noloadbalance":"True"}}"#;
+        let replica = report(503, body).expect("an answer");
+        assert_eq!((replica.class(), replica.timeline, replica.wal_position), (Class::Standby, None, Some(8)));
+    }
+
+    #[test]
+    fn what_is_not_patroni_is_said_so() {
+        for (status, body, says) in [
+            (301, "", "status 301"),
+            (200, "<html>", "not Patroni's JSON"),
+            (200, "{}", "missing field `state`"),
+            (200, r#"{"state":"running","timeline":1e999999}"#, "not Patroni's JSON"),
+            (200, r#"{"state":"running","role":"primary","xlog":{"loc"#, "not Patroni's JSON"),
+        ] {
+            let error = report(status, body.as_bytes()).expect_err(body);
+            assert!(error.contains(says), "{error:?} does not say {says:?}");
+        }
+        let deep = format!(r#"{{"state":"running","tags":{}"#, "[".repeat(100_000));
+        assert!(report(200, deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn cluster_members_without_an_address_or_with_a_strange_name_are_left_out() {
+        let body = br#"{"scope":"demo","members":[
+            {"name":"a","role":"leader","host":"10.0.0.1","port":5432,"api_url":"https://10.0.0.1:8008/patroni"},
+            {"name":"b","role":"replica","api_url":"http://10.0.0.2:8008/patroni"},
+            {"name":"c\nd","role":"replica","host":"h","port":1,"api_url":"http://h:1/"},
+            {"name":"e","role":"replica","host":"fd00::1","port":5433,"api_url":"http://[fd00::1]:8008/patroni"}]}"#;
+        let answer = cluster(body).expect("an answer");
+        let apis: Vec<&str> = answer.members.iter().map(|member| member.api.as_str()).collect();
+        assert_eq!(apis, ["https://10.0.0.1:8008", "http://[fd00::1]:8008"]);
+        assert_eq!((answer.scope.as_deref(), answer.leader.as_deref()), (Some("demo"), Some("a")));
+        assert!(cluster(br#"{"members":[]}"#).is_err());
+    }
+}

@@ -1,0 +1,366 @@
+//! The care of one cluster: its pollers, its members' addresses, and what it was decided last.
+//!
+//! The shell around [`topology::Cluster`](crate::topology::Cluster): it feeds the core, keeps the right nodes asked at
+//! the right pace, turns decisions into routes, and says in the log what changed and why. All durations named `now`
+//! and `at` are the monotonic time since the controller started.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::controller::Event;
+use super::discovery::{Discovery, Targets};
+use super::names::Names;
+use super::patroni::{ClusterAnswer, Patroni};
+use super::picture::{Check, ClusterPicture, MemberPicture};
+use super::poller::{Poller, PollerOptions};
+use crate::proxy::TroubleKind;
+use crate::routing::{ClusterStats, Routes};
+use crate::topology::cluster::Tracked;
+use crate::topology::roster::{self, Seed};
+use crate::topology::{Class, Cluster, Decision, Observation, Settings};
+
+/// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
+const DISCOVERY_EVERY: u32 = 10;
+/// Patroni's default `ttl`, for as long as the cluster has not told its own.
+const DEFAULT_TTL: Duration = Duration::from_secs(30);
+
+/// How one cluster is watched.
+#[derive(Debug, Clone)]
+pub struct StewardOptions {
+    /// `None`: Patroni's scope.
+    pub name: Option<String>,
+    pub seeds: Vec<Seed>,
+    pub interval: Duration,
+    pub fast_interval: Duration,
+    /// `None`: the cluster's `ttl`.
+    pub leader_grace: Option<Duration>,
+    pub thresholds: crate::topology::health::Thresholds,
+}
+
+pub(super) struct Steward {
+    index: usize,
+    name: Arc<str>,
+    options: StewardOptions,
+    core: Cluster,
+    seeds: Vec<Seed>,
+    discovered: bool,
+    discovery_tried: bool,
+    discovery_problem: Option<String>,
+    addresses: HashMap<String, Vec<IpAddr>>,
+    checks: BTreeMap<String, Check>,
+    pollers: HashMap<String, Poller>,
+    discovery: Discovery,
+    decision: Option<Decision>,
+    routes: Routes,
+    stats: ClusterStats,
+    writer_since: Option<Duration>,
+    last_writer: Option<String>,
+    failovers: u64,
+    patroni: Patroni,
+    events: mpsc::Sender<Event>,
+}
+
+impl Steward {
+    pub fn start(
+        index: usize,
+        options: StewardOptions,
+        stats: ClusterStats,
+        patroni: Patroni,
+        names: Names,
+        events: mpsc::Sender<Event>,
+    ) -> Steward {
+        let leader_grace = options.leader_grace.unwrap_or(DEFAULT_TTL);
+        let settings = Settings { thresholds: options.thresholds, leader_grace };
+        let seeds = options.seeds.clone();
+        let every = options.interval * DISCOVERY_EVERY;
+        let discovery = Discovery::start(index, every, patroni.clone(), names, events.clone());
+        let mut steward = Steward {
+            index,
+            name: Arc::from(options.name.clone().unwrap_or_else(|| format!("cluster{}", index + 1))),
+            core: Cluster::new(settings, roster::provisional(&seeds)),
+            seeds,
+            discovered: false,
+            discovery_tried: false,
+            discovery_problem: None,
+            addresses: HashMap::new(),
+            checks: BTreeMap::new(),
+            pollers: HashMap::new(),
+            discovery,
+            decision: None,
+            routes: Routes::default(),
+            stats,
+            writer_since: None,
+            last_writer: None,
+            failovers: 0,
+            patroni,
+            events,
+            options,
+        };
+        steward.follow_members();
+        steward
+    }
+
+    pub fn observed(&mut self, now: Duration, api: &str, observation: Observation, took: Duration) {
+        if let Observation::Answered(report) = &observation {
+            if self.options.name.is_none() && let Some(scope) = &report.scope {
+                self.rename(scope);
+            }
+            self.learn_seed(now, api, report.name.as_deref());
+        }
+        let Some(name) = self.member_at(api) else { return };
+        let (status, silence) = match &observation {
+            Observation::Answered(report) => (Some(report.status), None),
+            Observation::Silent(silence) => (None, Some(silence.clone())),
+        };
+        self.checks.insert(api.to_owned(), Check { at: now, took, status, silence });
+        let before = self.core.member(&name).map(|tracked| tracked.class);
+        self.core.observe(now, &name, observation);
+        self.log_class_change(&name, before);
+        if !self.discovered {
+            self.aim_discovery();
+            self.discovery.poke();
+        }
+    }
+
+    pub fn discovered(&mut self, now: Duration, api: &str, answer: ClusterAnswer, ttl: Option<Duration>) {
+        let teller = self.member_at(api).and_then(|name| self.core.member(&name));
+        if teller.is_some_and(|tracked| tracked.class == Class::Foreign) {
+            return;
+        }
+        if let Some(ttl) = ttl.filter(|_| self.options.leader_grace.is_none()) {
+            self.core.set_leader_grace(ttl);
+        }
+        let quiet = |tracked: &Tracked| now.saturating_sub(tracked.health.answered_at().unwrap_or_default());
+        let previous = self.core.tracked().map(|tracked| (tracked.member.clone(), quiet(tracked))).collect();
+        let members = roster::settle(answer.members, &self.seeds, previous);
+        let told = |members: &[crate::topology::Member]| {
+            let told = members.iter().map(|member| format!("{} ({}:{})", member.name, member.host, member.port));
+            told.collect::<Vec<_>>().join(", ")
+        };
+        if !self.discovered || !members.iter().eq(self.core.tracked().map(|tracked| &tracked.member)) {
+            tracing::info!(cluster = &*self.name, members = told(&members), "members of the cluster");
+        }
+        self.core.replace_members(now, members);
+        self.discovered = true;
+        self.discovery_tried = true;
+        self.discovery_problem = None;
+        self.follow_members();
+    }
+
+    pub fn undiscovered(&mut self, problem: String) {
+        if self.discovery_problem.is_none() {
+            tracing::warn!(cluster = &*self.name, problem, "the members cannot be read; the last known ones stay");
+        }
+        self.discovery_tried = true;
+        self.discovery_problem = Some(problem);
+    }
+
+    pub fn resolved(&mut self, host: String, addresses: Result<Vec<IpAddr>, String>) {
+        match addresses {
+            Ok(addresses) => {
+                self.addresses.insert(host, addresses);
+            }
+            Err(error) => tracing::warn!(cluster = &*self.name, error, "a member's host name does not resolve"),
+        }
+    }
+
+    pub fn troubled(&mut self, member: &str, kind: TroubleKind) {
+        if kind == TroubleKind::DialFailed {
+            self.core.suspect(member);
+        }
+        if let Some(tracked) = self.core.member(member)
+            && let Some(poller) = self.pollers.get(&tracked.member.api)
+        {
+            poller.poke();
+        }
+    }
+
+    pub fn decide_again_at(&self) -> Option<Duration> {
+        let decision = self.decision.as_ref()?;
+        [decision.decide_again_at, decision.fast_until].into_iter().flatten().min()
+    }
+
+    /// Decides anew. The routes, if sessions would notice that they changed.
+    pub fn decide(&mut self, now: Duration) -> Option<Routes> {
+        let decision = self.core.decide(now);
+        let members_pending = !self.discovery_tried && self.worth_asking().next().is_some();
+        if self.decision.is_none() && (decision.is_starting() || members_pending) {
+            self.aim_discovery();
+            return None;
+        }
+        self.log_decision(&decision);
+        self.note_writer(now, &decision);
+        let pace = if decision.fast_until.is_some() { self.options.fast_interval } else { self.options.interval };
+        for poller in self.pollers.values() {
+            poller.set_interval(pace);
+        }
+        let addresses = |name: &str| self.addresses_of(name);
+        let epoch = self.routes.epoch + 1;
+        let routes = Routes::new(Arc::clone(&self.name), epoch, &decision, &self.stats, addresses);
+        self.decision = Some(decision);
+        self.aim_discovery();
+        if self.routes.epoch > 0 && !routes.leads_elsewhere_than(&self.routes) {
+            return None;
+        }
+        self.routes = routes.clone();
+        Some(routes)
+    }
+
+    pub fn picture(&self, now: Duration) -> ClusterPicture {
+        let member = |tracked: &Tracked| MemberPicture {
+            member: tracked.member.clone(),
+            operator: tracked.operator,
+            class: tracked.class,
+            class_since: tracked.class_since,
+            report: tracked.health.last_report().cloned(),
+            lag_bytes: tracked.health.lag_bytes(),
+            last_check: self.checks.get(&tracked.member.api).cloned(),
+            addresses: self.addresses_of(&tracked.member.name),
+        };
+        ClusterPicture {
+            name: Arc::clone(&self.name),
+            epoch: self.routes.epoch,
+            at: now,
+            decision: self.decision.clone(),
+            writer_since: self.writer_since,
+            failovers: self.failovers,
+            members: self.core.tracked().map(member).collect(),
+            discovery_problem: self.discovery_problem.clone(),
+        }
+    }
+}
+
+/// What the public part is made of.
+impl Steward {
+    fn member_at(&self, api: &str) -> Option<String> {
+        self.core.tracked().find(|tracked| tracked.member.api == api).map(|tracked| tracked.member.name.clone())
+    }
+
+    fn rename(&mut self, scope: &str) {
+        if *self.name != *scope && self.decision.is_none() {
+            self.name = Arc::from(scope);
+        }
+    }
+
+    /// A seed has said which member it is: it is asked under that name from now on.
+    fn learn_seed(&mut self, now: Duration, api: &str, name: Option<&str>) {
+        let Some(seed) = self.seeds.iter_mut().find(|seed| seed.api == api) else { return };
+        if name.is_none() || seed.answered_as.as_deref() == name {
+            return;
+        }
+        seed.answered_as = name.map(str::to_owned);
+        if !self.discovered {
+            self.core.replace_members(now, roster::provisional(&self.seeds));
+            self.follow_members();
+        }
+    }
+
+    /// Every member is asked by one poller; who is no member any more is not.
+    fn follow_members(&mut self) {
+        let apis: Vec<String> = self.core.tracked().map(|tracked| tracked.member.api.clone()).collect();
+        self.pollers.retain(|api, _| apis.contains(api));
+        self.checks.retain(|api, _| apis.contains(api));
+        for api in apis {
+            let (patroni, events) = (self.patroni.clone(), self.events.clone());
+            let (cluster, fast_interval) = (self.index, self.options.fast_interval);
+            self.pollers.entry(api).or_insert_with_key(|api| {
+                let options = PollerOptions { cluster, api: api.clone(), fast_interval };
+                Poller::start(options, fast_interval, patroni, events)
+            });
+        }
+        self.aim_discovery();
+    }
+
+    /// Nodes that may tell the members: they answer, and they belong to this cluster as far as is known.
+    fn worth_asking(&self) -> impl Iterator<Item = &Tracked> {
+        let known = self.core.identity().is_some() || self.core.is_settled();
+        let answers = |tracked: &&Tracked| tracked.class != Class::Foreign && tracked.health.report().is_some();
+        self.core.tracked().filter(answers).filter(move |_| known)
+    }
+
+    /// The writer knows best.
+    fn aim_discovery(&self) {
+        let mut worth: Vec<&Tracked> = self.worth_asking().collect();
+        worth.sort_by_key(|tracked| tracked.class != Class::Writer);
+        let apis = worth.iter().map(|tracked| tracked.member.api.clone()).collect();
+        let names = self.core.tracked().map(|tracked| tracked.member.host.clone());
+        let hosts = names.filter(|host| host.parse::<IpAddr>().is_err()).collect();
+        self.discovery.set_targets(Targets { apis, hosts });
+    }
+
+    fn addresses_of(&self, name: &str) -> Arc<[SocketAddr]> {
+        let Some(Tracked { member, .. }) = self.core.member(name) else { return Arc::from([]) };
+        if let Ok(address) = member.host.parse::<IpAddr>() {
+            return Arc::from([SocketAddr::new(address, member.port)]);
+        }
+        let known = self.addresses.get(&member.host).map_or(&[][..], Vec::as_slice);
+        known.iter().map(|&address| SocketAddr::new(address, member.port)).collect()
+    }
+
+    fn note_writer(&mut self, now: Duration, decision: &Decision) {
+        let Some(writer) = &decision.writer else { return };
+        if self.last_writer.as_ref() == Some(writer) {
+            return;
+        }
+        if self.last_writer.is_some() {
+            self.failovers += 1;
+        }
+        self.writer_since = Some(now);
+        self.last_writer = Some(writer.clone());
+        self.discovery.poke();
+    }
+
+    /// The flip, not the poll: one line when what a node is has changed.
+    fn log_class_change(&self, name: &str, before: Option<Class>) {
+        let Some(tracked) = self.core.member(name) else { return };
+        if before == Some(tracked.class) {
+            return;
+        }
+        let report = tracked.health.report();
+        let silence = match tracked.health.last() {
+            Some(Observation::Silent(silence)) => Some(format!("{}: {}", silence.kind.as_str(), silence.detail)),
+            _ => None,
+        };
+        tracing::info!(
+            cluster = &*self.name,
+            member = name,
+            class = tracked.class.as_str(),
+            before = before.map(Class::as_str),
+            role = report.map(|report| report.role.as_str()),
+            state = report.map(|report| &*report.state),
+            timeline = report.and_then(|report| report.timeline),
+            why = silence,
+            "member changed"
+        );
+    }
+
+    /// One line for each change of the table: what changed, and why.
+    fn log_decision(&self, decision: &Decision) {
+        let routed = |decision: &Decision| {
+            let Decision { condition, reason, writer, tenant, readers, fallback, .. } = decision.clone();
+            (condition, reason, writer, tenant, readers, fallback)
+        };
+        let before = self.decision.as_ref();
+        if before.map(routed) != Some(routed(decision)) {
+            let had = |name: Option<&String>| name.map_or("-", String::as_str).to_owned();
+            tracing::info!(
+                cluster = &*self.name,
+                condition = decision.condition.as_str(),
+                writer = had(decision.writer.as_ref()),
+                writer_before = had(before.and_then(|before| before.writer.as_ref())),
+                readers = decision.readers.join(","),
+                timeline = decision.timeline,
+                reason = decision.reason,
+                "routes changed"
+            );
+        }
+        let known = before.map(|before| &before.alarms);
+        for alarm in decision.alarms.iter().filter(|alarm| known.is_none_or(|known| !known.contains(alarm))) {
+            tracing::warn!(cluster = &*self.name, alarm = %alarm, "alarm");
+        }
+    }
+}

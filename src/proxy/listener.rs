@@ -1,0 +1,143 @@
+//! Accepting connections.
+//!
+//! A permit comes before each accept: at the limit the kernel's backlog is the queue. No error ends the loop: those of
+//! one connection are passed over, those of the whole process (descriptors, memory) are waited out.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::Pool;
+use super::worker::{Accepted, Handle, place};
+
+/// Connections that the kernel keeps for us; it caps this at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// How long accepting pauses when descriptors or memory have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A shortage is logged at its begin and then no more often than this.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// A bound socket and what it serves.
+#[derive(Debug)]
+pub struct Listener {
+    pub socket: TcpListener,
+    pub pool: Arc<Pool>,
+    pub permits: Arc<Semaphore>,
+    /// Cancelled when no more connections are to be accepted.
+    pub accepting: CancellationToken,
+}
+
+/// Binds a listening socket. Without SO_REUSEPORT, so that a port in use by another process is an error and no
+/// connection is lost when a listener closes. An IPv6 wildcard takes IPv6 only.
+///
+/// # Errors
+/// Those of the system, such as an address in use.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Accepts until told to stop; the socket is closed then.
+pub(super) async fn run(listener: Listener, siblings: Arc<[Handle]>) {
+    let Listener { socket, pool, permits, accepting } = listener;
+    let stop = accepting.clone();
+    let accept_all = async {
+        let socket = match watch(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(pool = &*pool.options.name, %error, "the listener cannot be watched");
+                return;
+            }
+        };
+        let mut shortage = Shortage::default();
+        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+            match accept(&socket).await {
+                Ok((socket, client)) => {
+                    place(&siblings, Accepted { socket, client, pool: Arc::clone(&pool), permit });
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    shortage.log(&pool, &error);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = accept_all => {}
+    }
+}
+
+#[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which a std listener does")]
+fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    AsyncFd::new(socket)
+}
+
+async fn accept(socket: &AsyncFd<TcpListener>) -> io::Result<(OwnedFd, SocketAddr)> {
+    loop {
+        let mut ready = socket.readable().await?;
+        let accepted = ready.try_io(|socket| {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            Ok(acceptfrom_with(socket.get_ref(), flags)?)
+        });
+        if let Ok(accepted) = accepted {
+            let (socket, address) = accepted?;
+            let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+            return Ok((socket, address.ok_or(io::ErrorKind::InvalidData)?));
+        }
+    }
+}
+
+/// accept(2): errors of the connection that was about to be accepted, to be treated like "try again".
+fn concerns_one_connection(error: &io::Error) -> bool {
+    const OF_ONE: [Errno; 11] = [
+        Errno::CONNABORTED,
+        Errno::INTR,
+        Errno::NETDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+        Errno::PERM,
+    ];
+    OF_ONE.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Says once that accepting is short of something, and again only after a while.
+#[derive(Debug, Default)]
+struct Shortage {
+    logged_at: Option<tokio::time::Instant>,
+}
+
+impl Shortage {
+    fn log(&mut self, pool: &Pool, error: &io::Error) {
+        if self.logged_at.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            self.logged_at = Some(tokio::time::Instant::now());
+            tracing::error!(
+                pool = &*pool.options.name,
+                %error,
+                "connections cannot be accepted just now; raise the limit of open files (LimitNOFILE, ulimit -n)"
+            );
+        }
+    }
+}

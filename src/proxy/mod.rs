@@ -1,0 +1,98 @@
+//! The data plane: from `accept` to the last byte.
+//!
+//! A session lives on one worker from its first packet to its end: [`listener`] accepts it, [`worker`] runs it,
+//! [`session`] walks it through its life: [`first_packet`], a pick from the table, [`connect`], a wait in
+//! [`hold`] when there is nobody to connect to, and [`relay`] until one side ends it. [`sessions`] is the list
+//! by which open sessions are cut when the table says so.
+//!
+//! Knows no HTTP, no Patroni and no configuration: it sees tables, counters and bytes.
+
+pub mod cancel;
+pub mod connect;
+pub mod first_packet;
+pub mod hold;
+pub mod listener;
+pub mod refusal;
+pub mod relay;
+pub mod session;
+pub mod sessions;
+pub mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::routing::Choice;
+use crate::stats::PoolStats;
+
+pub use sessions::{Session, SessionRow};
+pub use worker::{Workers, WorkersOptions};
+
+/// What a pool's clients speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// PostgreSQL: the first packet is read, so that silent clients cost no backend, cancel requests find their
+    /// session, and a client that cannot be served is told so.
+    #[default]
+    Postgresql,
+    /// Anything: bytes only.
+    Tcp,
+}
+
+/// How a pool serves its clients.
+#[derive(Debug, Clone)]
+pub struct PoolOptions {
+    /// The cluster's place in the table.
+    pub cluster: usize,
+    pub name: Arc<str>,
+    pub choice: Choice,
+    pub protocol: Protocol,
+    /// How long a client waits for a member; zero: not at all.
+    pub hold: Duration,
+    /// How many clients may wait at once.
+    pub max_held: usize,
+    /// For one dial of one address.
+    pub connect_timeout: Duration,
+}
+
+/// A pool, shared by all workers.
+#[derive(Debug)]
+pub struct Pool {
+    pub options: PoolOptions,
+    pub stats: Arc<PoolStats>,
+    /// Counts picks, for strategies that go in turn.
+    turn: AtomicU64,
+}
+
+impl Pool {
+    pub fn new(options: PoolOptions, stats: Arc<PoolStats>) -> Pool {
+        Pool { options, stats, turn: AtomicU64::new(0) }
+    }
+}
+
+/// Something seen on a member's data port that its checks should know of.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    pub cluster: usize,
+    pub member: Arc<str>,
+    pub kind: TroubleKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TroubleKind {
+    /// A dial was refused or timed out.
+    DialFailed,
+    /// The member ended a session.
+    Hangup,
+}
+
+/// Where troubles are told. Must not block: it is called from the data plane.
+#[derive(Clone)]
+pub struct TellTrouble(pub Arc<dyn Fn(Trouble) + Send + Sync>);
+
+impl fmt::Debug for TellTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TellTrouble")
+    }
+}

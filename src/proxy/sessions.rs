@@ -1,0 +1,314 @@
+//! The open sessions of one worker: what operators list and what a new table cuts.
+//!
+//! A session enters when it is accepted and leaves with its task, whichever way that ends, through [`Ending`]: the
+//! one place where an end is counted and logged. Cutting a session drops its task; its sockets close with a reset.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::AbortHandle;
+
+use super::Pool;
+use super::relay::Meter;
+use crate::routing::{Backend, Choice, Table};
+use crate::stats::{Active, End, Gauge, Phase, Side};
+use crate::topology::Fate;
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    /// Unique within this process.
+    pub id: u64,
+    pub client: SocketAddr,
+    pub pool: Arc<Pool>,
+    worker: usize,
+    accepted_at: Instant,
+    progress: Mutex<Progress>,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    task: OnceLock<AbortHandle>,
+}
+
+/// How far a session has come.
+#[derive(Debug)]
+struct Progress {
+    phase: Phase,
+    cluster: Arc<str>,
+    /// The member dialled or connected to, and the count that it holds there.
+    on: Option<(Arc<str>, Active)>,
+    /// This side's address towards the member: `pg_stat_activity.client_port` on the server.
+    backend: Option<(SocketAddr, SocketAddr)>,
+    held: Duration,
+    dialled: Duration,
+    connected_at: Option<Instant>,
+    cut: Option<End>,
+    detail: Option<String>,
+}
+
+/// A session as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    pub id: u64,
+    pub cluster: String,
+    pub pool: String,
+    pub client: SocketAddr,
+    pub member: Option<String>,
+    /// This side's address of the connection to the member.
+    pub backend_local: Option<SocketAddr>,
+    pub backend_peer: Option<SocketAddr>,
+    pub phase: Phase,
+    pub age: Duration,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// The sessions of one worker.
+#[derive(Debug, Default)]
+pub struct Shard {
+    open: Mutex<HashMap<u64, Arc<Session>>>,
+}
+
+impl Session {
+    pub fn new(id: u64, worker: usize, client: SocketAddr, pool: Arc<Pool>) -> Session {
+        Session {
+            id,
+            client,
+            pool,
+            worker,
+            accepted_at: Instant::now(),
+            progress: Mutex::new(Progress {
+                phase: Phase::Greeting,
+                cluster: Arc::from(""),
+                on: None,
+                backend: None,
+                held: Duration::ZERO,
+                dialled: Duration::ZERO,
+                connected_at: None,
+                cut: None,
+                detail: None,
+            }),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            task: OnceLock::new(),
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The task that runs this session, to be dropped when it is cut.
+    pub fn runs_in(&self, task: AbortHandle) {
+        let _ = self.task.set(task);
+    }
+
+    pub fn waits(&self, cluster: Arc<str>) {
+        let mut progress = self.progress();
+        progress.phase = Phase::Waiting;
+        progress.cluster = cluster;
+    }
+
+    /// Counts the session on the member that it is about to dial; `None` takes it off again.
+    pub fn heads_for(&self, backend: Option<&Backend>) {
+        let count = |backend: &Backend| {
+            let stats = match self.pool.options.choice {
+                Choice::Writer => &backend.primary_stats,
+                Choice::Reader { .. } => &backend.replica_stats,
+            };
+            (Arc::clone(&backend.name), stats.activate(self.worker))
+        };
+        self.progress().on = backend.map(count);
+    }
+
+    pub fn has_dialled(&self, took: Duration, failed: bool) {
+        let mut progress = self.progress();
+        progress.dialled = took;
+        if failed && let Some((_, active)) = &progress.on {
+            active.member().count_failed_dial(self.worker);
+        }
+        self.pool.stats.connect_seconds.observe(took);
+    }
+
+    pub fn was_held(&self, duration: Duration) {
+        self.progress().held = duration;
+        self.pool.stats.hold_seconds.observe(duration);
+    }
+
+    /// From now on bytes flow.
+    pub fn relays(&self, local: SocketAddr, peer: SocketAddr) {
+        let mut progress = self.progress();
+        progress.phase = Phase::Relaying;
+        progress.backend = Some((local, peer));
+        progress.connected_at = Some(Instant::now());
+        if let Some((_, active)) = &progress.on {
+            active.member().count_session(self.worker);
+        }
+    }
+
+    /// Words for the log line of the end.
+    pub fn remark(&self, detail: impl Into<String>) {
+        self.progress().detail = Some(detail.into());
+    }
+
+    /// Ends the session from outside, with a reset of both connections.
+    pub fn cut(&self, end: End) {
+        self.progress().cut.get_or_insert(end);
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+
+    /// What a new table means for this session: the cause to cut it for, if any.
+    fn verdict(&self, table: &Table) -> Option<End> {
+        let routes = &table.clusters[self.pool.options.cluster];
+        let progress = self.progress();
+        let (member, _) = progress.on.as_ref()?;
+        let Some(backend) = routes.backend(member) else { return Some(End::MemberGone) };
+        let fate = match self.pool.options.choice {
+            Choice::Writer => backend.writers,
+            Choice::Reader { .. } => backend.readers,
+        };
+        match fate {
+            Fate::Keep => None,
+            Fate::RoleLost => Some(End::RoleLost),
+            Fate::Gone => Some(End::MemberGone),
+        }
+    }
+
+    pub fn row(&self) -> SessionRow {
+        let progress = self.progress();
+        SessionRow {
+            id: self.id,
+            cluster: progress.cluster.to_string(),
+            pool: self.pool.options.name.to_string(),
+            client: self.client,
+            member: progress.on.as_ref().map(|(member, _)| member.to_string()),
+            backend_local: progress.backend.map(|(local, _)| local),
+            backend_peer: progress.backend.map(|(_, peer)| peer),
+            phase: progress.phase,
+            age: self.accepted_at.elapsed(),
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+        }
+    }
+}
+
+/// Counts for the session's log line and, through its member's cell, for the pool.
+impl Meter for (&Session, &crate::stats::MemberStats) {
+    fn delivered(&self, to: Side, bytes: usize) {
+        let (session, member) = self;
+        let bytes = bytes as u64;
+        match to {
+            Side::Client => {
+                session.bytes_out.fetch_add(bytes, Relaxed);
+                member.add_bytes_out(session.worker, bytes);
+            }
+            _ => {
+                session.bytes_in.fetch_add(bytes, Relaxed);
+                member.add_bytes_in(session.worker, bytes);
+            }
+        }
+    }
+}
+
+impl Shard {
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Session>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists the session until the returned guard goes.
+    pub fn enter(self: &Arc<Self>, session: Session) -> Ending {
+        let session = Arc::new(session);
+        self.open().insert(session.id, Arc::clone(&session));
+        let client = session.pool.stats.client();
+        Ending { session, shard: Arc::clone(self), end: End::Internal, _client: client }
+    }
+
+    pub fn len(&self) -> usize {
+        self.open().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.open().is_empty()
+    }
+
+    pub fn rows(&self) -> Vec<SessionRow> {
+        self.open().values().map(|session| session.row()).collect()
+    }
+
+    /// Cuts what the table does not keep; says how many.
+    pub fn enforce(&self, table: &Table) -> usize {
+        self.cut_where(|session| session.verdict(table))
+    }
+
+    pub fn cut_all(&self, end: End) -> usize {
+        self.cut_where(|_| Some(end))
+    }
+
+    fn cut_where(&self, verdict: impl Fn(&Session) -> Option<End>) -> usize {
+        let open = self.open();
+        let doomed = open.values().filter_map(|session| Some((session, verdict(session)?)));
+        doomed.map(|(session, end)| session.cut(end)).count()
+    }
+}
+
+/// Ends a session when it goes: counts, logs and takes it off the list. An end that nobody named is a fault of ours.
+#[derive(Debug)]
+pub struct Ending {
+    pub session: Arc<Session>,
+    shard: Arc<Shard>,
+    end: End,
+    _client: Gauge,
+}
+
+impl Ending {
+    pub fn set(&mut self, end: End) {
+        self.end = end;
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let session = &self.session;
+        self.shard.open().remove(&session.id);
+        let mut progress = session.progress();
+        let end = progress.cut.unwrap_or(self.end);
+        session.pool.stats.count_end(end);
+        log_end(session, &progress, end);
+        progress.on = None;
+    }
+}
+
+/// One line for each session. Port checks come every second and carry no news: they are for `debug`.
+fn log_end(session: &Session, progress: &Progress, end: End) {
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                cluster = &*progress.cluster,
+                pool = &*session.pool.options.name,
+                client = %session.client,
+                member = progress.on.as_ref().map(|(member, _)| &**member),
+                backend = progress.backend.map(|(_, peer)| tracing::field::display(peer)),
+                backend_local = progress.backend.map(|(local, _)| tracing::field::display(local)),
+                cause = end.as_str(),
+                side = end.side().as_str(),
+                phase = progress.phase.as_str(),
+                bytes_in = session.bytes_in.load(Relaxed),
+                bytes_out = session.bytes_out.load(Relaxed),
+                held_ms = progress.held.as_millis() as u64,
+                connect_ms = progress.dialled.as_micros() as f64 / 1000.0,
+                duration_ms = session.accepted_at.elapsed().as_millis() as u64,
+                detail = progress.detail.as_deref(),
+                "session ended"
+            )
+        };
+    }
+    match end {
+        End::ClientProbe => line!(debug),
+        End::Internal => line!(error),
+        _ => line!(info),
+    }
+}

@@ -1,0 +1,282 @@
+//! One thread, one runtime, its sessions.
+//!
+//! A pair of sockets never changes its thread: no locks and no cache lines travel with the bytes. New connections go
+//! to the worker with the fewest sessions, each worker follows the table on its own, and when the last session has
+//! ended after a stop, the thread ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cancel::MAX_UNDER_WAY;
+use super::connect::{reset_on_close, tune};
+use super::listener::{self, Listener};
+use super::sessions::{Session, Shard};
+use super::{Pool, SessionRow, TellTrouble, session};
+use crate::routing::{Cell, Routes};
+use crate::stats::End;
+
+/// What the workers need from outside.
+#[derive(Debug)]
+pub struct WorkersOptions {
+    pub count: usize,
+    /// Sessions in all; each costs two descriptors.
+    pub max_sessions: usize,
+}
+
+/// All workers of the process.
+#[derive(Debug)]
+pub struct Workers {
+    handles: Arc<[Handle]>,
+    permits: Arc<Semaphore>,
+    max_sessions: usize,
+    accepting: CancellationToken,
+    stop: CancellationToken,
+    sessions: TaskTracker,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What others see of one worker.
+#[derive(Debug)]
+pub(super) struct Handle {
+    inbox: mpsc::UnboundedSender<Job>,
+    /// Sessions placed here and not yet ended.
+    load: Arc<AtomicUsize>,
+    shard: Arc<Shard>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Serve(Accepted),
+    Listen(Listener),
+}
+
+/// A connection on its way to its worker. Unbounded queues are fine: the permit bounds them.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub socket: OwnedFd,
+    pub client: SocketAddr,
+    pub pool: Arc<Pool>,
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// A worker from the inside, shared by its sessions.
+#[derive(Debug)]
+pub struct Worker {
+    pub(super) index: usize,
+    cell: Cell,
+    shard: Arc<Shard>,
+    /// Wakes held clients, in the order in which they came.
+    pub(super) table_changed: Notify,
+    pub(super) trouble: TellTrouble,
+    pub(super) stop: CancellationToken,
+    pub(super) cancels: Semaphore,
+    load: Arc<AtomicUsize>,
+    sessions: TaskTracker,
+    random: AtomicU64,
+}
+
+/// Session numbers, over all workers.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Workers {
+    /// Starts the threads. They serve nobody until [`Workers::listen`].
+    ///
+    /// # Errors
+    /// When a thread or its runtime cannot be made.
+    pub fn start(options: WorkersOptions, cell: &Cell, trouble: &TellTrouble) -> io::Result<Workers> {
+        let mut workers = Workers {
+            handles: Arc::from([]),
+            permits: Arc::new(Semaphore::new(options.max_sessions)),
+            max_sessions: options.max_sessions,
+            accepting: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            sessions: TaskTracker::new(),
+            threads: Vec::new(),
+        };
+        let mut handles = Vec::new();
+        let mut parts = Vec::new();
+        for index in 0..options.count {
+            let (inbox, jobs) = mpsc::unbounded_channel();
+            let (load, shard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Shard::default()));
+            let worker = Worker {
+                index,
+                cell: cell.clone(),
+                shard: Arc::clone(&shard),
+                table_changed: Notify::new(),
+                trouble: trouble.clone(),
+                stop: workers.stop.clone(),
+                cancels: Semaphore::new(MAX_UNDER_WAY),
+                load: Arc::clone(&load),
+                sessions: workers.sessions.clone(),
+                random: AtomicU64::new(seed(index)),
+            };
+            handles.push(Handle { inbox, load, shard });
+            parts.push((Arc::new(worker), jobs));
+        }
+        workers.handles = Arc::from(handles);
+        for (worker, jobs) in parts {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let name = format!("worker-{}", worker.index);
+            let siblings = Arc::clone(&workers.handles);
+            let run = move || runtime.block_on(worker.run(jobs, siblings));
+            workers.threads.push(std::thread::Builder::new().name(name).spawn(run)?);
+        }
+        Ok(workers)
+    }
+
+    /// Serves `pool` on a bound socket. Listeners are spread over the workers; each accepts for all of them.
+    pub fn listen(&self, number: usize, socket: std::net::TcpListener, pool: Arc<Pool>) {
+        let listener = Listener {
+            socket,
+            pool,
+            permits: Arc::clone(&self.permits),
+            accepting: self.accepting.clone(),
+        };
+        // A worker that is gone has panicked outside of any session; there is nobody left to tell.
+        let _ = self.handles[number % self.handles.len()].inbox.send(Job::Listen(listener));
+    }
+
+    /// No new connections; held clients are told to go elsewhere.
+    pub fn stop_accepting(&self) {
+        self.accepting.cancel();
+        self.stop.cancel();
+        self.sessions.close();
+    }
+
+    /// Waits for the last session to end; for ever, unless accepting was stopped.
+    pub async fn drained(&self) {
+        self.sessions.wait().await;
+    }
+
+    /// Cuts every session that is left; says how many.
+    pub fn cut_all(&self) -> usize {
+        self.handles.iter().map(|handle| handle.shard.cut_all(End::Shutdown)).sum()
+    }
+
+    pub fn open_sessions(&self) -> usize {
+        self.handles.iter().map(|handle| handle.shard.len()).sum()
+    }
+
+    pub fn max_sessions(&self) -> usize {
+        self.max_sessions
+    }
+
+    /// Every open session, in no order.
+    pub fn rows(&self) -> Vec<SessionRow> {
+        self.handles.iter().flat_map(|handle| handle.shard.rows()).collect()
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop_accepting();
+        self.handles = Arc::from([]);
+    }
+}
+
+/// Hands the connection to the worker with the fewest sessions.
+pub(super) fn place(siblings: &[Handle], accepted: Accepted) {
+    let Some(least) = siblings.iter().min_by_key(|handle| handle.load.load(Relaxed)) else { return };
+    least.load.fetch_add(1, Relaxed);
+    if least.inbox.send(Job::Serve(accepted)).is_err() {
+        tracing::error!("a worker is gone; the connection was closed");
+    }
+}
+
+impl Worker {
+    async fn run(self: Arc<Self>, mut jobs: mpsc::UnboundedReceiver<Job>, siblings: Arc<[Handle]>) {
+        tokio::spawn(Arc::clone(&self).follow_table());
+        loop {
+            let job = tokio::select! {
+                job = jobs.recv() => job,
+                // After a stop the thread lives as long as a session does.
+                () = self.sessions.wait() => return,
+            };
+            match job {
+                Some(Job::Serve(accepted)) => self.serve(accepted),
+                Some(Job::Listen(listener)) => {
+                    tokio::spawn(listener::run(listener, Arc::clone(&siblings)));
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Each new table first ends what it does not keep, then wakes who waits for it.
+    async fn follow_table(self: Arc<Self>) {
+        let mut follower = self.cell.follow();
+        while follower.changed().await {
+            let cut = self.shard.enforce(&self.cell.load());
+            if cut > 0 {
+                tracing::info!(worker = self.index, sessions = cut, "sessions cut by the new table");
+            }
+            self.table_changed.notify_waiters();
+        }
+    }
+
+    fn serve(self: &Arc<Self>, accepted: Accepted) {
+        let Accepted { socket, client, pool, permit } = accepted;
+        let load = LoadGuard(Arc::clone(&self.load));
+        let stream = match adopt(socket) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%client, %error, "a new connection could not be set up");
+                return;
+            }
+        };
+        let id = NEXT_ID.fetch_add(1, Relaxed);
+        let ending = self.shard.enter(Session::new(id, self.index, client, pool));
+        let session = Arc::clone(&ending.session);
+        let worker = Arc::clone(self);
+        let task = self.sessions.spawn(async move {
+            let _places = (permit, load);
+            session::run(worker, stream, ending).await;
+        });
+        session.runs_in(task.abort_handle());
+    }
+
+    pub(super) fn routes(&self, pool: &Pool) -> Arc<Routes> {
+        let table = self.cell.load();
+        table.clusters.get(pool.options.cluster).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// Random enough to spread sessions (splitmix64).
+    pub(super) fn random(&self) -> u64 {
+        let seed = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
+        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+fn adopt(socket: OwnedFd) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(std::net::TcpStream::from(socket))?;
+    if let Err(error) = tune(&socket2::SockRef::from(&stream)) {
+        reset_on_close(&stream);
+        return Err(error);
+    }
+    Ok(stream)
+}
+
+fn seed(index: usize) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(index)
+}
+
+/// Takes a session off its worker's load.
+struct LoadGuard(Arc<AtomicUsize>);
+
+impl Drop for LoadGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
