@@ -73,6 +73,9 @@ impl Drop for Discovery {
     }
 }
 
+/// Nobody listens any more: the process is ending.
+struct Unheard;
+
 #[derive(Debug)]
 struct Round {
     cluster: usize,
@@ -89,35 +92,39 @@ async fn run(round: Round, interval: Duration, poke: Arc<Notify>) {
             () = poke.notified() => {}
             () = tokio::time::sleep(interval) => {}
         }
-        if round.run().await.is_none() {
-            return;
+        match round.run().await {
+            Ok(true) => tokio::time::sleep(BREATH).await,
+            Ok(false) => {}
+            Err(Unheard) => return,
         }
-        tokio::time::sleep(BREATH).await;
     }
 }
 
 impl Round {
-    /// `None` when nobody listens any more.
-    async fn run(&self) -> Option<()> {
+    /// Says whether any node was asked.
+    async fn run(&self) -> Result<bool, Unheard> {
         let Targets { apis, hosts } = self.targets.borrow().clone();
         for host in hosts {
             let addresses = self.names.lookup(&host).await.map_err(|error| error.to_string());
-            self.events.send(Event::Resolved { cluster: self.cluster, host, addresses }).await.ok()?;
+            self.tell(Event::Resolved { cluster: self.cluster, host, addresses }).await?;
         }
         let mut problem = None;
         for api in apis {
             match self.patroni.cluster(&api).await {
                 Ok(answer) => {
                     let ttl = self.patroni.ttl(&api).await;
-                    self.events.send(Event::Discovered { cluster: self.cluster, api, answer, ttl }).await.ok()?;
-                    return Some(());
+                    self.tell(Event::Discovered { cluster: self.cluster, api, answer, ttl }).await?;
+                    return Ok(true);
                 }
                 Err(error) => problem = Some(format!("{api}: {error}")),
             }
         }
-        if let Some(problem) = problem {
-            self.events.send(Event::Undiscovered { cluster: self.cluster, problem }).await.ok()?;
-        }
-        Some(())
+        let Some(problem) = problem else { return Ok(false) };
+        self.tell(Event::Undiscovered { cluster: self.cluster, problem }).await?;
+        Ok(true)
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), Unheard> {
+        self.events.send(event).await.map_err(|_| Unheard)
     }
 }

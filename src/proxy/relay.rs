@@ -13,6 +13,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -107,8 +108,18 @@ pub async fn relay(client: TcpStream, backend: TcpStream, meter: &impl Meter) ->
             pair.done = true;
             if first_to_end == Some(Side::Backend) { End::BackendClosed } else { End::ClientClosed }
         }
+        // A server that closes with the client's farewell still unread resets the connection: PostgreSQL does so at
+        // the end of every TLS session. Who had already left has nothing to complain of.
+        Err(Failure { side: Side::Backend, .. }) if inward.state != State::Open || has_left(&pair.client) => {
+            End::ClientClosed
+        }
         Err(Failure { side, error }) => attribute(side, &error),
     }
+}
+
+/// The next read would find the end of the stream.
+fn has_left(client: &TcpStream) -> bool {
+    matches!(recv(client, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((_, 0)))
 }
 
 fn attribute(side: Side, error: &io::Error) -> End {
