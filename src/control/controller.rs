@@ -14,7 +14,7 @@ use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::Pictures;
 use super::steward::{Steward, StewardOptions};
 use crate::proxy::Trouble;
-use crate::routing::{ClusterStats, Publisher, Routes, Table};
+use crate::routing::{ClusterStats, Publisher, Table};
 use crate::topology::Observation;
 
 /// Everything that control reacts to.
@@ -43,6 +43,7 @@ pub struct ClusterOptions {
     pub stats: ClusterStats,
 }
 
+#[derive(Debug)]
 pub struct Controller {
     stewards: Vec<Steward>,
     publisher: Publisher,
@@ -70,7 +71,7 @@ pub fn inbox() -> (Inbox, mpsc::Receiver<Event>) {
 
 /// The table before the first decision: it leads nowhere, so that early clients wait.
 pub fn first_table(clusters: usize) -> Table {
-    Table { epoch: 0, clusters: vec![Arc::new(Routes::default()); clusters] }
+    Table { epoch: 0, clusters: std::iter::repeat_with(Arc::default).take(clusters).collect() }
 }
 
 impl Controller {

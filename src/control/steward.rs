@@ -41,6 +41,7 @@ pub struct StewardOptions {
     pub thresholds: crate::topology::health::Thresholds,
 }
 
+#[derive(Debug)]
 pub(super) struct Steward {
     index: usize,
     name: Arc<str>,

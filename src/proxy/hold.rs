@@ -79,11 +79,15 @@ impl Hold {
     pub fn is_over(&self) -> bool {
         Instant::now() >= self.until
     }
+
+    pub fn until(&self) -> Instant {
+        self.until
+    }
 }
 
 /// Resolves when the client has hung up. What it may have sent meanwhile stays unread; a client that has sent
 /// something and then closed only its sending side still wants its answer.
-async fn left(client: &TcpStream) {
+pub(super) async fn left(client: &TcpStream) {
     loop {
         let Ok(ready) = client.ready(Interest::READABLE | Interest::ERROR).await else { return };
         if ready.is_error() {

@@ -1,8 +1,8 @@
 //! The data plane: from `accept` to the last byte.
 //!
 //! A session lives on one worker from its first packet to its end: [`listener`] accepts it, [`worker`] runs it,
-//! [`session`] walks it through its life: [`first_packet`], a pick from the table, [`connect`], a wait in
-//! [`hold`] when there is nobody to connect to, and [`relay`] until one side ends it. [`sessions`] is the list
+//! [`session`] walks it through its life: [`first_packet`], a pick from the table, [`connect`], the server's first
+//! [`reply`], a wait in [`hold`] when nobody serves, and [`relay`] until one side ends it. [`sessions`] is the list
 //! by which open sessions are cut when the table says so.
 //!
 //! Knows no HTTP, no Patroni and no configuration: it sees tables, counters and bytes.
@@ -14,6 +14,7 @@ pub mod hold;
 pub mod listener;
 pub mod refusal;
 pub mod relay;
+pub mod reply;
 pub mod session;
 pub mod sessions;
 pub mod worker;

@@ -49,7 +49,7 @@ impl Refusal {
         }
         fields.push(0);
         let length = u32::try_from(fields.len() + 4).unwrap_or(u32::MAX);
-        [&[b'E'], &length.to_be_bytes()[..], &fields].concat()
+        [b"E", &length.to_be_bytes()[..], &fields].concat()
     }
 
     /// Tells the client, whose first packet was `packet` of kind `kind`, and closes. Best effort: whoever does not

@@ -1,7 +1,7 @@
 //! The life of one session.
 //!
-//! Greeting: read the first packet. Waiting: pick a backend, dial it, and hold the client while there is none.
-//! Relaying: bytes. Each step returns either what the next one needs or the session's end.
+//! Greeting: read the first packet. Waiting: pick a backend, dial it, wait for its first byte, and hold the client while
+//! there is none that serves. Relaying: bytes. Each step returns either what the next one needs or the session's end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connect::{DialError, dial};
+use super::connect::{DialError, dial, reset_on_close};
 use super::first_packet::{self, FirstPacket, Parse};
-use super::hold::Hold;
+use super::hold::{self, Hold};
 use super::refusal::{CANNOT_CONNECT_NOW, PROTOCOL_VIOLATION, Refusal, TOO_MANY_CONNECTIONS};
 use super::relay::relay;
+use super::reply::{self, Reply};
 use super::sessions::{Ending, Session};
 use super::worker::Worker;
 use super::{Pool, Protocol, Trouble, TroubleKind, cancel};
@@ -33,11 +34,20 @@ struct Greeting {
     bytes: Vec<u8>,
 }
 
-/// A connection to a backend that has already been sent the first packet.
+/// A connection to a backend that has taken the first packet and begun to answer.
 struct Connection {
     backend: TcpStream,
     stats: Arc<MemberStats>,
     member: Arc<str>,
+}
+
+/// How it went with one backend.
+enum Attempt {
+    Connected(Connection),
+    /// Not reached, or not able to serve: others may be.
+    Failed(String),
+    /// It lost its role meanwhile; a new table says who has it.
+    Moved,
 }
 
 /// Walks a session through its life. `ending` records how it went, also when this future is dropped midway.
@@ -76,9 +86,8 @@ async fn open(
         cancel::forward(&routes, bytes, pool.options.connect_timeout).await;
         return Err(End::Cancel);
     }
-    let first_bytes = greeting.as_ref().map_or(&[][..], |greeting| &greeting.bytes);
     let mut attempts = Attempts::new(worker, session);
-    match attempts.run(&client, first_bytes).await {
+    match attempts.run(&client, greeting.as_ref()).await {
         Ok(connection) => Ok((client, connection)),
         Err(end) => {
             if let Some(greeting) = greeting
@@ -136,22 +145,22 @@ impl<'a> Attempts<'a> {
         Attempts { worker, session, pool: &session.pool, hold: None, last_failure: None }
     }
 
-    async fn run(&mut self, client: &TcpStream, first_bytes: &[u8]) -> Result<Connection, End> {
-        let outcome = self.search(client, first_bytes).await;
+    async fn run(&mut self, client: &TcpStream, greeting: Option<&Greeting>) -> Result<Connection, End> {
+        let outcome = self.search(client, greeting).await;
         if let Some(hold) = &self.hold {
             self.session.was_held(hold.since.elapsed());
         }
         outcome
     }
 
-    async fn search(&mut self, client: &TcpStream, first_bytes: &[u8]) -> Result<Connection, End> {
+    async fn search(&mut self, client: &TcpStream, greeting: Option<&Greeting>) -> Result<Connection, End> {
         loop {
             // Armed before the table is loaded: a table that comes in between wakes the wait below.
             let changed = self.worker.table_changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let routes = self.worker.routes(self.pool);
-            let (connection, dial_failed) = self.try_all(&routes, first_bytes).await;
+            let (connection, failed) = self.try_all(&routes, client, greeting).await?;
             if let Some(connection) = connection {
                 return Ok(connection);
             }
@@ -160,36 +169,128 @@ impl<'a> Attempts<'a> {
                 Some(hold) => hold,
                 None => self.hold.insert(Hold::start(self.pool)?),
             };
-            hold.wait(self.pool, client, changed, dial_failed, &self.worker.stop).await?;
+            hold.wait(self.pool, client, changed, failed, &self.worker.stop).await?;
         }
     }
 
-    /// Dials every backend that the table allows, each once; the flag says whether one was there but failed.
-    async fn try_all(&mut self, routes: &Routes, first_bytes: &[u8]) -> (Option<Connection>, bool) {
+    /// Tries every backend that the table allows, each once; the flag says whether one was there but failed.
+    async fn try_all(
+        &mut self,
+        routes: &Routes,
+        client: &TcpStream,
+        greeting: Option<&Greeting>,
+    ) -> Result<(Option<Connection>, bool), End> {
         let mut tried = Vec::new();
         while let Some(index) = self.pick(routes, &tried) {
             let backend = &routes.backends[index];
             self.session.heads_for(Some(backend));
-            let started = Instant::now();
-            let dialled = self.dial(backend, first_bytes).await;
-            self.session.has_dialled(started.elapsed(), dialled.is_err());
-            match dialled {
-                Ok(stream) => match self.settle(backend, stream) {
-                    Some(connection) => return (Some(connection), false),
-                    // Lost its role meanwhile; the new table says who has it.
-                    None => return (None, true),
-                },
-                Err(error) => {
-                    self.last_failure = Some(format!("{}: {error}", backend.name));
-                    if let DialError::Member(_) = error {
-                        self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
-                    }
+            match self.try_one(backend, client, greeting).await? {
+                Attempt::Connected(connection) => return Ok((Some(connection), false)),
+                Attempt::Moved => {
+                    self.session.heads_for(None);
+                    return Ok((None, true));
                 }
+                Attempt::Failed(why) => self.last_failure = Some(format!("{}: {why}", backend.name)),
             }
             self.session.heads_for(None);
             tried.push(index);
         }
-        (None, !tried.is_empty())
+        Ok((None, !tried.is_empty()))
+    }
+
+    /// Dials, passes on the first packet, and waits for the first sign that the backend serves this session. Until
+    /// then the client has seen nothing, and another backend may be tried in its place.
+    async fn try_one(
+        &mut self,
+        backend: &Backend,
+        client: &TcpStream,
+        greeting: Option<&Greeting>,
+    ) -> Result<Attempt, End> {
+        let started = Instant::now();
+        let dialled = self.dial(backend, greeting).await;
+        self.session.has_dialled(started.elapsed(), dialled.is_err());
+        let mut attempt = match dialled {
+            Err(DialError::Local(error)) => return Ok(Attempt::Failed(format!("{error} (on this side)"))),
+            Err(DialError::Member(error)) => Attempt::Failed(error.to_string()),
+            Ok(stream) => self.confirm(backend, stream, client, greeting).await?,
+        };
+        if let Attempt::Connected(Connection { backend: stream, .. }) = &attempt {
+            match (stream.local_addr(), stream.peer_addr()) {
+                (Ok(local), Ok(peer)) => self.session.relays(local, peer),
+                _ => attempt = Attempt::Failed("it hung up at once".to_owned()),
+            }
+        }
+        if let Attempt::Failed(_) = &attempt {
+            self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
+        }
+        Ok(attempt)
+    }
+
+    /// Waits for the backend's first byte. Nothing is awaited between its last look at the table and the relay, so
+    /// that a later table finds the session on its member.
+    async fn confirm(
+        &mut self,
+        backend: &Backend,
+        stream: TcpStream,
+        client: &TcpStream,
+        greeting: Option<&Greeting>,
+    ) -> Result<Attempt, End> {
+        let mut patience = self.reply_patience();
+        loop {
+            let changed = self.worker.table_changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.still_allows(backend) {
+                reset_on_close(&stream);
+                return Ok(Attempt::Moved);
+            }
+            let reply = match greeting {
+                // Whether a server of another protocol speaks first is not known.
+                None => Reply::Serves,
+                Some(_) => tokio::select! {
+                    reply = reply::first(&stream) => reply,
+                    () = changed => continue,
+                    () = hold::left(client) => return Err(End::ClientLeft),
+                    () = sleep_until(patience) => {
+                        patience = self.hold_for_reply(backend)?;
+                        continue;
+                    }
+                },
+            };
+            return Ok(match reply {
+                Reply::Serves if self.still_allows(backend) => Attempt::Connected(Connection {
+                    backend: stream,
+                    stats: Arc::clone(backend.stats_of(self.pool.options.choice)),
+                    member: Arc::clone(&backend.name),
+                }),
+                Reply::Serves => Attempt::Moved,
+                Reply::NotNow(why) => Attempt::Failed(why),
+            });
+        }
+    }
+
+    /// A backend that is slow to answer does not make the client count as held at once.
+    fn reply_patience(&self) -> Instant {
+        self.hold.as_ref().map_or_else(|| Instant::now() + self.pool.options.connect_timeout, Hold::until)
+    }
+
+    /// The backend took the connection but says nothing, as a frozen one does: from now on the client is held.
+    fn hold_for_reply(&mut self, backend: &Backend) -> Result<Instant, End> {
+        self.last_failure = Some(format!("{}: it takes connections but does not answer", backend.name));
+        self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
+        match &self.hold {
+            Some(_) => Err(End::HoldExpired),
+            None => Ok(self.hold.insert(Hold::start(self.pool)?).until()),
+        }
+    }
+
+    fn still_allows(&self, backend: &Backend) -> bool {
+        let routes = self.worker.routes(self.pool);
+        let index = routes.backends.iter().position(|candidate| candidate.name == backend.name);
+        index.is_some_and(|index| match self.pool.options.choice {
+            Choice::Writer => routes.writer == Some(index),
+            Choice::Reader { .. } => routes.readers.contains(&index) || routes.fallback == Some(index),
+        })
     }
 
     fn pick(&self, routes: &Routes, tried: &[usize]) -> Option<usize> {
@@ -199,32 +300,12 @@ impl<'a> Attempts<'a> {
     }
 
     /// Connects and passes on the first packet: a backend that does not take it has not been reached.
-    async fn dial(&self, backend: &Backend, first_bytes: &[u8]) -> Result<TcpStream, DialError> {
+    async fn dial(&self, backend: &Backend, greeting: Option<&Greeting>) -> Result<TcpStream, DialError> {
         let mut stream = dial(&backend.addresses, self.pool.options.connect_timeout).await?;
-        stream.write_all(first_bytes).await.map_err(DialError::Member)?;
-        Ok(stream)
-    }
-
-    /// The table may have changed during the dial. From here to the relay nothing is awaited, so that a later table
-    /// finds the session on its member.
-    fn settle(&self, backend: &Backend, stream: TcpStream) -> Option<Connection> {
-        let routes = self.worker.routes(self.pool);
-        let index = routes.backends.iter().position(|candidate| candidate.name == backend.name)?;
-        let allowed = match self.pool.options.choice {
-            Choice::Writer => routes.writer == Some(index),
-            Choice::Reader { .. } => routes.readers.contains(&index) || routes.fallback == Some(index),
-        };
-        let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return None };
-        if !allowed {
-            self.session.heads_for(None);
-            return None;
+        if let Some(greeting) = greeting {
+            stream.write_all(&greeting.bytes).await.map_err(DialError::Member)?;
         }
-        self.session.relays(local, peer);
-        let stats = match self.pool.options.choice {
-            Choice::Writer => &backend.primary_stats,
-            Choice::Reader { .. } => &backend.replica_stats,
-        };
-        Some(Connection { backend: stream, stats: Arc::clone(stats), member: Arc::clone(&backend.name) })
+        Ok(stream)
     }
 
     /// What the client is told about an end that is ours.

@@ -113,13 +113,9 @@ impl Session {
 
     /// Counts the session on the member that it is about to dial; `None` takes it off again.
     pub fn heads_for(&self, backend: Option<&Backend>) {
-        let count = |backend: &Backend| {
-            let stats = match self.pool.options.choice {
-                Choice::Writer => &backend.primary_stats,
-                Choice::Reader { .. } => &backend.replica_stats,
-            };
-            (Arc::clone(&backend.name), stats.activate(self.worker))
-        };
+        let choice = self.pool.options.choice;
+        let count =
+            |backend: &Backend| (Arc::clone(&backend.name), backend.stats_of(choice).activate(self.worker));
         self.progress().on = backend.map(count);
     }
 
@@ -161,10 +157,14 @@ impl Session {
         }
     }
 
-    /// What a new table means for this session: the cause to cut it for, if any.
+    /// What a new table means for this session: the cause to cut it for, if any. One that does not relay yet looks
+    /// at the table itself, and may go elsewhere.
     fn verdict(&self, table: &Table) -> Option<End> {
         let routes = &table.clusters[self.pool.options.cluster];
         let progress = self.progress();
+        if progress.phase != Phase::Relaying {
+            return None;
+        }
         let (member, _) = progress.on.as_ref()?;
         let Some(backend) = routes.backend(member) else { return Some(End::MemberGone) };
         let fate = match self.pool.options.choice {

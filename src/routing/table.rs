@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::pick::Choice;
 use crate::stats::{MemberStats, PoolStats};
 use crate::topology::{Condition, Decision, Fate, Verdict};
 
@@ -49,6 +50,16 @@ pub struct Backend {
     pub primary_stats: Arc<MemberStats>,
     /// Counters in the replica pool.
     pub replica_stats: Arc<MemberStats>,
+}
+
+impl Backend {
+    /// The counters of the pool that makes this kind of choice.
+    pub fn stats_of(&self, choice: Choice) -> &Arc<MemberStats> {
+        match choice {
+            Choice::Writer => &self.primary_stats,
+            Choice::Reader { .. } => &self.replica_stats,
+        }
+    }
 }
 
 /// Two backends are equal when sessions would notice no difference: counters do not matter.

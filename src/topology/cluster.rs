@@ -11,7 +11,7 @@ use super::decide::{self, Decision};
 use super::health::{Health, Thresholds};
 use super::identity;
 use super::member::{Member, Operator};
-use super::observation::{Class, Observation};
+use super::observation::{Class, Observation, Report};
 
 /// How long the nodes are asked at the fast interval after the last new sign of trouble: longer than Patroni's
 /// default `ttl` and the election after it, so that a failover is seen to its end; bounded, because each check costs
@@ -111,17 +111,23 @@ impl Cluster {
     /// The list of members as Patroni now tells it. Those that stay, by name or by REST address, keep their record.
     pub fn replace_members(&mut self, now: Duration, members: Vec<Member>) {
         let mut old = std::mem::take(&mut self.members);
-        for member in members {
-            let by_api = || old.values().find(|m| m.member.api == member.api).map(|m| m.member.name.clone());
-            let old_name = if old.contains_key(&member.name) { Some(member.name.clone()) } else { by_api() };
-            if let Some(tenure) = self.tenure.as_mut().filter(|tenure| Some(&tenure.name) == old_name.as_ref()) {
+        let (known, newcomers): (Vec<_>, Vec<_>) = members.into_iter().partition(|m| old.contains_key(&m.name));
+        // By name first: who comes to the former address of one that only moved must not inherit from it.
+        for member in known {
+            if let Some(tracked) = old.remove(&member.name) {
+                self.track(Tracked { member, ..tracked });
+            }
+        }
+        for member in newcomers {
+            let former = old.values().find(|m| m.member.api == member.api).map(|m| m.member.name.clone());
+            let Some(tracked) = former.and_then(|name| old.remove(&name)) else {
+                self.track(Tracked::new(member, now));
+                continue;
+            };
+            if let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.name == tracked.member.name) {
                 tenure.name.clone_from(&member.name);
             }
-            let tracked = match old_name.and_then(|name| old.remove(&name)) {
-                Some(tracked) => Tracked { member, ..tracked },
-                None => Tracked::new(member, now),
-            };
-            self.members.insert(tracked.member.name.clone(), tracked);
+            self.track(Tracked { member, ..tracked });
         }
         if self.incumbent().is_none() {
             self.tenure = None;
@@ -129,11 +135,23 @@ impl Cluster {
         self.settle_identity(now);
     }
 
-    /// Forgets the newest timeline and the identity, for an operator who restored the cluster from a backup.
+    fn track(&mut self, tracked: Tracked) {
+        self.members.insert(tracked.member.name.clone(), tracked);
+    }
+
+    /// Forgets the newest timeline and the identity, for an operator who restored the cluster from a backup. What
+    /// silent nodes once said is part of that history.
     pub fn reset_history(&mut self, now: Duration) {
         self.newest_timeline = 0;
         self.identity = None;
         self.tenure = None;
+        for tracked in self.members.values_mut() {
+            match tracked.health.report().map(Report::class) {
+                Some(class) if tracked.class == Class::Foreign => tracked.reclassify(now, class),
+                Some(_) => {}
+                None => tracked.health = Health::default(),
+            }
+        }
         self.settle_identity(now);
     }
 
@@ -141,14 +159,14 @@ impl Cluster {
     pub fn decide(&mut self, now: Duration) -> Decision {
         let seat = decide::seat(self, now);
         self.doubted_since = seat.doubted.then(|| self.doubted_since.unwrap_or(now));
-        match seat.tenure {
-            Some(Some((name, timeline))) => self.take_seat(now, name, timeline),
-            Some(None) => self.tenure = None,
+        match seat.proved {
+            Some((name, timeline)) => self.take_seat(now, name, timeline),
+            None if seat.tenant.is_none() => self.tenure = None,
             None => {}
         }
+        let fast_until = self.watch_signs(now, seat.writer.is_some());
         let writer = seat.writer.filter(|name| self.members[name].operator == Operator::Ready);
         let (readers, fallback) = decide::readers(self, writer.as_ref());
-        let fast_until = self.watch_signs(now, writer.is_some());
         Decision {
             condition: seat.condition,
             reason: seat.reason,
@@ -187,13 +205,17 @@ impl Cluster {
         let heard = |m: &&Tracked| m.health.last().is_some();
         let complete = self.members.values().filter(heard).count() == self.members.len();
         if self.identity.is_none() {
-            let reports = self.members.values().filter_map(|m| m.health.report());
+            let reports = self.members.values().filter_map(|m| m.health.last_report());
             let stated = reports.filter_map(|report| report.system_identifier.as_deref());
             self.identity = identity::elect(stated, self.members.len(), complete);
             if let Some(ours) = &self.identity {
                 for tracked in self.members.values_mut() {
-                    let theirs = tracked.health.report().and_then(|r| r.system_identifier.as_ref());
-                    if theirs.is_some_and(|theirs| theirs != ours) {
+                    let theirs = tracked.health.last_report().and_then(|r| r.system_identifier.as_ref());
+                    if theirs.is_none_or(|theirs| theirs == ours) {
+                        continue;
+                    }
+                    tracked.health.put_out();
+                    if tracked.class != Class::Silent {
                         tracked.reclassify(now, Class::Foreign);
                     }
                 }
@@ -282,6 +304,12 @@ impl Cluster {
     /// A claim counts only with the cluster's identity known and on a timeline not older than any seen.
     pub(super) fn is_verified(&self, tracked: &Tracked) -> bool {
         !self.lacks_identity() && self.timeline_of(tracked) >= self.newest_timeline
+    }
+
+    /// Its timeline is known, and older than one that the cluster has already had.
+    pub(super) fn is_outdated(&self, tracked: &Tracked) -> bool {
+        let timeline = self.timeline_of(tracked);
+        0 < timeline && timeline < self.newest_timeline
     }
 
     pub(super) fn doubted_since(&self) -> Option<Duration> {

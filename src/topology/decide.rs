@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::cluster::{Cluster, Tenure, Tracked};
 use super::member::Operator;
-use super::observation::Class;
+use super::observation::{Class, Report};
 
 /// Everything that follows from one moment's knowledge of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,8 +144,9 @@ pub(super) struct Seat {
     pub tenant: Option<String>,
     pub condition: Condition,
     pub reason: String,
-    /// A newly verified writer takes over the tenure; `Some(None)` ends it.
-    pub tenure: Option<Option<(String, Option<u32>)>>,
+    /// Who has proved just now that the seat is its own, and on which timeline. Without this a tenure goes on as long
+    /// as there is a tenant.
+    pub proved: Option<(String, Option<u32>)>,
     /// A doubt about the only claim, kept so that its bound can be told.
     pub doubted: bool,
     pub decide_again_at: Option<Duration>,
@@ -158,7 +159,7 @@ impl Seat {
             tenant: None,
             condition,
             reason: reason.into(),
-            tenure: None,
+            proved: None,
             doubted: false,
             decide_again_at: None,
         }
@@ -215,7 +216,7 @@ fn taken(cluster: &Cluster, now: Duration, winner: &Tracked, claims: &[&Tracked]
     Seat {
         writer: Some(name.clone()),
         tenant: Some(name.clone()),
-        tenure: Some(Some((name, timeline))),
+        proved: Some((name, timeline)),
         // Still doubted past the bound: the same doubt must not start anew.
         doubted: cluster.doubted_since().is_some() && doubt(cluster, winner).is_some(),
         ..Seat::empty(condition, reason)
@@ -243,15 +244,20 @@ fn doubt(cluster: &Cluster, claimant: &Tracked) -> Option<(Condition, String)> {
 
 /// Nobody has a verified claim: is the incumbent still to be used, and what do people need to know?
 fn vacant(cluster: &Cluster, now: Duration, claims: &[&Tracked]) -> Seat {
-    let promoting = cluster.of_class(Class::Promoting).next();
     if let Some((tenure, incumbent)) = cluster.incumbent()
-        && promoting.is_none_or(|m| m.member.name == incumbent.member.name)
+        && !lock_moved_on(cluster, incumbent)
         && let Some(seat) = reign(cluster, now, tenure, incumbent)
     {
         return seat;
     }
-    let (condition, reason) = vacancy(cluster, promoting, claims);
-    Seat { tenure: Some(None), ..Seat::empty(condition, reason) }
+    let (condition, reason) = vacancy(cluster, claims);
+    Seat::empty(condition, reason)
+}
+
+/// Another node holds the lock, though it does not take writes itself. A claim to take them was refused before.
+fn lock_moved_on(cluster: &Cluster, incumbent: &Tracked) -> bool {
+    let others = cluster.tracked().filter(|m| m.member.name != incumbent.member.name);
+    others.map(|m| m.class).any(|class| class.claims_lock() && class != Class::Writer)
 }
 
 /// The incumbent without a verified claim: `Some` while its reign is not over.
@@ -269,24 +275,37 @@ fn reign(cluster: &Cluster, now: Duration, tenure: &Tenure, incumbent: &Tracked)
             if now >= until {
                 return None;
             }
-            let reason = format!("{name} does not answer; it is used until another node leads or its grace is over");
+            // Silence takes back nothing that was said before it, neither by the incumbent nor by others.
+            let took_writes = incumbent.health.last_report().is_some_and(Report::takes_writes);
+            let used = took_writes && doubt(cluster, incumbent).is_none();
+            let reason = if used {
+                format!("{name} does not answer; it is used until another node leads or its grace is over")
+            } else {
+                format!("{name} does not answer, and it was about to be no writer any more")
+            };
             Some(Seat {
-                writer: Some(name.clone()),
+                writer: used.then(|| name.clone()),
                 tenant: Some(name),
                 decide_again_at: Some(until),
                 ..Seat::empty(Condition::Unreachable, reason)
             })
         }
-        Class::Orphan if incumbent.health.report().is_some_and(|r| r.is_paused_primary()) => {
+        Class::Orphan if cluster.is_verified(incumbent) && doubt(cluster, incumbent).is_none() => {
+            let report = incumbent.health.report().filter(|report| report.is_paused_primary())?;
             let reason = format!("{name} lost the leader lock, but the cluster is paused and it still takes writes");
-            Some(Seat { writer: Some(name.clone()), tenant: Some(name), ..Seat::empty(Condition::Ok, reason) })
+            Some(Seat {
+                writer: Some(name.clone()),
+                tenant: Some(name.clone()),
+                proved: Some((name, report.timeline)),
+                ..Seat::empty(Condition::Ok, reason)
+            })
         }
         _ => None,
     }
 }
 
-fn vacancy(cluster: &Cluster, promoting: Option<&Tracked>, claims: &[&Tracked]) -> (Condition, String) {
-    if let Some(m) = promoting {
+fn vacancy(cluster: &Cluster, claims: &[&Tracked]) -> (Condition, String) {
+    if let Some(m) = cluster.of_class(Class::Promoting).next() {
         return (Condition::Promoting, format!("{} is being promoted", m.member.name));
     }
     if let Some(m) = cluster.of_class(Class::Leaving).next() {
@@ -294,12 +313,16 @@ fn vacancy(cluster: &Cluster, promoting: Option<&Tracked>, claims: &[&Tracked]) 
         let reason = format!("{} holds the leader lock, but its PostgreSQL is {state}", m.member.name);
         return (Condition::Leaving, reason);
     }
-    if !claims.is_empty() {
-        let reason = format!("{} claims the leader lock on an outdated timeline", names(claims));
-        return (Condition::Conflict, reason);
-    }
     if cluster.lacks_identity() {
         return (Condition::Conflict, "the endpoints belong to different clusters".to_owned());
+    }
+    let outdated: Vec<&Tracked> = claims.iter().copied().filter(|m| cluster.is_outdated(m)).collect();
+    if !outdated.is_empty() {
+        let reason = format!("{} claims the leader lock on an outdated timeline", names(&outdated));
+        return (Condition::Conflict, reason);
+    }
+    if !claims.is_empty() {
+        return (Condition::Promoting, format!("{} has not told its timeline yet", names(claims)));
     }
     if cluster.tracked().all(|m| matches!(m.class, Class::Silent | Class::Unknown)) {
         return (Condition::Unreachable, "no node answers".to_owned());
@@ -344,7 +367,7 @@ pub(super) fn alarms(cluster: &Cluster) -> BTreeSet<Alarm> {
         match m.class {
             Class::Orphan => alarms.insert(Alarm::OrphanPrimary(name)),
             Class::Foreign => alarms.insert(Alarm::ForeignMember(name)),
-            Class::Writer if !cluster.is_verified(m) => alarms.insert(Alarm::OldTimeline(name)),
+            Class::Writer if cluster.is_outdated(m) => alarms.insert(Alarm::OldTimeline(name)),
             _ => false,
         };
     }

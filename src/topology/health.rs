@@ -71,7 +71,8 @@ impl Health {
         }
     }
 
-    fn put_out(&mut self) {
+    /// Takes no readers until it has been good again, `rise` times in a row.
+    pub fn put_out(&mut self) {
         self.serving = false;
         self.been_out = true;
         self.good_streak = 0;

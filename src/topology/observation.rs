@@ -9,6 +9,7 @@ use std::fmt;
 
 /// What came back from one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and there is one for each member")]
 pub enum Observation {
     /// The node answered, and the answer could be read.
     Answered(Report),
@@ -192,6 +193,11 @@ impl Report {
             (false, true, Role::Replica) => Class::Reader,
             _ => Class::Down,
         }
+    }
+
+    /// By its own word a writer, lock or not.
+    pub fn takes_writes(&self) -> bool {
+        self.class() == Class::Writer || self.is_paused_primary()
     }
 
     /// A primary whose lock ran out while the cluster is in maintenance mode: Patroni leaves it running, and it

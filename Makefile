@@ -1,0 +1,39 @@
+# The doors to everything: `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down build check test fmt clean
+export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: ## a real cluster, pilotfish in front of it, an application on top; Ctrl-C ends it
+	@deploy/demo/run
+
+demo-down: ## end what a demo left behind that was itself killed
+	@deploy/demo/run down
+
+build: ## the release binary, target/release/pilotfish
+	@deploy/setup rust
+	cargo build --release --locked
+
+check: ## the inner loop: format, lints, and all tests that need no cluster
+	@deploy/setup rust test
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --locked --lib --bins --test it
+
+test: ## everything: the inner loop, the documentation's examples, and end to end on a real cluster
+	@deploy/setup rust cluster test
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --locked --lib --bins --test it
+	cargo test --locked --doc
+	cargo test --locked --test e2e -- --test-threads=1
+
+fmt: ## format the code
+	@deploy/setup rust test
+	cargo fmt
+
+clean: ## remove what was built
+	cargo clean

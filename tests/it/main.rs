@@ -1,0 +1,5 @@
+//! The integration tests that need no cluster: pure rules, real sockets on loopback, fake Patroni nodes.
+
+mod config;
+mod tidy;
+mod topology;
