@@ -16,9 +16,7 @@ use crate::config::{self, Config};
 use crate::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
-use crate::proxy::{
-    Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions, listener,
-};
+use crate::proxy::{Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions, listener};
 use crate::routing::{Balance, Choice, ClusterStats, cell};
 use crate::stats::PoolStats;
 use crate::topology::health::Thresholds;
@@ -36,7 +34,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub enum StartError {
     #[error("{what} cannot listen on {address}: {error}{hint}")]
     Bind { what: String, address: SocketAddr, error: io::Error, hint: &'static str },
-    #[error("max_sessions is {wanted}, but {limit} open files allow {possible} sessions; raise the limit (LimitNOFILE, ulimit -n) or lower max_sessions")]
+    #[error(
+        "max_sessions is {wanted}, but {limit} open files allow {possible} sessions; raise the limit (LimitNOFILE, ulimit -n) or lower max_sessions"
+    )]
     Descriptors { wanted: usize, limit: u64, possible: usize },
     #[error("{path}: {error}")]
     File { path: String, error: io::Error },
@@ -82,7 +82,8 @@ impl App {
         let max_sessions = session_limit(config.max_sessions)?;
         // Set once in a process; a second App in one process (tests) finds it set.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let workers =
+            config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let (mut pools, mut patronis, mut stats) = (Vec::new(), Vec::new(), Vec::new());
         let names = Names::default();
         for (index, cluster) in config.clusters.iter().enumerate() {
@@ -172,7 +173,11 @@ async fn drain(sources: &Sources, patience: Duration, hurry: impl Future<Output 
     sources.stopping.store(true, Relaxed);
     workers.stop_accepting();
     let open = workers.open_sessions();
-    tracing::info!(sessions = open, patience_s = patience.as_secs_f64(), "stopping: no new connections are taken");
+    tracing::info!(
+        sessions = open,
+        patience_s = patience.as_secs_f64(),
+        "stopping: no new connections are taken"
+    );
     tokio::select! {
         () = workers.drained() => {}
         () = tokio::time::sleep(patience) => {}
@@ -204,7 +209,8 @@ fn session_limit(wanted: Option<usize>) -> Result<usize, StartError> {
     setrlimit(Resource::Nofile, limit).map_err(io::Error::from)?;
     let files = limit.current.unwrap_or(u64::MAX);
     let possible = files.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
-    let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, tokio::sync::Semaphore::MAX_PERMITS);
+    let possible =
+        usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, tokio::sync::Semaphore::MAX_PERMITS);
     match wanted {
         Some(wanted) if wanted > possible => Err(StartError::Descriptors { wanted, limit: files, possible }),
         wanted => Ok(wanted.unwrap_or(possible)),
@@ -239,7 +245,11 @@ fn bind_pools(
     Ok(bound)
 }
 
-fn bind_pool(options: PoolOptions, stats: &Arc<PoolStats>, listen: &[SocketAddr]) -> Result<BoundPool, StartError> {
+fn bind_pool(
+    options: PoolOptions,
+    stats: &Arc<PoolStats>,
+    listen: &[SocketAddr],
+) -> Result<BoundPool, StartError> {
     let what = format!("pool {}", options.name);
     let sockets: Vec<TcpListener> =
         listen.iter().map(|&address| bind(&what, address)).collect::<Result<_, _>>()?;
@@ -286,7 +296,8 @@ fn patroni(cluster: &config::Cluster, names: &Names) -> Result<Patroni, StartErr
 }
 
 fn steward_options(cluster: &config::Cluster) -> StewardOptions {
-    let config::Patroni { endpoints, interval, fast_interval, leader_grace, fall, rise, .. } = &cluster.patroni;
+    let config::Patroni { endpoints, interval, fast_interval, leader_grace, fall, rise, .. } =
+        &cluster.patroni;
     let seed = |endpoint: &config::Endpoint| Seed {
         api: endpoint.to_string(),
         host: endpoint.host.clone(),

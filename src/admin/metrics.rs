@@ -37,10 +37,25 @@ pub fn encode(sources: &Sources) -> Result<String, prometheus::Error> {
 }
 
 fn process(page: &mut Page, status: &StatusView) {
-    page.gauge("pilotfish_build_info", "Always 1; the version is the label.", &[("version", status.version)], 1.0);
+    page.gauge(
+        "pilotfish_build_info",
+        "Always 1; the version is the label.",
+        &[("version", status.version)],
+        1.0,
+    );
     page.gauge("pilotfish_uptime_seconds", "Since the start of the process.", &[], status.uptime_s);
-    page.gauge("pilotfish_ready", "1 when every cluster has been decided at least once.", &[], flag(status.ready));
-    page.gauge("pilotfish_max_sessions", "Sessions that may be open at once.", &[], status.max_sessions as f64);
+    page.gauge(
+        "pilotfish_ready",
+        "1 when every cluster has been decided at least once.",
+        &[],
+        flag(status.ready),
+    );
+    page.gauge(
+        "pilotfish_max_sessions",
+        "Sessions that may be open at once.",
+        &[],
+        status.max_sessions as f64,
+    );
 }
 
 fn describe_cluster(page: &mut Page, cluster: &ClusterView) {
@@ -53,12 +68,7 @@ fn describe_cluster(page: &mut Page, cluster: &ClusterView) {
         cluster.failovers as f64,
     );
     let claiming = cluster.members.iter().filter(|member| member.class == Class::Writer.as_str()).count();
-    page.gauge(
-        "pilotfish_writers_claiming",
-        "Members that claim to be the writer.",
-        labels,
-        claiming as f64,
-    );
+    page.gauge("pilotfish_writers_claiming", "Members that claim to be the writer.", labels, claiming as f64);
     for condition in Condition::ALL.map(Condition::as_str) {
         let labels = &[("cluster", cluster.name.as_str()), ("condition", condition)];
         let help = "1 for the condition that the cluster is in.";
@@ -89,7 +99,12 @@ fn describe_cluster(page: &mut Page, cluster: &ClusterView) {
 
 fn describe_pool(page: &mut Page, cluster: &ClusterView, pool: &PoolView) {
     let of_pool = [("cluster", cluster.name.as_str()), ("pool", pool.name.as_str())];
-    page.gauge("pilotfish_clients", "Connected clients, held ones among them.", &of_pool, pool.clients as f64);
+    page.gauge(
+        "pilotfish_clients",
+        "Connected clients, held ones among them.",
+        &of_pool,
+        pool.clients as f64,
+    );
     page.gauge("pilotfish_held", "Clients that wait for a member.", &of_pool, pool.held as f64);
     let routable = pool.routable.len() as f64;
     page.gauge("pilotfish_routable_members", "Members that take new sessions.", &of_pool, routable);

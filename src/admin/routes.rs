@@ -18,7 +18,11 @@ pub fn router(sources: Arc<Sources>) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/api/v1/status", get(|State(sources): Shared| async move { Json(view::status(&sources)) }))
-        .route("/api/v1/sessions", get(|State(sources): Shared| async move { Json(view::sessions(&sources)) }))
+        .route(
+            "/api/v1/sessions",
+            get(|State(sources): Shared| async move { Json(view::sessions(&sources)) }),
+        )
+        .route("/api/v1/events", get(|State(sources): Shared| async move { Json(view::events(&sources)) }))
         .route("/metrics", get(scrape))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
@@ -29,7 +33,8 @@ pub fn router(sources: Arc<Sources>) -> Router {
 async fn page(State(sources): Shared) -> Response {
     match dashboard::draw(&view::status(&sources)) {
         Ok(page) => Html(page).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be drawn: {error}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be drawn: {error}\n"))
+            .into_response(),
     }
 }
 

@@ -3,16 +3,20 @@
 //! Field names and words are a contract with scripts: fields are added, not renamed. Units stand last in a name.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::{PoolSource, Sources};
-use crate::control::{Check, ClusterPicture, MemberPicture};
+use crate::control::incident::Step;
+use crate::control::{Check, ClusterPicture, Incident, MemberPicture};
 use crate::proxy::SessionRow;
 use crate::routing::Choice;
 use crate::stats::{End, MemberCounts};
 use crate::topology::Decision;
+
+/// Incidents within the status; the rest is history.
+const SHOWN_INCIDENTS: usize = 5;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct StatusView {
@@ -38,6 +42,8 @@ pub struct ClusterView {
     pub reason: String,
     pub failovers: u64,
     pub alarms: Vec<String>,
+    /// The newest recorded losses of the writer; all of them are in `/api/v1/events`.
+    pub incidents: Vec<IncidentView>,
     pub members: Vec<MemberView>,
     pub pools: Vec<PoolView>,
 }
@@ -128,6 +134,73 @@ pub struct SessionView {
     pub bytes_out: u64,
 }
 
+/// One loss of the writer, for `/api/v1/events`.
+#[derive(Debug, Clone, Serialize)]
+pub struct IncidentView {
+    pub cluster: String,
+    /// Counts the cluster's incidents from 1, since the start of the process.
+    pub number: u64,
+    pub ongoing: bool,
+    pub writer_before: Option<String>,
+    pub writer_after: Option<String>,
+    /// From the first sign to the first session on a writer.
+    pub lasted_ms: Option<u64>,
+    pub without_writer_ms: u64,
+    pub held: u64,
+    pub longest_hold_ms: u64,
+    pub cut: u64,
+    pub broken: u64,
+    pub failed: u64,
+    pub steps: Vec<StepView>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct StepView {
+    /// Unix time in milliseconds.
+    pub at_unix_ms: u64,
+    /// Since the first step.
+    pub after_ms: u64,
+    pub what: String,
+}
+
+/// The recorded incidents of all clusters, newest first within each.
+pub fn events(sources: &Sources) -> Vec<IncidentView> {
+    let of_cluster = |picture: std::sync::Arc<ClusterPicture>| incidents(&picture);
+    sources.pictures.all().into_iter().flat_map(of_cluster).collect()
+}
+
+fn incidents(picture: &ClusterPicture) -> Vec<IncidentView> {
+    picture.incidents.iter().map(|recorded| incident(&picture.name, recorded)).collect()
+}
+
+fn incident(cluster: &str, incident: &Incident) -> IncidentView {
+    let began = incident.steps.first().map(|step| step.at).unwrap_or_default();
+    let step = |step: &Step| StepView {
+        at_unix_ms: step.wall.duration_since(UNIX_EPOCH).map_or(0, millis),
+        after_ms: millis(step.at.saturating_sub(began)),
+        what: step.what.clone(),
+    };
+    IncidentView {
+        cluster: cluster.to_owned(),
+        number: incident.number,
+        ongoing: incident.lasted.is_none(),
+        writer_before: incident.writer_before.clone(),
+        writer_after: incident.writer_after.clone(),
+        lasted_ms: incident.lasted.map(millis),
+        without_writer_ms: millis(incident.without_writer),
+        held: incident.clients.held,
+        longest_hold_ms: millis(incident.clients.longest_hold),
+        cut: incident.clients.cut,
+        broken: incident.clients.broken,
+        failed: incident.clients.failed,
+        steps: incident.steps.iter().map(step).collect(),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Everything, as it is now.
 pub fn status(sources: &Sources) -> StatusView {
     let stopping = sources.stopping.load(std::sync::atomic::Ordering::Relaxed);
@@ -184,6 +257,7 @@ fn cluster(picture: &ClusterPicture, pools: Vec<&PoolSource>) -> ClusterView {
         reason: decision.map_or("not every node has been asked yet", |decision| &decision.reason).to_owned(),
         failovers: picture.failovers,
         alarms: decision.map(|d| d.alarms.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+        incidents: incidents(picture).into_iter().take(SHOWN_INCIDENTS).collect(),
         members: picture.members.iter().map(|m| member(m, now, &pools)).collect(),
         pools: pools.iter().map(|source| pool(source, decision)).collect(),
     }
@@ -191,7 +265,8 @@ fn cluster(picture: &ClusterPicture, pools: Vec<&PoolSource>) -> ClusterView {
 
 fn member(picture: &MemberPicture, now: Duration, pools: &[&PoolSource]) -> MemberView {
     let report = picture.report.as_ref();
-    let counts = pools.iter().map(|source| counts_of(source, &picture.member.name)).fold(MemberCounts::default(), add);
+    let counts =
+        pools.iter().map(|source| counts_of(source, &picture.member.name)).fold(MemberCounts::default(), add);
     MemberView {
         name: picture.member.name.clone(),
         host: picture.member.host.clone(),
@@ -231,7 +306,8 @@ fn pool(source: &PoolSource, decision: Option<&Decision>) -> PoolView {
     let members = pool.stats.members();
     let sum = members.iter().map(|(_, counts)| *counts).fold(MemberCounts::default(), add);
     let (kind, routable, fallback_in_use) = routable(pool.options.choice, decision);
-    let end = |end: End| EndView { cause: end.as_str(), side: end.side().as_str(), count: pool.stats.ends(end) };
+    let end =
+        |end: End| EndView { cause: end.as_str(), side: end.side().as_str(), count: pool.stats.ends(end) };
     let member = |(name, counts): (String, MemberCounts)| PoolMemberView {
         name,
         sessions: counts.active,
@@ -263,7 +339,8 @@ fn routable(choice: Choice, decision: Option<&Decision>) -> (&'static str, Vec<S
         Choice::Writer => ("primary", writer().into_iter().collect(), false),
         Choice::Reader { fallback, .. } => {
             let readers = decision.map(|decision| decision.readers.clone()).unwrap_or_default();
-            let stand_in = decision.filter(|_| fallback && readers.is_empty()).and_then(|d| d.fallback.clone());
+            let stand_in =
+                decision.filter(|_| fallback && readers.is_empty()).and_then(|d| d.fallback.clone());
             let in_use = stand_in.is_some();
             ("replicas", if readers.is_empty() { stand_in.into_iter().collect() } else { readers }, in_use)
         }

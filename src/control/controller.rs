@@ -137,7 +137,7 @@ impl Controller {
                 cluster
             }
             Event::Trouble(trouble) => {
-                self.stewards[trouble.cluster].troubled(&trouble.member, trouble.kind);
+                self.stewards[trouble.cluster].troubled(now, &trouble.member, trouble.kind);
                 trouble.cluster
             }
         };

@@ -6,6 +6,7 @@
 
 pub mod controller;
 pub mod discovery;
+pub mod incident;
 pub mod names;
 pub mod patroni;
 pub mod picture;
@@ -13,6 +14,7 @@ pub mod poller;
 pub mod steward;
 
 pub use controller::{ClusterOptions, Controller, Event, Inbox, first_table, inbox};
+pub use incident::Incident;
 pub use names::Names;
 pub use patroni::{Patroni, PatroniOptions};
 pub use picture::{Check, ClusterPicture, MemberPicture, Pictures};

@@ -75,7 +75,8 @@ impl Patroni {
                 .map_err(|error| format!("the client certificate cannot be used: {}", root_cause(&error)))?;
             builder = builder.identity(identity);
         }
-        let http = builder.build().map_err(|error| format!("TLS cannot be set up: {}", root_cause(&error)))?;
+        let http =
+            builder.build().map_err(|error| format!("TLS cannot be set up: {}", root_cause(&error)))?;
         Ok(Patroni { http })
     }
 
@@ -92,8 +93,10 @@ impl Patroni {
 
     /// `GET /cluster`: who belongs to the cluster, read from the DCS by the node that is asked.
     pub async fn cluster(&self, api: &str) -> Result<ClusterAnswer, String> {
-        let (status, body) =
-            self.read(&format!("{api}/cluster"), MAX_CLUSTER_BYTES).await.map_err(|silence| silence.detail)?;
+        let (status, body) = self
+            .read(&format!("{api}/cluster"), MAX_CLUSTER_BYTES)
+            .await
+            .map_err(|silence| silence.detail)?;
         if status != 200 {
             return Err(format!("/cluster was answered with status {status}"));
         }
@@ -163,9 +166,13 @@ pub fn cluster(body: &[u8]) -> Result<ClusterAnswer, String> {
     let body: ClusterBody =
         serde_json::from_slice(body).map_err(|error| format!("/cluster is not Patroni's JSON: {error}"))?;
     if body.members.len() > MAX_MEMBERS {
-        return Err(format!("/cluster names {} members; at most {MAX_MEMBERS} are taken", body.members.len()));
+        return Err(format!(
+            "/cluster names {} members; at most {MAX_MEMBERS} are taken",
+            body.members.len()
+        ));
     }
-    let leads = |member: &MemberBody| matches!(member.role.as_deref(), Some("leader" | "standby_leader" | "master"));
+    let leads =
+        |member: &MemberBody| matches!(member.role.as_deref(), Some("leader" | "standby_leader" | "master"));
     let leader = body.members.iter().find(|member| leads(member)).map(|member| member.name.clone());
     let members: Vec<Member> = body.members.into_iter().filter_map(MemberBody::into_member).collect();
     if members.is_empty() {
@@ -235,7 +242,12 @@ impl MemberBody {
         let authority = rest.split(['/', '?', '#']).next()?;
         let presentable = [&self.name, &host, &api_url].into_iter().all(|text| is_presentable(text));
         let api = format!("{scheme}://{authority}");
-        (presentable && matches!(scheme, "http" | "https")).then_some(Member { name: self.name, host, port, api })
+        (presentable && matches!(scheme, "http" | "https")).then_some(Member {
+            name: self.name,
+            host,
+            port,
+            api,
+        })
     }
 }
 
@@ -258,7 +270,8 @@ fn plain(value: Value) -> String {
 
 /// Why a request brought nothing, read from the chain of errors.
 fn silence(error: &reqwest::Error) -> Silence {
-    let io_kind = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    let io_kind =
+        causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
     let tls = causes(error).any(|cause| cause.downcast_ref::<rustls::Error>().is_some());
     let kind = if error.is_timeout() {
         SilenceKind::Timeout
@@ -275,7 +288,8 @@ fn silence(error: &reqwest::Error) -> Silence {
             _ => SilenceKind::NotPatroni,
         }
     };
-    let detail = if kind == SilenceKind::Timeout { "no answer in time".to_owned() } else { root_cause(error) };
+    let detail =
+        if kind == SilenceKind::Timeout { "no answer in time".to_owned() } else { root_cause(error) };
     Silence { kind, detail }
 }
 
@@ -316,13 +330,20 @@ mod tests {
             "timeline":1,"dcs_last_seen":1795437839,"database_system_identifier":"771","tags":{"noloadbalance":true,"zone":"a"},
             "patroni":{"version":"4.1.5","scope":"demo","name":"patroni1"}}"#;
         let leader = report(200, body).expect("an answer");
-        assert_eq!((leader.class(), leader.timeline, leader.wal_position), (Class::Writer, Some(1), Some(67_108_864)));
+        assert_eq!(
+            (leader.class(), leader.timeline, leader.wal_position),
+            (Class::Writer, Some(1), Some(67_108_864))
+        );
         assert_eq!(leader.tags[1], ("zone".to_owned(), "a".to_owned()));
         assert_eq!(leader.name.as_deref(), Some("patroni1"));
-        let body = br#"{"state":"running","role":"replica","xlog":{"received_location":9,"replayed_location":8,
+        let body =
+            br#"{"state":"running","role":"replica","xlog":{"received_location":9,"replayed_location":8,
             "replayed_timestamp":null,"paused":false},"timeline":0,"tags":{"noloadbalance":"True"}}"#;
         let replica = report(503, body).expect("an answer");
-        assert_eq!((replica.class(), replica.timeline, replica.wal_position), (Class::Standby, None, Some(8)));
+        assert_eq!(
+            (replica.class(), replica.timeline, replica.wal_position),
+            (Class::Standby, None, Some(8))
+        );
     }
 
     #[test]

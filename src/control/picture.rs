@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::incident::Incident;
 use crate::topology::{Class, Decision, Member, Operator, Report, Silence};
 
 /// One cluster at one moment.
@@ -22,6 +23,8 @@ pub struct ClusterPicture {
     /// How often a writer was followed by another since the start.
     pub failovers: u64,
     pub members: Vec<MemberPicture>,
+    /// Losses of the writer, newest first; the first may still last.
+    pub incidents: Vec<Arc<Incident>>,
     /// Why the last attempt to read `/cluster` failed.
     pub discovery_problem: Option<String>,
 }
@@ -70,7 +73,9 @@ impl Pictures {
 
     /// In the order of the configuration.
     pub fn all(&self) -> Vec<Arc<ClusterPicture>> {
-        let newest = |slot: &Mutex<Arc<ClusterPicture>>| Arc::clone(&slot.lock().unwrap_or_else(PoisonError::into_inner));
+        let newest = |slot: &Mutex<Arc<ClusterPicture>>| {
+            Arc::clone(&slot.lock().unwrap_or_else(PoisonError::into_inner))
+        };
         self.clusters.iter().map(newest).collect()
     }
 

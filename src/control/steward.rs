@@ -7,18 +7,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 
 use super::controller::Event;
 use super::discovery::{Discovery, Targets};
+use super::incident::{Chronicle, Clients, Incident, Moment};
 use super::names::Names;
 use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::{Check, ClusterPicture, MemberPicture};
 use super::poller::{Poller, PollerOptions};
 use crate::proxy::TroubleKind;
 use crate::routing::{ClusterStats, Routes};
+use crate::stats::{End, PoolStats};
 use crate::topology::cluster::Tracked;
 use crate::topology::roster::{self, Seed};
 use crate::topology::{Class, Cluster, Decision, Observation, Settings};
@@ -61,6 +63,9 @@ pub(super) struct Steward {
     writer_since: Option<Duration>,
     last_writer: Option<String>,
     failovers: u64,
+    chronicle: Chronicle,
+    /// When the first session of a new writer began to be waited for.
+    writer_awaited_since: Duration,
     patroni: Patroni,
     events: mpsc::Sender<Event>,
 }
@@ -97,6 +102,8 @@ impl Steward {
             writer_since: None,
             last_writer: None,
             failovers: 0,
+            chronicle: Chronicle::default(),
+            writer_awaited_since: Duration::ZERO,
             patroni,
             events,
             options,
@@ -107,7 +114,9 @@ impl Steward {
 
     pub fn observed(&mut self, now: Duration, api: &str, observation: Observation, took: Duration) {
         if let Observation::Answered(report) = &observation {
-            if self.options.name.is_none() && let Some(scope) = &report.scope {
+            if self.options.name.is_none()
+                && let Some(scope) = &report.scope
+            {
                 self.rename(scope);
             }
             self.learn_seed(now, api, report.name.as_deref());
@@ -120,7 +129,7 @@ impl Steward {
         self.checks.insert(api.to_owned(), Check { at: now, took, status, silence });
         let before = self.core.member(&name).map(|tracked| tracked.class);
         self.core.observe(now, &name, observation);
-        self.log_class_change(&name, before);
+        self.note_class_change(now, &name, before);
         if !self.discovered {
             self.aim_discovery();
             self.discovery.poke();
@@ -139,7 +148,8 @@ impl Steward {
         let previous = self.core.tracked().map(|tracked| (tracked.member.clone(), quiet(tracked))).collect();
         let members = roster::settle(answer.members, &self.seeds, previous);
         let told = |members: &[crate::topology::Member]| {
-            let told = members.iter().map(|member| format!("{} ({}:{})", member.name, member.host, member.port));
+            let told =
+                members.iter().map(|member| format!("{} ({}:{})", member.name, member.host, member.port));
             told.collect::<Vec<_>>().join(", ")
         };
         if !self.discovered || !members.iter().eq(self.core.tracked().map(|tracked| &tracked.member)) {
@@ -154,7 +164,11 @@ impl Steward {
 
     pub fn undiscovered(&mut self, problem: String) {
         if self.discovery_problem.is_none() {
-            tracing::warn!(cluster = &*self.name, problem, "the members cannot be read; the last known ones stay");
+            tracing::warn!(
+                cluster = &*self.name,
+                problem,
+                "the members cannot be read; the last known ones stay"
+            );
         }
         self.discovery_tried = true;
         self.discovery_problem = Some(problem);
@@ -165,13 +179,19 @@ impl Steward {
             Ok(addresses) => {
                 self.addresses.insert(host, addresses);
             }
-            Err(error) => tracing::warn!(cluster = &*self.name, error, "a member's host name does not resolve"),
+            Err(error) => {
+                tracing::warn!(cluster = &*self.name, error, "a member's host name does not resolve")
+            }
         }
     }
 
-    pub fn troubled(&mut self, member: &str, kind: TroubleKind) {
+    pub fn troubled(&mut self, now: Duration, member: &str, kind: TroubleKind) {
         if kind == TroubleKind::DialFailed {
+            let known = self.core.member(member).is_some_and(|tracked| tracked.health.is_suspect());
             self.core.suspect(member);
+            if !known && self.core.is_incumbent(member) {
+                self.chronicle.note(moment(now), format!("{member}: PostgreSQL does not take sessions"));
+            }
         }
         if let Some(tracked) = self.core.member(member)
             && let Some(poller) = self.pollers.get(&tracked.member.api)
@@ -195,7 +215,9 @@ impl Steward {
         }
         self.log_decision(&decision);
         self.note_writer(now, &decision);
-        let pace = if decision.fast_until.is_some() { self.options.fast_interval } else { self.options.interval };
+        self.keep_record(now, &decision);
+        let pace =
+            if decision.fast_until.is_some() { self.options.fast_interval } else { self.options.interval };
         for poller in self.pollers.values() {
             poller.set_interval(pace);
         }
@@ -229,6 +251,7 @@ impl Steward {
             decision: self.decision.clone(),
             writer_since: self.writer_since,
             failovers: self.failovers,
+            incidents: self.chronicle.incidents(),
             members: self.core.tracked().map(member).collect(),
             discovery_problem: self.discovery_problem.clone(),
         }
@@ -238,7 +261,10 @@ impl Steward {
 /// What the public part is made of.
 impl Steward {
     fn member_at(&self, api: &str) -> Option<String> {
-        self.core.tracked().find(|tracked| tracked.member.api == api).map(|tracked| tracked.member.name.clone())
+        self.core
+            .tracked()
+            .find(|tracked| tracked.member.api == api)
+            .map(|tracked| tracked.member.name.clone())
     }
 
     fn rename(&mut self, scope: &str) {
@@ -279,7 +305,8 @@ impl Steward {
     /// Nodes that may tell the members: they answer, and they belong to this cluster as far as is known.
     fn worth_asking(&self) -> impl Iterator<Item = &Tracked> {
         let known = self.core.identity().is_some() || self.core.is_settled();
-        let answers = |tracked: &&Tracked| tracked.class != Class::Foreign && tracked.health.report().is_some();
+        let answers =
+            |tracked: &&Tracked| tracked.class != Class::Foreign && tracked.health.report().is_some();
         self.core.tracked().filter(answers).filter(move |_| known)
     }
 
@@ -315,15 +342,42 @@ impl Steward {
         self.discovery.poke();
     }
 
+    /// The incident, if the writer is lost or has just come back.
+    fn keep_record(&mut self, now: Duration, decision: &Decision) {
+        let primary = &self.stats.primary;
+        let routed_before = self.decision.as_ref().and_then(|before| before.writer.as_ref());
+        if decision.writer.is_some() && decision.writer.as_ref() != routed_before {
+            primary.first_session.arm();
+            self.writer_awaited_since = now;
+        }
+        let was_open = self.chronicle.is_open();
+        self.chronicle.decided(moment(now), decision, clients(primary));
+        if self.chronicle.is_open() && !was_open {
+            primary.reset_longest_hold();
+        }
+        let first_session =
+            primary.first_session.stopped_after().map(|after| self.writer_awaited_since + after);
+        if let Some(incident) = self.chronicle.conclude(moment(now), clients(primary), first_session) {
+            log_incident(&self.name, &incident);
+        }
+    }
+
     /// The flip, not the poll: one line when what a node is has changed.
-    fn log_class_change(&self, name: &str, before: Option<Class>) {
+    fn note_class_change(&mut self, now: Duration, name: &str, before: Option<Class>) {
         let Some(tracked) = self.core.member(name) else { return };
         if before == Some(tracked.class) {
             return;
         }
+        if before.is_some_and(|before| before != Class::Unknown) {
+            let state = tracked.health.report().map_or("silent", |report| &report.state);
+            let what = format!("{name}: {} (PostgreSQL {state})", tracked.class);
+            self.chronicle.note(moment(now), what);
+        }
         let report = tracked.health.report();
         let silence = match tracked.health.last() {
-            Some(Observation::Silent(silence)) => Some(format!("{}: {}", silence.kind.as_str(), silence.detail)),
+            Some(Observation::Silent(silence)) => {
+                Some(format!("{}: {}", silence.kind.as_str(), silence.detail))
+            }
             _ => None,
         };
         tracing::info!(
@@ -364,4 +418,38 @@ impl Steward {
             tracing::warn!(cluster = &*self.name, alarm = %alarm, "alarm");
         }
     }
+}
+
+fn moment(at: Duration) -> Moment {
+    Moment { at, wall: SystemTime::now() }
+}
+
+/// The primary pool's totals since the start.
+fn clients(pool: &PoolStats) -> Clients {
+    let ends = |causes: &[End]| causes.iter().map(|&end| pool.ends(end)).sum();
+    Clients {
+        held: pool.hold_seconds.snapshot().count,
+        longest_hold: pool.longest_hold(),
+        cut: ends(&[End::RoleLost, End::MemberGone]),
+        broken: ends(&[End::BackendClosed, End::BackendReset, End::BackendTimeout]),
+        failed: ends(&[End::HoldExpired, End::HoldFull]),
+    }
+}
+
+fn log_incident(cluster: &str, incident: &Incident) {
+    let Clients { held, longest_hold, cut, broken, failed } = incident.clients;
+    tracing::info!(
+        cluster,
+        number = incident.number,
+        writer_before = incident.writer_before,
+        writer = incident.writer_after,
+        lasted_ms = incident.lasted.map(|lasted| lasted.as_millis() as u64),
+        without_writer_ms = incident.without_writer.as_millis() as u64,
+        held,
+        longest_hold_ms = longest_hold.as_millis() as u64,
+        cut,
+        broken,
+        failed,
+        "the writer is back"
+    );
 }

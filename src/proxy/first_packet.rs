@@ -54,7 +54,9 @@ pub fn parse(bytes: &[u8]) -> Parse {
     let kind = match code {
         CANCEL_REQUEST if CANCEL_BYTES.contains(&length) => FirstPacket::Cancel,
         SSL_REQUEST | GSSENC_REQUEST if length == 8 => FirstPacket::EncryptionRequest,
-        CANCEL_REQUEST | SSL_REQUEST | GSSENC_REQUEST => return Parse::Garbage("a request of the wrong length"),
+        CANCEL_REQUEST | SSL_REQUEST | GSSENC_REQUEST => {
+            return Parse::Garbage("a request of the wrong length");
+        }
         version if PROTOCOL_MAJOR.contains(&(version >> 16)) => FirstPacket::Startup,
         _ => return Parse::Garbage("no version of PostgreSQL's protocol"),
     };

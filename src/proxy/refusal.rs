@@ -38,9 +38,13 @@ impl Refusal {
     /// The ErrorResponse message: severity (for people, and not translated), code, message, hint.
     pub fn encode(&self) -> Vec<u8> {
         let mut fields = Vec::new();
-        for (tag, text) in
-            [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', self.sqlstate), (b'M', &self.message), (b'H', &self.hint)]
-        {
+        for (tag, text) in [
+            (b'S', "FATAL"),
+            (b'V', "FATAL"),
+            (b'C', self.sqlstate),
+            (b'M', &self.message),
+            (b'H', &self.hint),
+        ] {
             if !text.is_empty() {
                 fields.push(tag);
                 fields.extend(text.bytes().filter(|&byte| byte != 0));
@@ -98,7 +102,8 @@ mod tests {
 
     #[test]
     fn an_error_response_is_framed_as_the_protocol_says() {
-        let refusal = Refusal { sqlstate: CANNOT_CONNECT_NOW, message: "no\0 writer".into(), hint: String::new() };
+        let refusal =
+            Refusal { sqlstate: CANNOT_CONNECT_NOW, message: "no\0 writer".into(), hint: String::new() };
         let bytes = refusal.encode();
         assert_eq!(bytes[0], b'E');
         let length = u32::from_be_bytes(bytes[1..5].try_into().expect("four bytes"));

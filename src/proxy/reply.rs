@@ -29,7 +29,8 @@ pub enum Reply {
 /// Waits for the server's first bytes and looks at them; they stay in the socket.
 pub async fn first(server: &TcpStream) -> Reply {
     let mut bytes = [0; LOOK_BYTES];
-    let looked = server.async_io(Interest::READABLE, || Ok(recv(server, &mut bytes, RecvFlags::PEEK)?.1)).await;
+    let looked =
+        server.async_io(Interest::READABLE, || Ok(recv(server, &mut bytes, RecvFlags::PEEK)?.1)).await;
     match looked {
         Ok(0) => Reply::NotNow("it hung up before it answered".to_owned()),
         Ok(length) => read(&bytes[..length.min(LOOK_BYTES)]),

@@ -43,7 +43,6 @@ struct Progress {
     backend: Option<(SocketAddr, SocketAddr)>,
     held: Duration,
     dialled: Duration,
-    connected_at: Option<Instant>,
     cut: Option<End>,
     detail: Option<String>,
 }
@@ -86,7 +85,6 @@ impl Session {
                 backend: None,
                 held: Duration::ZERO,
                 dialled: Duration::ZERO,
-                connected_at: None,
                 cut: None,
                 detail: None,
             }),
@@ -130,7 +128,7 @@ impl Session {
 
     pub fn was_held(&self, duration: Duration) {
         self.progress().held = duration;
-        self.pool.stats.hold_seconds.observe(duration);
+        self.pool.stats.count_hold(duration);
     }
 
     /// From now on bytes flow.
@@ -138,7 +136,7 @@ impl Session {
         let mut progress = self.progress();
         progress.phase = Phase::Relaying;
         progress.backend = Some((local, peer));
-        progress.connected_at = Some(Instant::now());
+        self.pool.stats.first_session.stop();
         if let Some((_, active)) = &progress.on {
             active.member().count_session(self.worker);
         }

@@ -91,8 +91,9 @@ fn affinity(client: IpAddr, backend: &Backend) -> u64 {
         IpAddr::V6(v6) => v6.octets(),
     };
     let bytes = address.iter().chain(backend.name.as_bytes());
-    let hash =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
     let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     mixed ^ (mixed >> 33)
 }
@@ -115,7 +116,13 @@ mod tests {
             replica_stats: pool.member(name),
         };
         let backends: Vec<Backend> = names.iter().map(backend).collect();
-        Routes { writer: Some(0), fallback: Some(0), readers: (1..names.len()).collect(), backends, ..Routes::default() }
+        Routes {
+            writer: Some(0),
+            fallback: Some(0),
+            readers: (1..names.len()).collect(),
+            backends,
+            ..Routes::default()
+        }
     }
 
     fn draw(turn: u64, client: u8) -> Draw<'static> {

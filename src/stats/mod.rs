@@ -8,13 +8,16 @@
 
 mod end;
 mod histogram;
+mod stopwatch;
 
 pub use end::{End, Phase, Side};
 pub use histogram::{Histogram, Snapshot};
+pub use stopwatch::Stopwatch;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The counters of one pool, by member and in all.
 #[derive(Debug)]
@@ -25,6 +28,9 @@ pub struct PoolStats {
     clients: AtomicUsize,
     pub hold_seconds: Histogram,
     pub connect_seconds: Histogram,
+    /// Armed when a writer comes: tells when the first session ran on it.
+    pub first_session: Stopwatch,
+    longest_hold_us: AtomicU64,
     ends: [AtomicU64; End::ALL.len()],
     members: Mutex<BTreeMap<String, Arc<MemberStats>>>,
 }
@@ -68,6 +74,8 @@ impl PoolStats {
             clients: AtomicUsize::new(0),
             hold_seconds: Histogram::default(),
             connect_seconds: Histogram::default(),
+            first_session: Stopwatch::default(),
+            longest_hold_us: AtomicU64::new(0),
             ends: std::array::from_fn(|_| AtomicU64::new(0)),
             members: Mutex::default(),
         }
@@ -92,6 +100,21 @@ impl PoolStats {
 
     pub fn ends(&self, end: End) -> u64 {
         self.ends[end as usize].load(Relaxed)
+    }
+
+    /// A client's wait is over, one way or the other.
+    pub fn count_hold(&self, waited: Duration) {
+        self.hold_seconds.observe(waited);
+        self.longest_hold_us.fetch_max(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// The longest wait that ended since the last reset.
+    pub fn longest_hold(&self) -> Duration {
+        Duration::from_micros(self.longest_hold_us.load(Relaxed))
+    }
+
+    pub fn reset_longest_hold(&self) {
+        self.longest_hold_us.store(0, Relaxed);
     }
 
     pub fn held(&self) -> usize {

@@ -111,7 +111,8 @@ impl Cluster {
     /// The list of members as Patroni now tells it. Those that stay, by name or by REST address, keep their record.
     pub fn replace_members(&mut self, now: Duration, members: Vec<Member>) {
         let mut old = std::mem::take(&mut self.members);
-        let (known, newcomers): (Vec<_>, Vec<_>) = members.into_iter().partition(|m| old.contains_key(&m.name));
+        let (known, newcomers): (Vec<_>, Vec<_>) =
+            members.into_iter().partition(|m| old.contains_key(&m.name));
         // By name first: who comes to the former address of one that only moved must not inherit from it.
         for member in known {
             if let Some(tracked) = old.remove(&member.name) {
@@ -290,7 +291,7 @@ impl Cluster {
         Some((tenure, self.members.get(&tenure.name)?))
     }
 
-    pub(super) fn is_incumbent(&self, name: &str) -> bool {
+    pub fn is_incumbent(&self, name: &str) -> bool {
         self.tenure.as_ref().is_some_and(|tenure| tenure.name == name)
     }
 

@@ -229,7 +229,10 @@ fn doubt(cluster: &Cluster, claimant: &Tracked) -> Option<(Condition, String)> {
     let name = &claimant.member.name;
     if let Some(promoting) = cluster.of_class(Class::Promoting).next() {
         let other = &promoting.member.name;
-        return Some((Condition::Promoting, format!("{other} has taken the leader lock while {name} claims it")));
+        return Some((
+            Condition::Promoting,
+            format!("{other} has taken the leader lock while {name} claims it"),
+        ));
     }
     let timeline = cluster.timeline_of(claimant);
     let follower = cluster.tracked().find(|m| {
@@ -292,7 +295,8 @@ fn reign(cluster: &Cluster, now: Duration, tenure: &Tenure, incumbent: &Tracked)
         }
         Class::Orphan if cluster.is_verified(incumbent) && doubt(cluster, incumbent).is_none() => {
             let report = incumbent.health.report().filter(|report| report.is_paused_primary())?;
-            let reason = format!("{name} lost the leader lock, but the cluster is paused and it still takes writes");
+            let reason =
+                format!("{name} lost the leader lock, but the cluster is paused and it still takes writes");
             Some(Seat {
                 writer: Some(name.clone()),
                 tenant: Some(name.clone()),

@@ -152,7 +152,13 @@ mod tests {
             let report = |state: &str, lag: u64| {
                 let position = Some(1000 - lag);
                 let state = state.to_owned();
-                Report { status: 503, role: Role::Replica, state, wal_position: position, ..Report::default() }
+                Report {
+                    status: 503,
+                    role: Role::Replica,
+                    state,
+                    wal_position: position,
+                    ..Report::default()
+                }
             };
             let observation = match check {
                 's' => {
@@ -211,7 +217,8 @@ mod tests {
     #[test]
     fn a_suspect_serves_nobody_until_it_answers() {
         let mut health = Health::default();
-        let report = Report { role: Role::Replica, state: "running".into(), status: 503, ..Report::default() };
+        let report =
+            Report { role: Role::Replica, state: "running".into(), status: 503, ..Report::default() };
         let answer = Observation::Answered(report);
         health.record(Duration::ZERO, answer.clone(), Class::Reader, None, &RULES);
         health.suspect();

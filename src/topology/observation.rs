@@ -9,7 +9,10 @@ use std::fmt;
 
 /// What came back from one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and there is one for each member")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and there is one for each member"
+)]
 pub enum Observation {
     /// The node answered, and the answer could be read.
     Answered(Report),

@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn members_are_asked_where_the_operator_said_when_that_is_known() {
         let seeds = [seed("db1.example", Some("patroni1")), seed("other", None)];
-        let members = settle(vec![member("patroni2", "10.0.0.2"), member("patroni1", "10.0.0.1")], &seeds, vec![]);
+        let members =
+            settle(vec![member("patroni2", "10.0.0.2"), member("patroni1", "10.0.0.1")], &seeds, vec![]);
         assert_eq!(members[0].api, "https://db1.example:8008");
         assert_eq!((members[0].host.as_str(), members[0].port), ("10.0.0.1", 5433));
         assert_eq!(members[1].api, "https://10.0.0.2:8008");

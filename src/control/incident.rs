@@ -1,0 +1,232 @@
+//! What happened when the writer was lost, kept for the people who ask the next morning.
+//!
+//! An incident begins with the first sign that something is wrong with the writer and ends when the first session runs
+//! on a writer again, the same or another. Signs before the loss count if they came shortly before. Fed by the
+//! steward with what was seen and decided; knows no clock and no sockets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::topology::{Condition, Decision};
+
+/// How many incidents are remembered for a cluster.
+pub const KEPT: usize = 100;
+/// A sign this long before the loss of the writer belongs to it; an older one was something else.
+const FORESHADOW: Duration = Duration::from_secs(10);
+/// Steps of one incident; a node that flaps for an hour must not fill the memory.
+const MAX_STEPS: usize = 64;
+/// A writer without a client for so long ends the incident all the same.
+const NOBODY_CAME: Duration = Duration::from_secs(30);
+
+/// One loss of the writer, from its first sign to the first session afterwards.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Incident {
+    /// Counts the cluster's incidents from 1.
+    pub number: u64,
+    pub steps: Vec<Step>,
+    /// Who took writes before and afterwards.
+    pub writer_before: Option<String>,
+    pub writer_after: Option<String>,
+    /// From the first sign to the first session on a writer; `None` while it lasts.
+    pub lasted: Option<Duration>,
+    /// How long no node was routed for writes, so far or in all.
+    pub without_writer: Duration,
+    pub clients: Clients,
+}
+
+/// Something that was seen or decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Monotonic time since the controller started.
+    pub at: Duration,
+    pub wall: SystemTime,
+    pub what: String,
+}
+
+/// What became of the primary pool's clients during an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Clients {
+    /// Waited, and went on.
+    pub held: u64,
+    pub longest_hold: Duration,
+    /// Open sessions that were cut.
+    pub cut: u64,
+    /// Open sessions that the server or the network ended.
+    pub broken: u64,
+    /// Told that there is no writer.
+    pub failed: u64,
+}
+
+/// Both clocks at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    pub at: Duration,
+    pub wall: SystemTime,
+}
+
+/// The cluster's record.
+#[derive(Debug, Default)]
+pub struct Chronicle {
+    past: VecDeque<Arc<Incident>>,
+    open: Option<Open>,
+    foreshadows: VecDeque<Step>,
+    count: u64,
+    settled_writer: Option<String>,
+}
+
+#[derive(Debug)]
+struct Open {
+    incident: Incident,
+    /// The pool's counts when it began.
+    counts_before: Clients,
+    writer_lost_at: Option<Duration>,
+    writer_back_at: Option<Duration>,
+}
+
+impl Chronicle {
+    /// Something was seen that may belong to an incident, now or soon.
+    pub fn note(&mut self, moment: Moment, what: impl Into<String>) {
+        let step = Step { at: moment.at, wall: moment.wall, what: what.into() };
+        match &mut self.open {
+            Some(open) => open.add(step),
+            None => {
+                self.foreshadows.retain(|step| step.at + FORESHADOW > moment.at);
+                if self.foreshadows.len() < MAX_STEPS / 2 {
+                    self.foreshadows.push_back(step);
+                }
+            }
+        }
+    }
+
+    /// A decision was made; `counts` are the pool's totals so far.
+    pub fn decided(&mut self, moment: Moment, decision: &Decision, counts: Clients) {
+        let writer = decision.writer.as_ref();
+        if self.settled_writer.is_none() {
+            self.settled_writer = writer.cloned();
+            return;
+        }
+        let settled = writer == self.settled_writer.as_ref() && decision.condition != Condition::Unreachable;
+        if self.open.is_none() && !settled {
+            self.begin(moment, counts);
+        }
+        if let Some(open) = &mut self.open {
+            open.follow(moment, decision);
+        }
+    }
+
+    /// Looks whether the incident is over. `first_session` is when the first session ran on the writer that came.
+    pub fn conclude(
+        &mut self,
+        moment: Moment,
+        counts: Clients,
+        first_session: Option<Duration>,
+    ) -> Option<Arc<Incident>> {
+        let open = self.open.as_mut()?;
+        open.incident.clients = counts.since(&open.counts_before);
+        let back = open.writer_back_at?;
+        let came = first_session.filter(|&at| at >= back);
+        let nobody = moment.at >= back + NOBODY_CAME;
+        if came.is_none() && !nobody {
+            return None;
+        }
+        let mut incident = self.open.take()?.incident;
+        let began = incident.steps.first().map_or(back, |step| step.at);
+        let ended = came.unwrap_or(back);
+        incident.lasted = Some(ended.saturating_sub(began));
+        if let Some(at) = came {
+            let wall = moment.wall - moment.at.saturating_sub(at);
+            let what =
+                format!("first session on {}", incident.writer_after.as_deref().unwrap_or("the writer"));
+            incident.steps.push(Step { at, wall, what });
+        }
+        self.settled_writer.clone_from(&incident.writer_after);
+        let incident = Arc::new(incident);
+        self.past.truncate(KEPT - 1);
+        self.past.push_front(Arc::clone(&incident));
+        Some(incident)
+    }
+
+    fn begin(&mut self, moment: Moment, counts: Clients) {
+        self.count += 1;
+        let foreshadows = std::mem::take(&mut self.foreshadows);
+        let steps = foreshadows.into_iter().filter(|step| step.at + FORESHADOW > moment.at).collect();
+        let incident = Incident {
+            number: self.count,
+            steps,
+            writer_before: self.settled_writer.clone(),
+            writer_after: None,
+            lasted: None,
+            without_writer: Duration::ZERO,
+            clients: Clients::default(),
+        };
+        let open = Open { incident, counts_before: counts, writer_lost_at: None, writer_back_at: None };
+        self.open = Some(open);
+    }
+
+    /// Newest first, an open one included.
+    pub fn incidents(&self) -> Vec<Arc<Incident>> {
+        let open = self.open.iter().map(|open| Arc::new(open.incident.clone()));
+        open.chain(self.past.iter().cloned()).collect()
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Waits for the first session on the writer that is back.
+    pub fn awaits_session(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.writer_back_at.is_some())
+    }
+}
+
+impl Open {
+    fn add(&mut self, step: Step) {
+        if self.incident.steps.len() < MAX_STEPS {
+            self.incident.steps.push(step);
+        }
+    }
+
+    fn follow(&mut self, moment: Moment, decision: &Decision) {
+        let said = format!("{}: {}", decision.condition.as_str(), decision.reason);
+        let step = Step { at: moment.at, wall: moment.wall, what: said };
+        if self
+            .incident
+            .steps
+            .iter()
+            .rev()
+            .find(|known| known.what.contains(": "))
+            .is_none_or(|k| k.what != step.what)
+        {
+            self.add(step);
+        }
+        let serving = decision.writer.is_some() && decision.condition != Condition::Unreachable;
+        match (&decision.writer, serving) {
+            (Some(writer), true) if self.writer_back_at.is_none() => {
+                self.writer_back_at = Some(moment.at);
+                self.incident.writer_after = Some(writer.clone());
+                if let Some(lost) = self.writer_lost_at.take() {
+                    self.incident.without_writer += moment.at.saturating_sub(lost);
+                }
+            }
+            (Some(writer), true) => self.incident.writer_after = Some(writer.clone()),
+            (None, _) => {
+                self.writer_back_at = None;
+                self.writer_lost_at.get_or_insert(moment.at);
+            }
+            (Some(_), false) => self.writer_back_at = None,
+        }
+    }
+}
+
+impl Clients {
+    fn since(&self, before: &Clients) -> Clients {
+        Clients {
+            held: self.held.saturating_sub(before.held),
+            longest_hold: self.longest_hold,
+            cut: self.cut.saturating_sub(before.cut),
+            broken: self.broken.saturating_sub(before.broken),
+            failed: self.failed.saturating_sub(before.failed),
+        }
+    }
+}
