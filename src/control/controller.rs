@@ -22,8 +22,10 @@ use crate::topology::Observation;
 pub enum Event {
     /// A check came to its end.
     Observed { cluster: usize, api: String, observation: Observation, took: Duration },
-    /// `/cluster` was answered by the node at `api`.
-    Discovered { cluster: usize, api: String, answer: ClusterAnswer, ttl: Option<Duration> },
+    /// `/cluster`, asked so long ago, was answered by the node at `api`.
+    Discovered { cluster: usize, api: String, answer: ClusterAnswer, ago: Duration },
+    /// The cluster's `ttl`, from `/config`.
+    Ttl { cluster: usize, ttl: Duration },
     /// No node told the members.
     Undiscovered { cluster: usize, problem: String },
     /// A member's host name was looked up.
@@ -124,8 +126,12 @@ impl Controller {
                 self.stewards[cluster].observed(now, &api, observation, took);
                 cluster
             }
-            Event::Discovered { cluster, api, answer, ttl } => {
-                self.stewards[cluster].discovered(now, &api, answer, ttl);
+            Event::Discovered { cluster, api, answer, ago } => {
+                self.stewards[cluster].discovered(now, &api, answer, now.saturating_sub(ago));
+                cluster
+            }
+            Event::Ttl { cluster, ttl } => {
+                self.stewards[cluster].ttl_is(ttl);
                 cluster
             }
             Event::Undiscovered { cluster, problem } => {

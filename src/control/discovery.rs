@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::controller::Event;
 use super::names::Names;
@@ -110,10 +111,15 @@ impl Round {
         }
         let mut problem = None;
         for api in apis {
+            let asked = Instant::now();
             match self.patroni.cluster(&api).await {
                 Ok(answer) => {
-                    let ttl = self.patroni.ttl(&api).await;
-                    self.tell(Event::Discovered { cluster: self.cluster, api, answer, ttl }).await?;
+                    let ago = asked.elapsed();
+                    self.tell(Event::Discovered { cluster: self.cluster, api: api.clone(), answer, ago })
+                        .await?;
+                    if let Some(ttl) = self.patroni.ttl(&api).await {
+                        self.tell(Event::Ttl { cluster: self.cluster, ttl }).await?;
+                    }
                     return Ok(true);
                 }
                 Err(error) => problem = Some(format!("{api}: {error}")),

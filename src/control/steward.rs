@@ -23,7 +23,7 @@ use crate::routing::{ClusterStats, Routes};
 use crate::stats::{End, PoolStats};
 use crate::topology::cluster::Tracked;
 use crate::topology::roster::{self, Seed};
-use crate::topology::{Class, Cluster, Decision, Observation, Settings};
+use crate::topology::{Class, Cluster, Condition, Decision, Hearsay, Observation, Settings};
 
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
 const DISCOVERY_EVERY: u32 = 10;
@@ -136,13 +136,19 @@ impl Steward {
         }
     }
 
-    pub fn discovered(&mut self, now: Duration, api: &str, answer: ClusterAnswer, ttl: Option<Duration>) {
+    pub fn ttl_is(&mut self, ttl: Duration) {
+        if self.options.leader_grace.is_none() {
+            self.core.set_leader_grace(ttl);
+        }
+    }
+
+    pub fn discovered(&mut self, now: Duration, api: &str, answer: ClusterAnswer, asked_at: Duration) {
         let teller = self.member_at(api).and_then(|name| self.core.member(&name));
         if teller.is_some_and(|tracked| tracked.class == Class::Foreign) {
             return;
         }
-        if let Some(ttl) = ttl.filter(|_| self.options.leader_grace.is_none()) {
-            self.core.set_leader_grace(ttl);
+        if let Some(leader) = answer.leader {
+            self.core.hear_of_leader(Hearsay { leader, asked_at });
         }
         let quiet = |tracked: &Tracked| now.saturating_sub(tracked.health.answered_at().unwrap_or_default());
         let previous = self.core.tracked().map(|tracked| (tracked.member.clone(), quiet(tracked))).collect();
@@ -224,8 +230,12 @@ impl Steward {
         let addresses = |name: &str| self.addresses_of(name);
         let epoch = self.routes.epoch + 1;
         let routes = Routes::new(Arc::clone(&self.name), epoch, &decision, &self.stats, addresses);
-        self.decision = Some(decision);
         self.aim_discovery();
+        if matches!(decision.condition, Condition::Unreachable | Condition::Conflict) {
+            // What the DCS says of the leader decides how long a silence or a contradiction may last.
+            self.discovery.poke();
+        }
+        self.decision = Some(decision);
         if self.routes.epoch > 0 && !routes.leads_elsewhere_than(&self.routes) {
             return None;
         }

@@ -60,6 +60,7 @@ pub async fn run(worker: Arc<Worker>, client: TcpStream, mut ending: Ending) {
             let Connection { backend, stats, member } = connection;
             let end = relay(client, backend, &(&*session, &*stats)).await;
             if matches!(end, End::BackendClosed | End::BackendReset) {
+                stats.caution.raise();
                 worker.tell(&session.pool, member, TroubleKind::Hangup);
             }
             end
@@ -206,6 +207,9 @@ impl<'a> Attempts<'a> {
         client: &TcpStream,
         greeting: Option<&Greeting>,
     ) -> Result<Attempt, End> {
+        if !self.pause_if_cautious(backend).await {
+            return Ok(Attempt::Moved);
+        }
         let started = Instant::now();
         let dialled = self.dial(backend, greeting).await;
         self.session.has_dialled(started.elapsed(), dialled.is_err());
@@ -224,6 +228,22 @@ impl<'a> Attempts<'a> {
             self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
         }
         Ok(attempt)
+    }
+
+    /// Lets the check of a backend that has just hung up on others come first; `false` when it lost its role by that.
+    async fn pause_if_cautious(&self, backend: &Backend) -> bool {
+        let caution = &backend.stats_of(self.pool.options.choice).caution;
+        let Some(pause) = caution.remaining() else { return true };
+        let changed = self.worker.table_changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if self.still_allows(backend) {
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.still_allows(backend)
     }
 
     /// Waits for the backend's first byte. Nothing is awaited between its last look at the table and the relay, so

@@ -6,10 +6,12 @@
 //!
 //! Knows nothing about metrics formats, tables or sessions.
 
+mod caution;
 mod end;
 mod histogram;
 mod stopwatch;
 
+pub use caution::Caution;
 pub use end::{End, Phase, Side};
 pub use histogram::{Histogram, Snapshot};
 pub use stopwatch::Stopwatch;
@@ -39,6 +41,7 @@ pub struct PoolStats {
 #[derive(Debug)]
 pub struct MemberStats {
     cells: Box<[Cell]>,
+    pub caution: Caution,
 }
 
 /// One worker's counts, alone on its cache lines (two, since x86 fetches them in pairs).
@@ -84,7 +87,10 @@ impl PoolStats {
     /// The counters of a member, made at its first mention and kept for as long as the pool lives.
     pub fn member(&self, name: &str) -> Arc<MemberStats> {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || Arc::new(MemberStats { cells: (0..self.workers).map(|_| Cell::default()).collect() });
+        let made = || {
+            let cells = (0..self.workers).map(|_| Cell::default()).collect();
+            Arc::new(MemberStats { cells, caution: Caution::default() })
+        };
         Arc::clone(members.entry(name.to_owned()).or_insert_with(made))
     }
 

@@ -45,6 +45,14 @@ pub struct Tenure {
     pub since: Duration,
 }
 
+/// Whom the DCS holds for the leader, as a node read it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hearsay {
+    pub leader: String,
+    /// When the node was asked: whatever was known before may be older than this.
+    pub asked_at: Duration,
+}
+
 #[derive(Debug, Clone)]
 pub struct Cluster {
     settings: Settings,
@@ -54,6 +62,7 @@ pub struct Cluster {
     newest_timeline: u32,
     tenure: Option<Tenure>,
     leader_position: Option<u64>,
+    hearsay: Option<Hearsay>,
     doubted_since: Option<Duration>,
     signs: BTreeSet<Sign>,
     last_sign_at: Option<Duration>,
@@ -72,6 +81,7 @@ impl Cluster {
             newest_timeline: 0,
             tenure: None,
             leader_position: None,
+            hearsay: None,
             doubted_since: None,
             signs: BTreeSet::new(),
             last_sign_at: None,
@@ -90,6 +100,13 @@ impl Cluster {
         let lagging = class == Class::Reader && tracked.health.is_lagging();
         tracked.reclassify(now, if lagging { Class::Standby } else { class });
         self.settle_identity(now);
+    }
+
+    /// A node has told whom the DCS holds for the leader. An older hearsay does not replace a newer one.
+    pub fn hear_of_leader(&mut self, hearsay: Hearsay) {
+        if self.hearsay.as_ref().is_none_or(|known| known.asked_at <= hearsay.asked_at) {
+            self.hearsay = Some(hearsay);
+        }
     }
 
     /// A dial of this member failed: it is asked again at once, and takes no readers until it answers.
@@ -146,6 +163,7 @@ impl Cluster {
         self.newest_timeline = 0;
         self.identity = None;
         self.tenure = None;
+        self.hearsay = None;
         for tracked in self.members.values_mut() {
             match tracked.health.report().map(Report::class) {
                 Some(class) if tracked.class == Class::Foreign => tracked.reclassify(now, class),
@@ -311,6 +329,10 @@ impl Cluster {
     pub(super) fn is_outdated(&self, tracked: &Tracked) -> bool {
         let timeline = self.timeline_of(tracked);
         0 < timeline && timeline < self.newest_timeline
+    }
+
+    pub(super) fn hearsay(&self) -> Option<&Hearsay> {
+        self.hearsay.as_ref()
     }
 
     pub(super) fn doubted_since(&self) -> Option<Duration> {

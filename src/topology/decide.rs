@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::cluster::{Cluster, Tenure, Tracked};
+use super::cluster::{Cluster, Hearsay, Tenure, Tracked};
 use super::member::Operator;
 use super::observation::{Class, Report};
 
@@ -224,7 +224,8 @@ fn taken(cluster: &Cluster, now: Duration, winner: &Tracked, claims: &[&Tracked]
 }
 
 /// Fresh evidence that the lock has moved on although `claimant` still says that it holds it: its lease may
-/// outlive the lock by Patroni's `ttl`, which is why the doubt is bounded by `leader_grace`.
+/// outlive the lock by Patroni's `ttl`, which is why the doubt is bounded by `leader_grace`. The evidence is another
+/// node that is being promoted, the DCS naming another leader, or a replica that streams a newer timeline.
 fn doubt(cluster: &Cluster, claimant: &Tracked) -> Option<(Condition, String)> {
     let name = &claimant.member.name;
     if let Some(promoting) = cluster.of_class(Class::Promoting).next() {
@@ -233,6 +234,15 @@ fn doubt(cluster: &Cluster, claimant: &Tracked) -> Option<(Condition, String)> {
             Condition::Promoting,
             format!("{other} has taken the leader lock while {name} claims it"),
         ));
+    }
+    // Asked after the claim was made, or after the silent claimant last spoke.
+    let spoke_at = match claimant.class {
+        Class::Silent => claimant.health.answered_at().unwrap_or_default(),
+        _ => claimant.class_since,
+    };
+    let newer = |hearsay: &&Hearsay| hearsay.asked_at > spoke_at && hearsay.leader != *name;
+    if let Some(Hearsay { leader, .. }) = cluster.hearsay().filter(newer) {
+        return Some((Condition::Conflict, format!("the DCS names {leader} as the leader, not {name}")));
     }
     let timeline = cluster.timeline_of(claimant);
     let follower = cluster.tracked().find(|m| {
@@ -273,7 +283,10 @@ fn reign(cluster: &Cluster, now: Duration, tenure: &Tenure, incumbent: &Tracked)
             Some(Seat { tenant: Some(name), ..Seat::empty(Condition::Leaving, reason) })
         }
         Class::Silent | Class::Unknown => {
-            let heard = incumbent.health.answered_at().unwrap_or(tenure.since);
+            // Patroni's own store still names it: as good as an answer.
+            let vouched = cluster.hearsay().filter(|hearsay| hearsay.leader == name).map(|h| h.asked_at);
+            let answered = incumbent.health.answered_at().unwrap_or(tenure.since);
+            let heard = vouched.map_or(answered, |vouched| vouched.max(answered));
             let until = heard + cluster.settings().leader_grace;
             if now >= until {
                 return None;

@@ -16,7 +16,7 @@ pub mod member;
 pub mod observation;
 pub mod roster;
 
-pub use cluster::{Cluster, Settings};
+pub use cluster::{Cluster, Hearsay, Settings};
 pub use decide::{Alarm, Condition, Decision, Fate, Verdict};
 pub use health::Health;
 pub use member::{Member, Operator};
