@@ -19,6 +19,7 @@ use crate::control::{
 use crate::proxy::{Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions, listener};
 use crate::routing::{Balance, Choice, ClusterStats, cell};
 use crate::stats::PoolStats;
+use crate::topology::ReaderCuts;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::Seed;
 
@@ -315,5 +316,13 @@ fn steward_options(cluster: &config::Cluster) -> StewardOptions {
             rise: *rise,
             max_lag: cluster.replicas.as_ref().and_then(|replicas| replicas.max_lag),
         },
+        reader_cuts: cluster.replicas.as_ref().map(reader_cuts).unwrap_or_default(),
     }
+}
+
+fn reader_cuts(replicas: &config::Replicas) -> ReaderCuts {
+    let config::OpenSessions { promoted, lagging, noloadbalance, drained, gone } = replicas.open_sessions;
+    let [promoted, lagging, noloadbalance, drained, gone] =
+        [promoted, lagging, noloadbalance, drained, gone].map(|fate| fate == config::Fate::Cut);
+    ReaderCuts { promoted, lagging, noloadbalance, drained, gone }
 }

@@ -124,10 +124,26 @@ pub struct Replicas {
     pub max_lag: Option<u64>,
     /// Who serves when no reader can. Default the primary.
     pub fallback: Fallback,
+    pub open_sessions: OpenSessions,
     /// How long a client waits for a target, up to 1 h; 0 does not wait. Default 45 s.
     pub hold: Duration,
     /// Clients waiting at one time, 1 to 1 million. Default 10 000.
     pub max_held: usize,
+}
+
+/// What becomes of a reader's open sessions when it takes no new ones because it ...
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenSessions {
+    /// ... has become the primary. Default keep.
+    pub promoted: Fate,
+    /// ... lies further behind than `max_lag`. Default keep.
+    pub lagging: Fate,
+    /// ... has the tag `noloadbalance`. Default keep.
+    pub noloadbalance: Fate,
+    /// ... is drained by an operator. Default keep.
+    pub drained: Fate,
+    /// ... is silent and no longer named by its cluster. Default cut.
+    pub gone: Fate,
 }
 
 /// Dashboard, API and metrics.
@@ -168,6 +184,14 @@ pub enum Fallback {
     #[default]
     Primary,
     None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// They go on until they end by themselves.
+    Keep,
+    /// They end at once, with a reset.
+    Cut,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -318,9 +342,17 @@ impl Default for Replicas {
             balance: Balance::default(),
             max_lag: None,
             fallback: Fallback::default(),
+            open_sessions: OpenSessions::default(),
             hold: HOLD,
             max_held: MAX_HELD,
         }
+    }
+}
+
+impl Default for OpenSessions {
+    fn default() -> Self {
+        let keep = Fate::Keep;
+        Self { promoted: keep, lagging: keep, noloadbalance: keep, drained: keep, gone: Fate::Cut }
     }
 }
 

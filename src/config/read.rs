@@ -4,7 +4,9 @@ use super::claims::Claims;
 use super::limits;
 use super::node::{Map, Node};
 use super::value;
-use super::{Admin, Cluster, Config, Endpoint, Log, Patroni, Primary, Protocol, Replicas, Scheme, Tls};
+use super::{
+    Admin, Cluster, Config, Endpoint, Log, OpenSessions, Patroni, Primary, Protocol, Replicas, Scheme, Tls,
+};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -183,7 +185,7 @@ fn primary<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Optio
 }
 
 fn replicas<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Option<Replicas> {
-    let known = ["name", "listen", "balance", "max_lag", "fallback", "hold", "max_held"];
+    let known = ["name", "listen", "balance", "max_lag", "fallback", "open_sessions", "hold", "max_held"];
     let map = cluster.map_or_off("replicas", &known)?;
     let default = Replicas::default();
     Some(Replicas {
@@ -192,9 +194,23 @@ fn replicas<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Opti
         balance: map.read("balance", default.balance, Node::word),
         max_lag: map.find("max_lag").and_then(|node| node.size()),
         fallback: map.read("fallback", default.fallback, Node::word),
+        open_sessions: open_sessions(&map),
         hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
         max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
     })
+}
+
+fn open_sessions(pool: &Map<'_>) -> OpenSessions {
+    let default = OpenSessions::default();
+    let known = ["promoted", "lagging", "noloadbalance", "drained", "gone"];
+    let Some(map) = pool.find("open_sessions").and_then(|node| node.map(&known)) else { return default };
+    OpenSessions {
+        promoted: map.read("promoted", default.promoted, Node::word),
+        lagging: map.read("lagging", default.lagging, Node::word),
+        noloadbalance: map.read("noloadbalance", default.noloadbalance, Node::word),
+        drained: map.read("drained", default.drained, Node::word),
+        gone: map.read("gone", default.gone, Node::word),
+    }
 }
 
 /// The addresses of a pool. Two clusters cannot share the default, so only the first has one.

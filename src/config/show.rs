@@ -1,7 +1,7 @@
 //! The effective configuration as YAML that reads back as the same.
 
 use super::value::{show_duration, show_size};
-use super::{Cluster, Config, Patroni, Primary, Replicas, Word};
+use super::{Cluster, Config, OpenSessions, Patroni, Primary, Replicas, Word};
 use std::fmt::{Formatter, Result};
 use std::net::SocketAddr;
 
@@ -76,6 +76,10 @@ fn replicas(pool: &Replicas, f: &mut Formatter<'_>) -> Result {
         None => writeln!(f, "      # max_lag: no limit")?,
     }
     writeln!(f, "      fallback: {}", pool.fallback.word())?;
+    let OpenSessions { promoted, lagging, noloadbalance, drained, gone } = &pool.open_sessions;
+    writeln!(f, "      open_sessions:\n        promoted: {}", promoted.word())?;
+    writeln!(f, "        lagging: {}\n        noloadbalance: {}", lagging.word(), noloadbalance.word())?;
+    writeln!(f, "        drained: {}\n        gone: {}", drained.word(), gone.word())?;
     writeln!(f, "      hold: {}\n      max_held: {}", show_duration(pool.hold), pool.max_held)
 }
 

@@ -7,6 +7,7 @@
 pub mod controller;
 pub mod discovery;
 pub mod incident;
+mod journal;
 pub mod names;
 pub mod patroni;
 pub mod picture;

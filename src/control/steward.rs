@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 
 use super::controller::Event;
 use super::discovery::{Discovery, Targets};
-use super::incident::{Chronicle, Clients, Incident, Moment};
+use super::incident::{Chronicle, Clients, Moment};
+use super::journal;
 use super::names::Names;
 use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::{Check, ClusterPicture, MemberPicture};
@@ -22,8 +23,9 @@ use crate::proxy::TroubleKind;
 use crate::routing::{ClusterStats, Routes};
 use crate::stats::{End, PoolStats};
 use crate::topology::cluster::Tracked;
+use crate::topology::health::Thresholds;
 use crate::topology::roster::{self, Seed};
-use crate::topology::{Class, Cluster, Condition, Decision, Hearsay, Observation, Settings};
+use crate::topology::{Class, Cluster, Condition, Decision, Hearsay, Observation, ReaderCuts, Settings};
 
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
 const DISCOVERY_EVERY: u32 = 10;
@@ -40,7 +42,8 @@ pub struct StewardOptions {
     pub fast_interval: Duration,
     /// `None`: the cluster's `ttl`.
     pub leader_grace: Option<Duration>,
-    pub thresholds: crate::topology::health::Thresholds,
+    pub thresholds: Thresholds,
+    pub reader_cuts: ReaderCuts,
 }
 
 #[derive(Debug)]
@@ -80,7 +83,8 @@ impl Steward {
         events: mpsc::Sender<Event>,
     ) -> Steward {
         let leader_grace = options.leader_grace.unwrap_or(DEFAULT_TTL);
-        let settings = Settings { thresholds: options.thresholds, leader_grace };
+        let settings =
+            Settings { thresholds: options.thresholds, leader_grace, reader_cuts: options.reader_cuts };
         let seeds = options.seeds.clone();
         let every = options.interval * DISCOVERY_EVERY;
         let discovery = Discovery::start(index, every, patroni.clone(), names, events.clone());
@@ -152,16 +156,13 @@ impl Steward {
         }
         let quiet = |tracked: &Tracked| now.saturating_sub(tracked.health.answered_at().unwrap_or_default());
         let previous = self.core.tracked().map(|tracked| (tracked.member.clone(), quiet(tracked))).collect();
+        let named: Vec<String> = answer.members.iter().map(|member| member.name.clone()).collect();
         let members = roster::settle(answer.members, &self.seeds, previous);
-        let told = |members: &[crate::topology::Member]| {
-            let told =
-                members.iter().map(|member| format!("{} ({}:{})", member.name, member.host, member.port));
-            told.collect::<Vec<_>>().join(", ")
-        };
         if !self.discovered || !members.iter().eq(self.core.tracked().map(|tracked| &tracked.member)) {
-            tracing::info!(cluster = &*self.name, members = told(&members), "members of the cluster");
+            journal::members(&self.name, &members);
         }
         self.core.replace_members(now, members);
+        self.core.set_listed(|member| named.contains(&member.name));
         self.discovered = true;
         self.discovery_tried = true;
         self.discovery_problem = None;
@@ -219,7 +220,7 @@ impl Steward {
             self.aim_discovery();
             return None;
         }
-        self.log_decision(&decision);
+        journal::decided(&self.name, self.decision.as_ref(), &decision);
         self.note_writer(now, &decision);
         self.keep_record(now, &decision);
         let pace =
@@ -368,7 +369,7 @@ impl Steward {
         let first_session =
             primary.first_session.stopped_after().map(|after| self.writer_awaited_since + after);
         if let Some(incident) = self.chronicle.conclude(moment(now), clients(primary), first_session) {
-            log_incident(&self.name, &incident);
+            journal::writer_back(&self.name, &incident);
         }
     }
 
@@ -383,50 +384,7 @@ impl Steward {
             let what = format!("{name}: {} (PostgreSQL {state})", tracked.class);
             self.chronicle.note(moment(now), what);
         }
-        let report = tracked.health.report();
-        let silence = match tracked.health.last() {
-            Some(Observation::Silent(silence)) => {
-                Some(format!("{}: {}", silence.kind.as_str(), silence.detail))
-            }
-            _ => None,
-        };
-        tracing::info!(
-            cluster = &*self.name,
-            member = name,
-            class = tracked.class.as_str(),
-            before = before.map(Class::as_str),
-            role = report.map(|report| report.role.as_str()),
-            state = report.map(|report| &*report.state),
-            timeline = report.and_then(|report| report.timeline),
-            why = silence,
-            "member changed"
-        );
-    }
-
-    /// One line for each change of the table: what changed, and why.
-    fn log_decision(&self, decision: &Decision) {
-        let routed = |decision: &Decision| {
-            let Decision { condition, reason, writer, tenant, readers, fallback, .. } = decision.clone();
-            (condition, reason, writer, tenant, readers, fallback)
-        };
-        let before = self.decision.as_ref();
-        if before.map(routed) != Some(routed(decision)) {
-            let had = |name: Option<&String>| name.map_or("-", String::as_str).to_owned();
-            tracing::info!(
-                cluster = &*self.name,
-                condition = decision.condition.as_str(),
-                writer = had(decision.writer.as_ref()),
-                writer_before = had(before.and_then(|before| before.writer.as_ref())),
-                readers = decision.readers.join(","),
-                timeline = decision.timeline,
-                reason = decision.reason,
-                "routes changed"
-            );
-        }
-        let known = before.map(|before| &before.alarms);
-        for alarm in decision.alarms.iter().filter(|alarm| known.is_none_or(|known| !known.contains(alarm))) {
-            tracing::warn!(cluster = &*self.name, alarm = %alarm, "alarm");
-        }
+        journal::member_changed(&self.name, tracked, before);
     }
 }
 
@@ -440,26 +398,8 @@ fn clients(pool: &PoolStats) -> Clients {
     Clients {
         held: pool.hold_seconds.snapshot().count,
         longest_hold: pool.longest_hold(),
-        cut: ends(&[End::RoleLost, End::MemberGone]),
+        cut: ends(&[End::RoleLost, End::MemberGone, End::Withdrawn]),
         broken: ends(&[End::BackendClosed, End::BackendReset, End::BackendTimeout]),
         failed: ends(&[End::HoldExpired, End::HoldFull]),
     }
-}
-
-fn log_incident(cluster: &str, incident: &Incident) {
-    let Clients { held, longest_hold, cut, broken, failed } = incident.clients;
-    tracing::info!(
-        cluster,
-        number = incident.number,
-        writer_before = incident.writer_before,
-        writer = incident.writer_after,
-        lasted_ms = incident.lasted.map(|lasted| lasted.as_millis() as u64),
-        without_writer_ms = incident.without_writer.as_millis() as u64,
-        held,
-        longest_hold_ms = longest_hold.as_millis() as u64,
-        cut,
-        broken,
-        failed,
-        "the writer is back"
-    );
 }

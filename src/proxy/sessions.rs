@@ -173,6 +173,7 @@ impl Session {
             Fate::Keep => None,
             Fate::RoleLost => Some(End::RoleLost),
             Fate::Gone => Some(End::MemberGone),
+            Fate::Withdrawn => Some(End::Withdrawn),
         }
     }
 

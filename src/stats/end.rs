@@ -38,6 +38,8 @@ pub enum End {
     RoleLost,
     /// Cut: its member no longer belongs to the cluster.
     MemberGone,
+    /// Cut: its member takes no more readers, and open ones are set not to outlive that.
+    Withdrawn,
     /// Cut or refused because pilotfish stops.
     Shutdown,
     /// A fault inside pilotfish.
@@ -63,7 +65,7 @@ pub enum Phase {
 }
 
 impl End {
-    pub const ALL: [End; 17] = [
+    pub const ALL: [End; 18] = [
         End::ClientClosed,
         End::ClientReset,
         End::ClientTimeout,
@@ -79,6 +81,7 @@ impl End {
         End::HoldFull,
         End::RoleLost,
         End::MemberGone,
+        End::Withdrawn,
         End::Shutdown,
         End::Internal,
     ];
@@ -101,6 +104,7 @@ impl End {
             End::HoldFull => "hold_full",
             End::RoleLost => "role_lost",
             End::MemberGone => "member_gone",
+            End::Withdrawn => "withdrawn",
             End::Shutdown => "shutdown",
             End::Internal => "internal",
         }
@@ -121,6 +125,7 @@ impl End {
             | End::HoldFull
             | End::RoleLost
             | End::MemberGone
+            | End::Withdrawn
             | End::Shutdown
             | End::Internal => Side::Pilotfish,
         }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::decide::{self, Decision};
+use super::decide::{self, Decision, ReaderCuts};
 use super::health::{Health, Thresholds};
 use super::identity;
 use super::member::{Member, Operator};
@@ -24,6 +24,7 @@ pub struct Settings {
     pub thresholds: Thresholds,
     /// How long a silent incumbent is used while no other node leads.
     pub leader_grace: Duration,
+    pub reader_cuts: ReaderCuts,
 }
 
 /// A member and what is known of it.
@@ -35,6 +36,8 @@ pub struct Tracked {
     pub class: Class,
     /// Since when it has been of this class.
     pub class_since: Duration,
+    /// The cluster's last word on its members named it.
+    pub listed: bool,
 }
 
 /// Who had the writer's seat last.
@@ -174,6 +177,13 @@ impl Cluster {
         self.settle_identity(now);
     }
 
+    /// Which of the members the cluster itself named last; the others are only remembered.
+    pub fn set_listed(&mut self, listed: impl Fn(&Member) -> bool) {
+        for tracked in self.members.values_mut() {
+            tracked.listed = listed(&tracked.member);
+        }
+    }
+
     /// Decides from all that is known. Asked twice at one moment, the answer is the same.
     pub fn decide(&mut self, now: Duration) -> Decision {
         let seat = decide::seat(self, now);
@@ -189,7 +199,7 @@ impl Cluster {
         Decision {
             condition: seat.condition,
             reason: seat.reason,
-            verdicts: decide::verdicts(self, seat.tenant.as_ref()),
+            verdicts: decide::verdicts(self, seat.tenant.as_ref(), &readers),
             alarms: decide::alarms(self),
             tenant: seat.tenant,
             timeline: (self.newest_timeline > 0).then_some(self.newest_timeline),
@@ -343,7 +353,8 @@ impl Cluster {
 impl Tracked {
     fn new(member: Member, now: Duration) -> Tracked {
         let health = Health::default();
-        Tracked { member, operator: Operator::default(), health, class: Class::Unknown, class_since: now }
+        let operator = Operator::default();
+        Tracked { member, operator, health, class: Class::Unknown, class_since: now, listed: true }
     }
 
     fn reclassify(&mut self, now: Duration, class: Class) {

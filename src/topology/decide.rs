@@ -57,6 +57,25 @@ pub enum Fate {
     RoleLost,
     /// They are cut, because the node no longer belongs to the cluster.
     Gone,
+    /// They are cut, because the node takes no more sessions of their kind and they are set not to outlive that.
+    Withdrawn,
+}
+
+/// For which causes the open sessions of a reader that takes no new ones are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReaderCuts {
+    pub promoted: bool,
+    pub lagging: bool,
+    pub noloadbalance: bool,
+    pub drained: bool,
+    /// Silent, and no longer named by the cluster.
+    pub gone: bool,
+}
+
+impl Default for ReaderCuts {
+    fn default() -> ReaderCuts {
+        ReaderCuts { promoted: false, lagging: false, noloadbalance: false, drained: false, gone: true }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -360,16 +379,32 @@ pub(super) fn readers(cluster: &Cluster, writer: Option<&String>) -> (Vec<String
 }
 
 /// What becomes of each member's open sessions.
-pub(super) fn verdicts(cluster: &Cluster, tenant: Option<&String>) -> Vec<Verdict> {
+pub(super) fn verdicts(cluster: &Cluster, tenant: Option<&String>, readers: &[String]) -> Vec<Verdict> {
     let verdict = |m: &Tracked| {
         let name = m.member.name.clone();
-        let foreign = m.class == Class::Foreign;
         let seated = tenant == Some(&name);
         let writers = if seated { Fate::Keep } else { Fate::RoleLost };
-        let readers = if foreign { Fate::Gone } else { Fate::Keep };
-        Verdict { name, class: m.class, writers, readers }
+        Verdict { name, class: m.class, writers, readers: readers_fate(cluster, m, readers) }
     };
     cluster.tracked().map(verdict).collect()
+}
+
+/// A former reader keeps its sessions unless the cause by which it takes no more is set to cut them.
+fn readers_fate(cluster: &Cluster, m: &Tracked, readers: &[String]) -> Fate {
+    let cuts = cluster.settings().reader_cuts;
+    let tagged = m.health.report().is_some_and(|report| report.noloadbalance);
+    let withdrawn = match m.class {
+        // The leader stands in for readers only while there are none.
+        Class::Writer | Class::Promoting => cuts.promoted && !readers.is_empty(),
+        Class::Standby => (cuts.noloadbalance && tagged) || (cuts.lagging && m.health.is_lagging()),
+        _ => false,
+    };
+    match m.class {
+        Class::Foreign => Fate::Gone,
+        Class::Silent if cuts.gone && !m.listed && !m.health.is_serving() => Fate::Gone,
+        _ if withdrawn || (cuts.drained && m.operator != Operator::Ready) => Fate::Withdrawn,
+        _ => Fate::Keep,
+    }
 }
 
 /// What an operator should look at.

@@ -17,7 +17,7 @@ pub mod observation;
 pub mod roster;
 
 pub use cluster::{Cluster, Hearsay, Settings};
-pub use decide::{Alarm, Condition, Decision, Fate, Verdict};
+pub use decide::{Alarm, Condition, Decision, Fate, ReaderCuts, Verdict};
 pub use health::Health;
 pub use member::{Member, Operator};
 pub use observation::{Class, Observation, Report, Role, Silence, SilenceKind};

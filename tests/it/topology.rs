@@ -21,12 +21,12 @@ mod witness;
 use std::time::Duration;
 
 use pilotfish::topology::health::Thresholds;
-use pilotfish::topology::{Alarm, Decision, Member, Observation, Settings, Silence, SilenceKind};
+use pilotfish::topology::{Alarm, Decision, Member, Observation, ReaderCuts, Settings, Silence, SilenceKind};
 
 /// Patroni's default `ttl` for the grace, pilotfish's own defaults for the rest.
 fn settings(max_lag: Option<u64>) -> Settings {
     let thresholds = Thresholds { fall: 3, rise: 2, max_lag };
-    Settings { thresholds, leader_grace: Duration::from_secs(30) }
+    Settings { thresholds, leader_grace: Duration::from_secs(30), reader_cuts: ReaderCuts::default() }
 }
 
 /// A member whose REST API is known by `at`.

@@ -79,6 +79,10 @@ fn changes(answers: &[Answer], settings: Settings) -> Vec<(Duration, String)> {
         if changes.last().is_none_or(|(_, last)| *last != outcome) {
             changes.push((now, outcome));
         }
+        assert!(
+            decision.decide_again_at.is_none_or(|at| at > now),
+            "asks for a moment that is over: {decision:?}"
+        );
         decision.decide_again_at
     };
     for answer in answers {

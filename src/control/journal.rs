@@ -1,0 +1,77 @@
+//! What control writes into the log: one line for each change of what a node is, of the routes, and of the members, with
+//! the reason. The flip, not the poll.
+
+use super::incident::{Clients, Incident};
+use crate::topology::cluster::Tracked;
+use crate::topology::{Class, Decision, Member, Observation};
+
+/// The members are others than before.
+pub(super) fn members(cluster: &str, members: &[Member]) {
+    let told = members.iter().map(|member| format!("{} ({}:{})", member.name, member.host, member.port));
+    let members = told.collect::<Vec<_>>().join(", ");
+    tracing::info!(cluster, members, "members of the cluster");
+}
+
+/// A member is of another class than at its last check.
+pub(super) fn member_changed(cluster: &str, tracked: &Tracked, before: Option<Class>) {
+    let report = tracked.health.report();
+    let silence = match tracked.health.last() {
+        Some(Observation::Silent(silence)) => Some(format!("{}: {}", silence.kind.as_str(), silence.detail)),
+        _ => None,
+    };
+    tracing::info!(
+        cluster,
+        member = tracked.member.name,
+        class = tracked.class.as_str(),
+        before = before.map(Class::as_str),
+        role = report.map(|report| report.role.as_str()),
+        state = report.map(|report| &*report.state),
+        timeline = report.and_then(|report| report.timeline),
+        why = silence,
+        "member changed"
+    );
+}
+
+/// Says what a decision changed, if anything, and each new alarm.
+pub(super) fn decided(cluster: &str, before: Option<&Decision>, decision: &Decision) {
+    let routed = |decision: &Decision| {
+        let Decision { condition, reason, writer, tenant, readers, fallback, .. } = decision.clone();
+        (condition, reason, writer, tenant, readers, fallback)
+    };
+    if before.map(routed) != Some(routed(decision)) {
+        let named = |name: Option<&String>| name.map_or("-", String::as_str).to_owned();
+        tracing::info!(
+            cluster,
+            condition = decision.condition.as_str(),
+            writer = named(decision.writer.as_ref()),
+            writer_before = named(before.and_then(|before| before.writer.as_ref())),
+            readers = decision.readers.join(","),
+            timeline = decision.timeline,
+            reason = decision.reason,
+            "routes changed"
+        );
+    }
+    let known = before.map(|before| &before.alarms);
+    for alarm in decision.alarms.iter().filter(|alarm| known.is_none_or(|known| !known.contains(alarm))) {
+        tracing::warn!(cluster, alarm = %alarm, "alarm");
+    }
+}
+
+/// An incident is over.
+pub(super) fn writer_back(cluster: &str, incident: &Incident) {
+    let Clients { held, longest_hold, cut, broken, failed } = incident.clients;
+    tracing::info!(
+        cluster,
+        number = incident.number,
+        writer_before = incident.writer_before,
+        writer = incident.writer_after,
+        lasted_ms = incident.lasted.map(|lasted| lasted.as_millis() as u64),
+        without_writer_ms = incident.without_writer.as_millis() as u64,
+        held,
+        longest_hold_ms = longest_hold.as_millis() as u64,
+        cut,
+        broken,
+        failed,
+        "the writer is back"
+    );
+}
