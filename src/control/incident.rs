@@ -230,3 +230,78 @@ impl Clients {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn moment(seconds: u64) -> Moment {
+        let at = Duration::from_secs(seconds);
+        Moment { at, wall: SystemTime::UNIX_EPOCH + at }
+    }
+
+    fn decision(writer: Option<&str>, condition: Condition) -> Decision {
+        Decision {
+            condition,
+            reason: "because".to_owned(),
+            writer: writer.map(String::from),
+            tenant: None,
+            fallback: None,
+            readers: Vec::new(),
+            timeline: None,
+            verdicts: Vec::new(),
+            alarms: BTreeSet::new(),
+            fast_until: None,
+            decide_again_at: None,
+        }
+    }
+
+    const NOBODY: Clients = Clients { held: 5, longest_hold: Duration::ZERO, cut: 1, broken: 0, failed: 0 };
+
+    #[test]
+    fn a_failover_from_its_first_sign_to_the_first_session() {
+        let mut chronicle = Chronicle::default();
+        chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY);
+        chronicle.note(moment(2), "too long ago");
+        chronicle.note(moment(10), "a: PostgreSQL does not take sessions");
+        chronicle.decided(moment(14), &decision(None, Condition::Leaving), NOBODY);
+        chronicle.note(moment(15), "b: promoting");
+        chronicle.decided(moment(16), &decision(Some("b"), Condition::Ok), NOBODY);
+        assert_eq!(chronicle.conclude(moment(16), NOBODY, None), None, "no session yet");
+        let longest_hold = Duration::from_secs(3);
+        let counts = Clients { held: 8, longest_hold, cut: 1, broken: 2, failed: 1 };
+        let first = Some(Duration::from_secs(17));
+        let incident = chronicle.conclude(moment(18), counts, first).expect("it is over");
+        assert_eq!(incident.lasted, Some(Duration::from_secs(7)), "from the sign at 10 to the session at 17");
+        assert_eq!(incident.without_writer, Duration::from_secs(2));
+        assert_eq!(
+            (incident.writer_before.as_deref(), incident.writer_after.as_deref()),
+            (Some("a"), Some("b"))
+        );
+        assert_eq!(incident.clients, Clients { held: 3, longest_hold, cut: 0, broken: 2, failed: 1 });
+        let told: Vec<&str> = incident.steps.iter().map(|step| step.what.as_str()).collect();
+        assert_eq!(told[0], "a: PostgreSQL does not take sessions");
+        assert_eq!(told.last(), Some(&"first session on b"));
+        assert!(!chronicle.is_open() && chronicle.incidents().len() == 1);
+    }
+
+    #[test]
+    fn an_interruption_without_clients_ends_too_and_only_so_many_are_kept() {
+        let mut chronicle = Chronicle::default();
+        chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY);
+        for number in 1..=(KEPT as u64 + 5) {
+            let began = number * 100;
+            chronicle.decided(moment(began), &decision(Some("a"), Condition::Unreachable), NOBODY);
+            for _ in 0..2 * MAX_STEPS {
+                chronicle.note(moment(began), "flapping");
+            }
+            chronicle.decided(moment(began + 1), &decision(Some("a"), Condition::Ok), NOBODY);
+            assert_eq!(chronicle.conclude(moment(began + 20), NOBODY, None), None);
+            let incident = chronicle.conclude(moment(began + 31), NOBODY, None).expect("nobody came");
+            assert_eq!((incident.number, incident.steps.len()), (number, MAX_STEPS));
+        }
+        assert_eq!(chronicle.incidents().len(), KEPT);
+        assert_eq!(chronicle.incidents()[0].number, KEPT as u64 + 5);
+    }
+}

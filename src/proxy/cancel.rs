@@ -25,7 +25,7 @@ pub const MAX_UNDER_WAY: usize = 64;
 pub async fn forward(routes: &Routes, request: &[u8], connect_timeout: Duration) {
     let request: Arc<[u8]> = Arc::from(request);
     let mut under_way = tokio::task::JoinSet::new();
-    for backend in routes.backends.iter().filter(|backend| !backend.addresses.is_empty()) {
+    for backend in routes.backends.iter().filter(|backend| backend.may_have_sessions()) {
         let (addresses, request) = (Arc::clone(&backend.addresses), Arc::clone(&request));
         under_way.spawn(timeout(PATIENCE, forward_to(addresses, request, connect_timeout)));
     }

@@ -5,15 +5,18 @@
 //! or when pilotfish stops; and only so many are held at once.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
+use crate::routing::{Cell, Routes};
 use crate::stats::{End, Gauge};
 
 /// How soon a dial that failed is tried again although the table has not changed. A postmaster that is restarted
@@ -30,13 +33,80 @@ pub struct Hold {
     _place: Gauge,
 }
 
-/// Why a client looks again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
-    /// There is a new table.
-    Table,
-    /// A failed dial is due again.
-    Retry,
+/// What a worker's held clients wait by: the table, the news that it changed, and the word to stop.
+#[derive(Debug)]
+pub struct Board {
+    pub cell: Cell,
+    /// Wakes held clients, in the order in which they came.
+    pub changed: Notify,
+    pub stop: CancellationToken,
+}
+
+/// What one round of attempts came to.
+#[derive(Debug)]
+pub enum Round<T> {
+    Served(T),
+    /// The table allows nobody.
+    Nobody,
+    /// Somebody was allowed but could not be reached; worth another try even by the same table.
+    Failed,
+}
+
+/// A client that looks for a backend.
+pub trait Seeker {
+    type Served;
+
+    /// Tries every backend that the routes allow.
+    fn round(
+        &mut self,
+        routes: &Routes,
+        hold: &mut Option<Hold>,
+    ) -> impl Future<Output = Result<Round<Self::Served>, End>> + Send;
+
+    /// Resolves when the client has gone.
+    fn left(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl Board {
+    pub fn new(cell: Cell, stop: CancellationToken) -> Board {
+        Board { cell, changed: Notify::new(), stop }
+    }
+
+    /// The newest routes of a pool's cluster.
+    pub fn routes(&self, pool: &Pool) -> Arc<Routes> {
+        let table = self.cell.load();
+        table.clusters.get(pool.options.cluster).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// Makes rounds of attempts until one is served: at once, then after each new table, and a moment after each
+    /// failure. `hold` begins with the first round that served nobody, and ends all waiting with its time.
+    ///
+    /// # Errors
+    /// With the end of the session.
+    pub async fn until_served<S: Seeker>(
+        &self,
+        pool: &Pool,
+        hold: &mut Option<Hold>,
+        seeker: &mut S,
+    ) -> Result<S::Served, End> {
+        loop {
+            // Armed before the table is loaded: a table that comes in between wakes the wait below.
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let failed = match seeker.round(&self.routes(pool), hold).await? {
+                Round::Served(served) => return Ok(served),
+                Round::Nobody => false,
+                Round::Failed => true,
+            };
+            let hold = match hold {
+                Some(hold) if hold.is_over() => return Err(End::HoldExpired),
+                Some(hold) => hold,
+                None => hold.insert(Hold::start(pool)?),
+            };
+            hold.wait(pool, seeker.left(), changed, failed, &self.stop).await?;
+        }
+    }
 }
 
 impl Hold {
@@ -52,27 +122,24 @@ impl Hold {
     }
 
     /// Waits for a reason to look again; `table_changed` must have been armed before the table was last loaded.
-    ///
-    /// # Errors
-    /// With the end of the session.
-    pub async fn wait(
+    async fn wait(
         &self,
         pool: &Pool,
-        client: &TcpStream,
+        left: impl Future<Output = ()>,
         table_changed: impl Future<Output = ()>,
         dial_failed: bool,
         stop: &CancellationToken,
-    ) -> Result<Woken, End> {
+    ) -> Result<(), End> {
         let held = u32::try_from(pool.stats.held()).unwrap_or(u32::MAX);
         let pause = RETRY_AFTER.max(RETRY_SPREAD.saturating_mul(held));
         tokio::select! {
             // In order: a client that may go on does, even if its time is up at this very moment.
             biased;
-            () = table_changed => Ok(Woken::Table),
+            () = table_changed => Ok(()),
             () = stop.cancelled() => Err(End::Shutdown),
-            () = left(client) => Err(End::ClientLeft),
+            () = left => Err(End::ClientLeft),
             () = sleep_until(self.until) => Err(End::HoldExpired),
-            () = tokio::time::sleep(pause), if dial_failed => Ok(Woken::Retry),
+            () = tokio::time::sleep(pause), if dial_failed => Ok(()),
         }
     }
 

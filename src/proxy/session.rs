@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{DialError, dial, reset_on_close};
 use super::first_packet::{self, FirstPacket, Parse};
-use super::hold::{self, Hold};
+use super::hold::{self, Hold, Round, Seeker};
 use super::refusal::{CANNOT_CONNECT_NOW, PROTOCOL_VIOLATION, Refusal, TOO_MANY_CONNECTIONS};
 use super::relay::relay;
 use super::reply::{self, Reply};
@@ -80,20 +80,19 @@ async fn open(
         Protocol::Postgresql => greet(&mut client, session).await?,
         Protocol::Tcp => None,
     };
-    let routes = worker.routes(pool);
+    let routes = worker.board.routes(pool);
     session.waits(Arc::clone(&routes.cluster));
     if let Some(Greeting { kind: FirstPacket::Cancel, bytes }) = &greeting {
         let _permit = worker.cancels.acquire().await;
         cancel::forward(&routes, bytes, pool.options.connect_timeout).await;
         return Err(End::Cancel);
     }
-    let mut attempts = Attempts::new(worker, session);
-    match attempts.run(&client, greeting.as_ref()).await {
+    let mut attempts = Attempts::new(worker, session, &client, greeting.as_ref());
+    match attempts.run().await {
         Ok(connection) => Ok((client, connection)),
         Err(end) => {
-            if let Some(greeting) = greeting
-                && let Some(refusal) = attempts.refusal(end)
-            {
+            let refusal = attempts.refusal(end);
+            if let (Some(greeting), Some(refusal)) = (greeting, refusal) {
                 session.remark(refusal.message.clone());
                 refusal.tell(client, greeting.kind).await;
             }
@@ -136,87 +135,75 @@ struct Attempts<'a> {
     worker: &'a Worker,
     session: &'a Session,
     pool: &'a Pool,
-    hold: Option<Hold>,
+    client: &'a TcpStream,
+    greeting: Option<&'a Greeting>,
+    /// How long the client was held, once that is over.
+    waited: Option<Duration>,
     /// Why the last dial failed, for the client that waited in vain.
     last_failure: Option<String>,
 }
 
-impl<'a> Attempts<'a> {
-    fn new(worker: &'a Worker, session: &'a Session) -> Attempts<'a> {
-        Attempts { worker, session, pool: &session.pool, hold: None, last_failure: None }
-    }
+impl Seeker for Attempts<'_> {
+    type Served = Connection;
 
-    async fn run(&mut self, client: &TcpStream, greeting: Option<&Greeting>) -> Result<Connection, End> {
-        let outcome = self.search(client, greeting).await;
-        if let Some(hold) = &self.hold {
-            self.session.was_held(hold.since.elapsed());
-        }
-        outcome
-    }
-
-    async fn search(&mut self, client: &TcpStream, greeting: Option<&Greeting>) -> Result<Connection, End> {
-        loop {
-            // Armed before the table is loaded: a table that comes in between wakes the wait below.
-            let changed = self.worker.table_changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let routes = self.worker.routes(self.pool);
-            let (connection, failed) = self.try_all(&routes, client, greeting).await?;
-            if let Some(connection) = connection {
-                return Ok(connection);
-            }
-            let hold = match &self.hold {
-                Some(hold) if hold.is_over() => return Err(End::HoldExpired),
-                Some(hold) => hold,
-                None => self.hold.insert(Hold::start(self.pool)?),
-            };
-            hold.wait(self.pool, client, changed, failed, &self.worker.stop).await?;
-        }
-    }
-
-    /// Tries every backend that the table allows, each once; the flag says whether one was there but failed.
-    async fn try_all(
-        &mut self,
-        routes: &Routes,
-        client: &TcpStream,
-        greeting: Option<&Greeting>,
-    ) -> Result<(Option<Connection>, bool), End> {
+    async fn round(&mut self, routes: &Routes, hold: &mut Option<Hold>) -> Result<Round<Connection>, End> {
         let mut tried = Vec::new();
         while let Some(index) = self.pick(routes, &tried) {
             let backend = &routes.backends[index];
             self.session.heads_for(Some(backend));
-            match self.try_one(backend, client, greeting).await? {
-                Attempt::Connected(connection) => return Ok((Some(connection), false)),
+            let attempt = self.try_one(backend, hold).await?;
+            match attempt {
+                Attempt::Connected(connection) => return Ok(Round::Served(connection)),
                 Attempt::Moved => {
                     self.session.heads_for(None);
-                    return Ok((None, true));
+                    return Ok(Round::Failed);
                 }
                 Attempt::Failed(why) => self.last_failure = Some(format!("{}: {why}", backend.name)),
             }
             self.session.heads_for(None);
             tried.push(index);
         }
-        Ok((None, !tried.is_empty()))
+        Ok(if tried.is_empty() { Round::Nobody } else { Round::Failed })
+    }
+
+    async fn left(&self) {
+        hold::left(self.client).await;
+    }
+}
+
+impl<'a> Attempts<'a> {
+    fn new(
+        worker: &'a Worker,
+        session: &'a Session,
+        client: &'a TcpStream,
+        greeting: Option<&'a Greeting>,
+    ) -> Attempts<'a> {
+        Attempts { worker, session, client, greeting, pool: &session.pool, waited: None, last_failure: None }
+    }
+
+    async fn run(&mut self) -> Result<Connection, End> {
+        let mut hold = None;
+        let outcome = self.worker.board.until_served(self.pool, &mut hold, self).await;
+        self.waited = hold.map(|hold| hold.since.elapsed());
+        if let Some(waited) = self.waited {
+            self.session.was_held(waited);
+        }
+        outcome
     }
 
     /// Dials, passes on the first packet, and waits for the first sign that the backend serves this session. Until
     /// then the client has seen nothing, and another backend may be tried in its place.
-    async fn try_one(
-        &mut self,
-        backend: &Backend,
-        client: &TcpStream,
-        greeting: Option<&Greeting>,
-    ) -> Result<Attempt, End> {
+    async fn try_one(&mut self, backend: &Backend, hold: &mut Option<Hold>) -> Result<Attempt, End> {
         if !self.pause_if_cautious(backend).await {
             return Ok(Attempt::Moved);
         }
         let started = Instant::now();
-        let dialled = self.dial(backend, greeting).await;
+        let dialled = self.dial(backend).await;
         self.session.has_dialled(started.elapsed(), dialled.is_err());
         let mut attempt = match dialled {
             Err(DialError::Local(error)) => return Ok(Attempt::Failed(format!("{error} (on this side)"))),
             Err(DialError::Member(error)) => Attempt::Failed(error.to_string()),
-            Ok(stream) => self.confirm(backend, stream, client, greeting).await?,
+            Ok(stream) => self.confirm(backend, stream, hold).await?,
         };
         if let Attempt::Connected(Connection { backend: stream, .. }) = &attempt {
             match (stream.local_addr(), stream.peer_addr()) {
@@ -234,7 +221,7 @@ impl<'a> Attempts<'a> {
     async fn pause_if_cautious(&self, backend: &Backend) -> bool {
         let caution = &backend.stats_of(self.pool.options.choice).caution;
         let Some(pause) = caution.remaining() else { return true };
-        let changed = self.worker.table_changed.notified();
+        let changed = self.worker.board.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
         if self.still_allows(backend) {
@@ -252,27 +239,26 @@ impl<'a> Attempts<'a> {
         &mut self,
         backend: &Backend,
         stream: TcpStream,
-        client: &TcpStream,
-        greeting: Option<&Greeting>,
+        hold: &mut Option<Hold>,
     ) -> Result<Attempt, End> {
-        let mut patience = self.reply_patience();
+        let mut patience = self.reply_patience(hold.as_ref());
         loop {
-            let changed = self.worker.table_changed.notified();
+            let changed = self.worker.board.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             if !self.still_allows(backend) {
                 reset_on_close(&stream);
                 return Ok(Attempt::Moved);
             }
-            let reply = match greeting {
+            let reply = match self.greeting {
                 // Whether a server of another protocol speaks first is not known.
                 None => Reply::Serves,
                 Some(_) => tokio::select! {
                     reply = reply::first(&stream) => reply,
                     () = changed => continue,
-                    () = hold::left(client) => return Err(End::ClientLeft),
+                    () = hold::left(self.client) => return Err(End::ClientLeft),
                     () = sleep_until(patience) => {
-                        patience = self.hold_for_reply(backend)?;
+                        patience = self.hold_for_reply(backend, hold)?;
                         continue;
                     }
                 },
@@ -290,22 +276,22 @@ impl<'a> Attempts<'a> {
     }
 
     /// A backend that is slow to answer does not make the client count as held at once.
-    fn reply_patience(&self) -> Instant {
-        self.hold.as_ref().map_or_else(|| Instant::now() + self.pool.options.connect_timeout, Hold::until)
+    fn reply_patience(&self, hold: Option<&Hold>) -> Instant {
+        hold.map_or_else(|| Instant::now() + self.pool.options.connect_timeout, Hold::until)
     }
 
     /// The backend took the connection but says nothing, as a frozen one does: from now on the client is held.
-    fn hold_for_reply(&mut self, backend: &Backend) -> Result<Instant, End> {
+    fn hold_for_reply(&mut self, backend: &Backend, hold: &mut Option<Hold>) -> Result<Instant, End> {
         self.last_failure = Some(format!("{}: it takes connections but does not answer", backend.name));
         self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
-        match &self.hold {
+        match hold {
             Some(_) => Err(End::HoldExpired),
-            None => Ok(self.hold.insert(Hold::start(self.pool)?).until()),
+            None => Ok(hold.insert(Hold::start(self.pool)?).until()),
         }
     }
 
     fn still_allows(&self, backend: &Backend) -> bool {
-        let routes = self.worker.routes(self.pool);
+        let routes = self.worker.board.routes(self.pool);
         let index = routes.backends.iter().position(|candidate| candidate.name == backend.name);
         index.is_some_and(|index| match self.pool.options.choice {
             Choice::Writer => routes.writer == Some(index),
@@ -320,9 +306,9 @@ impl<'a> Attempts<'a> {
     }
 
     /// Connects and passes on the first packet: a backend that does not take it has not been reached.
-    async fn dial(&self, backend: &Backend, greeting: Option<&Greeting>) -> Result<TcpStream, DialError> {
+    async fn dial(&self, backend: &Backend) -> Result<TcpStream, DialError> {
         let mut stream = dial(&backend.addresses, self.pool.options.connect_timeout).await?;
-        if let Some(greeting) = greeting {
+        if let Some(greeting) = self.greeting {
             stream.write_all(&greeting.bytes).await.map_err(DialError::Member)?;
         }
         Ok(stream)
@@ -330,7 +316,7 @@ impl<'a> Attempts<'a> {
 
     /// What the client is told about an end that is ours.
     fn refusal(&self, end: End) -> Option<Refusal> {
-        let routes = self.worker.routes(self.pool);
+        let routes = self.worker.board.routes(self.pool);
         let wanted = match self.pool.options.choice {
             Choice::Writer => "writer",
             Choice::Reader { .. } => "reader",
@@ -339,7 +325,7 @@ impl<'a> Attempts<'a> {
         let cluster = &routes.cluster;
         let (sqlstate, message) = match end {
             End::HoldExpired => {
-                let seconds = self.hold.as_ref().map_or(0.0, |hold| hold.since.elapsed().as_secs_f64());
+                let seconds = self.waited.unwrap_or_default().as_secs_f64();
                 let message =
                     format!("pilotfish: no {wanted} for cluster \"{cluster}\" within {seconds:.0} s: {why}");
                 (CANNOT_CONNECT_NOW, message)

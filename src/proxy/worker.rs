@@ -12,16 +12,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cancel::MAX_UNDER_WAY;
 use super::connect::{reset_on_close, tune};
+use super::hold::Board;
 use super::listener::{self, Listener};
 use super::sessions::{Session, Shard};
 use super::{Pool, SessionRow, TellTrouble, session};
-use crate::routing::{Cell, Routes};
+use crate::routing::Cell;
 use crate::stats::End;
 
 /// What the workers need from outside.
@@ -72,12 +73,9 @@ pub(super) struct Accepted {
 #[derive(Debug)]
 pub struct Worker {
     pub(super) index: usize,
-    cell: Cell,
+    pub(super) board: Board,
     shard: Arc<Shard>,
-    /// Wakes held clients, in the order in which they came.
-    pub(super) table_changed: Notify,
     pub(super) trouble: TellTrouble,
-    pub(super) stop: CancellationToken,
     pub(super) cancels: Semaphore,
     load: Arc<AtomicUsize>,
     sessions: TaskTracker,
@@ -109,11 +107,9 @@ impl Workers {
             let (load, shard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Shard::default()));
             let worker = Worker {
                 index,
-                cell: cell.clone(),
+                board: Board::new(cell.clone(), workers.stop.clone()),
                 shard: Arc::clone(&shard),
-                table_changed: Notify::new(),
                 trouble: trouble.clone(),
-                stop: workers.stop.clone(),
                 cancels: Semaphore::new(MAX_UNDER_WAY),
                 load: Arc::clone(&load),
                 sessions: workers.sessions.clone(),
@@ -209,13 +205,13 @@ impl Worker {
 
     /// Each new table first ends what it does not keep, then wakes who waits for it.
     async fn follow_table(self: Arc<Self>) {
-        let mut follower = self.cell.follow();
+        let mut follower = self.board.cell.follow();
         while follower.changed().await {
-            let cut = self.shard.enforce(&self.cell.load());
+            let cut = self.shard.enforce(&self.board.cell.load());
             if cut > 0 {
                 tracing::info!(worker = self.index, sessions = cut, "sessions cut by the new table");
             }
-            self.table_changed.notify_waiters();
+            self.board.changed.notify_waiters();
         }
     }
 
@@ -238,11 +234,6 @@ impl Worker {
             session::run(worker, stream, ending).await;
         });
         session.runs_in(task.abort_handle());
-    }
-
-    pub(super) fn routes(&self, pool: &Pool) -> Arc<Routes> {
-        let table = self.cell.load();
-        table.clusters.get(pool.options.cluster).map(Arc::clone).unwrap_or_default()
     }
 
     /// Random enough to spread sessions (splitmix64).

@@ -53,6 +53,12 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// Whether a session of this cluster can be there: not on a member of another cluster, say.
+    pub fn may_have_sessions(&self) -> bool {
+        let kept = self.writers == Fate::Keep || self.readers == Fate::Keep;
+        kept && !self.addresses.is_empty()
+    }
+
     /// The counters of the pool that makes this kind of choice.
     pub fn stats_of(&self, choice: Choice) -> &Arc<MemberStats> {
         match choice {
