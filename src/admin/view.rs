@@ -207,7 +207,7 @@ pub fn status(sources: &Sources) -> StatusView {
     let clusters = sources.pictures.all();
     let view = |(index, picture): (usize, &std::sync::Arc<ClusterPicture>)| {
         let pools = sources.pools.iter().filter(|source| source.pool.options.cluster == index);
-        cluster(picture, pools.collect())
+        cluster(picture, sources.pictures.now(), pools.collect())
     };
     StatusView {
         version: env!("CARGO_PKG_VERSION"),
@@ -243,9 +243,8 @@ fn session(row: SessionRow) -> SessionView {
     }
 }
 
-fn cluster(picture: &ClusterPicture, pools: Vec<&PoolSource>) -> ClusterView {
+fn cluster(picture: &ClusterPicture, now: Duration, pools: Vec<&PoolSource>) -> ClusterView {
     let decision = picture.decision.as_ref();
-    let now = picture.at;
     ClusterView {
         name: picture.name.to_string(),
         epoch: picture.epoch,

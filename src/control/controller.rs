@@ -90,8 +90,10 @@ impl Controller {
             Steward::start(index, steward, stats, patroni, names.clone(), inbox.0.clone())
         };
         let stewards: Vec<Steward> = clusters.into_iter().enumerate().map(start).collect();
-        let pictures = Pictures::new(stewards.iter().map(|steward| steward.picture(Duration::ZERO)));
-        Controller { stewards, publisher, events, pictures, started: Instant::now() }
+        let started = Instant::now();
+        let blank = stewards.iter().map(Steward::picture);
+        let pictures = Pictures::new(started.into_std(), blank);
+        Controller { stewards, publisher, events, pictures, started }
     }
 
     pub fn pictures(&self) -> Pictures {
@@ -123,7 +125,11 @@ impl Controller {
         let now = self.started.elapsed();
         let cluster = match event {
             Event::Observed { cluster, api, observation, took } => {
+                let nameless = self.stewards[cluster].scope().is_none();
                 self.stewards[cluster].observed(now, &api, observation, took);
+                if nameless && self.stewards[cluster].scope().is_some() {
+                    self.settle_names();
+                }
                 cluster
             }
             Event::Discovered { cluster, api, answer, ago } => {
@@ -150,6 +156,30 @@ impl Controller {
         self.decide(cluster);
     }
 
+    /// A cluster without a name in the configuration is called by its scope. Of several with one scope all but the
+    /// first get a number, since names tell them apart in tables and metrics.
+    fn settle_names(&mut self) {
+        for cluster in 0..self.stewards.len() {
+            let Some(scope) = self.stewards[cluster].scope().map(str::to_owned) else { continue };
+            let mut others = self.stewards.iter().enumerate().filter(|(other, _)| *other != cluster);
+            let taken = others.any(|(other, steward)| match steward.scope() {
+                Some(theirs) => other < cluster && theirs == scope,
+                None => **steward.name() == *scope,
+            });
+            let name = if taken { format!("{scope}-{}", cluster + 1) } else { scope };
+            if **self.stewards[cluster].name() != *name {
+                if taken {
+                    tracing::warn!(
+                        cluster = name,
+                        "several clusters have this scope; give each a name in the configuration"
+                    );
+                }
+                self.stewards[cluster].rename(&name);
+                self.decide(cluster);
+            }
+        }
+    }
+
     /// Decides anew; publishes when sessions would notice.
     fn decide(&mut self, cluster: usize) {
         let now = self.started.elapsed();
@@ -160,7 +190,7 @@ impl Controller {
             table.clusters[cluster] = Arc::new(routes);
             self.publisher.publish(table);
         }
-        self.pictures.replace(cluster, steward.picture(now));
+        self.pictures.replace(cluster, steward.picture());
     }
 }
 

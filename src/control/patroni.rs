@@ -24,6 +24,8 @@ const MAX_REPORT_BYTES: usize = 64 * 1024;
 const MAX_CLUSTER_BYTES: usize = 1024 * 1024;
 /// More members than any real cluster has; each costs a connection a second.
 const MAX_MEMBERS: usize = 64;
+/// What a `ttl` may be: Patroni allows 20 s and more, and nobody waits a day for a leader.
+const TTL_SECONDS: std::ops::RangeInclusive<u64> = 1..=86_400;
 /// Names and hosts go into tables, logs and metrics.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -107,7 +109,8 @@ impl Patroni {
     pub async fn ttl(&self, api: &str) -> Option<Duration> {
         let (status, body) = self.read(&format!("{api}/config"), MAX_CLUSTER_BYTES).await.ok()?;
         let config: ConfigBody = serde_json::from_slice(&body).ok()?;
-        (status == 200).then_some(Duration::from_secs(config.ttl?))
+        let ttl = config.ttl.filter(|ttl| status == 200 && TTL_SECONDS.contains(ttl))?;
+        Some(Duration::from_secs(ttl))
     }
 
     /// Reads a whole answer, at most `limit` bytes of body, within the client's timeout.
@@ -135,36 +138,38 @@ pub fn report(status: u16, body: &[u8]) -> Result<Report, String> {
     if status != 200 && status != 503 {
         return Err(format!("answered with status {status}, which Patroni does not use here"));
     }
-    let body: ReportBody =
-        serde_json::from_slice(body).map_err(|error| format!("the answer is not Patroni's JSON: {error}"))?;
+    let body: ReportBody = serde_json::from_slice(body).map_err(|error| not_json("the answer", &error))?;
+    let role = body.role.unwrap_or_default();
+    if !is_presentable(&body.state) || !(role.is_empty() || is_presentable(&role)) {
+        return Err("the answer is not Patroni's: its state or role is not a word".to_owned());
+    }
     let xlog = body.xlog.unwrap_or_default();
     let patroni = body.patroni.unwrap_or_default();
     let tags = body.tags.unwrap_or_default();
     Ok(Report {
         status,
-        role: Role::parse(body.role.as_deref().unwrap_or_default()),
+        role: Role::parse(&role),
         state: body.state,
         timeline: body.timeline.filter(|&timeline| timeline > 0),
-        system_identifier: body.database_system_identifier,
+        system_identifier: body.database_system_identifier.filter(|text| is_presentable(text)),
         wal_position: xlog.location.or(xlog.replayed_location),
-        replication_state: body.replication_state,
+        replication_state: body.replication_state.filter(|text| is_presentable(text)),
         pause: body.pause,
         cluster_unlocked: body.cluster_unlocked,
         failsafe: body.failsafe_mode_is_active,
         dcs_last_seen: body.dcs_last_seen,
         noloadbalance: tags.get("noloadbalance").is_some_and(is_true),
-        tags: tags.into_iter().map(|(name, value)| (name, plain(value))).collect(),
+        tags: tags.into_iter().map(|(name, value)| (name, plain(value))).filter(is_presentable_tag).collect(),
         pending_restart: body.pending_restart,
-        patroni_version: patroni.version,
-        scope: patroni.scope,
+        patroni_version: patroni.version.filter(|text| is_presentable(text)),
+        scope: patroni.scope.filter(|scope| is_presentable(scope)),
         name: patroni.name.filter(|name| is_presentable(name)),
     })
 }
 
 /// Reads `/cluster`. Members that cannot be dialled (still without a connection URL) are left out.
 pub fn cluster(body: &[u8]) -> Result<ClusterAnswer, String> {
-    let body: ClusterBody =
-        serde_json::from_slice(body).map_err(|error| format!("/cluster is not Patroni's JSON: {error}"))?;
+    let body: ClusterBody = serde_json::from_slice(body).map_err(|error| not_json("/cluster", &error))?;
     if body.members.len() > MAX_MEMBERS {
         return Err(format!(
             "/cluster names {} members; at most {MAX_MEMBERS} are taken",
@@ -254,6 +259,17 @@ impl MemberBody {
 /// Fit for a log line, a label and a table cell.
 fn is_presentable(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control)
+}
+
+fn is_presentable_tag((name, value): &(String, String)) -> bool {
+    is_presentable(name) && (value.is_empty() || is_presentable(value))
+}
+
+/// What came is not what was expected; the parser's words may quote it at length.
+fn not_json(what: &str, error: &serde_json::Error) -> String {
+    let words: String =
+        error.to_string().chars().filter(|c| !c.is_control()).take(MAX_NAME_BYTES / 2).collect();
+    format!("{what} is not Patroni's JSON: {words}")
 }
 
 /// Patroni shows a tag as its YAML said it: `true` or `"true"`.

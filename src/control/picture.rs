@@ -1,7 +1,7 @@
 //! What control knows, for those who only look: the page, the API, the metrics.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -14,8 +14,6 @@ pub struct ClusterPicture {
     pub name: Arc<str>,
     /// Counts the cluster's tables; 0 before the first.
     pub epoch: u64,
-    /// Monotonic time of this picture, as all durations beside it.
-    pub at: Duration,
     /// `None` until the first decision.
     pub decision: Option<Decision>,
     /// Since when the writer has been the writer.
@@ -56,19 +54,26 @@ pub struct Check {
 /// The newest picture of every cluster; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pictures {
+    started: Instant,
     clusters: Arc<[Mutex<Arc<ClusterPicture>>]>,
     changes: watch::Sender<u64>,
 }
 
 impl Pictures {
-    pub fn new(clusters: impl IntoIterator<Item = ClusterPicture>) -> Pictures {
+    /// `started` is what the durations in the pictures count from.
+    pub fn new(started: Instant, clusters: impl IntoIterator<Item = ClusterPicture>) -> Pictures {
         let clusters = clusters.into_iter().map(|picture| Mutex::new(Arc::new(picture))).collect();
-        Pictures { clusters, changes: watch::Sender::new(0) }
+        Pictures { started, clusters, changes: watch::Sender::new(0) }
     }
 
     pub(super) fn replace(&self, cluster: usize, picture: ClusterPicture) {
         *self.clusters[cluster].lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(picture);
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// The time by which the pictures age: they are replaced only when something happens.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// In the order of the configuration.

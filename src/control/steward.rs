@@ -4,7 +4,7 @@
 //! the right pace, turns decisions into routes, and says in the log what changed and why. All durations named `now`
 //! and `at` are the monotonic time since the controller started.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,7 +25,10 @@ use crate::stats::{End, PoolStats};
 use crate::topology::cluster::Tracked;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::{self, Seed};
-use crate::topology::{Class, Cluster, Condition, Decision, Hearsay, Observation, ReaderCuts, Settings};
+use crate::topology::{
+    Class, Cluster, Condition, Decision, Hearsay, Observation, ReaderCuts, Report, Settings, Silence,
+    SilenceKind,
+};
 
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
 const DISCOVERY_EVERY: u32 = 10;
@@ -56,7 +59,15 @@ pub(super) struct Steward {
     discovered: bool,
     discovery_tried: bool,
     discovery_problem: Option<String>,
+    /// The cluster's name in Patroni's words, once a node of it has told.
+    scope: Option<String>,
+    /// Seeds that have answered under several names: who is behind them changes, so they stand for nobody.
+    fickle: HashSet<String>,
+    /// A node may tell the members but has not been heard yet.
+    members_pending: bool,
     addresses: HashMap<String, Vec<IpAddr>>,
+    /// Host names that did not resolve when they were last looked up.
+    unresolved: HashSet<String>,
     checks: BTreeMap<String, Check>,
     pollers: HashMap<String, Poller>,
     discovery: Discovery,
@@ -96,7 +107,11 @@ impl Steward {
             discovered: false,
             discovery_tried: false,
             discovery_problem: None,
+            scope: None,
+            fickle: HashSet::new(),
+            members_pending: false,
             addresses: HashMap::new(),
+            unresolved: HashSet::new(),
             checks: BTreeMap::new(),
             pollers: HashMap::new(),
             discovery,
@@ -118,14 +133,11 @@ impl Steward {
 
     pub fn observed(&mut self, now: Duration, api: &str, observation: Observation, took: Duration) {
         if let Observation::Answered(report) = &observation {
-            if self.options.name.is_none()
-                && let Some(scope) = &report.scope
-            {
-                self.rename(scope);
-            }
             self.learn_seed(now, api, report.name.as_deref());
+            self.dismiss_stand_in(now, api, report);
         }
         let Some(name) = self.member_at(api) else { return };
+        let observation = confirm_name(&name, api, observation);
         let (status, silence) = match &observation {
             Observation::Answered(report) => (Some(report.status), None),
             Observation::Silent(silence) => (None, Some(silence.clone())),
@@ -134,6 +146,10 @@ impl Steward {
         let before = self.core.member(&name).map(|tracked| tracked.class);
         self.core.observe(now, &name, observation);
         self.note_class_change(now, &name, before);
+        if self.scope.is_none() {
+            let told = self.worth_asking().find_map(|tracked| tracked.health.report()?.scope.clone());
+            self.scope = told;
+        }
         if !self.discovered {
             self.aim_discovery();
             self.discovery.poke();
@@ -155,7 +171,8 @@ impl Steward {
             self.core.hear_of_leader(Hearsay { leader, asked_at });
         }
         let quiet = |tracked: &Tracked| now.saturating_sub(tracked.health.answered_at().unwrap_or_default());
-        let previous = self.core.tracked().map(|tracked| (tracked.member.clone(), quiet(tracked))).collect();
+        let previous = self.core.tracked().filter(|tracked| !is_dismissed(tracked));
+        let previous = previous.map(|tracked| (tracked.member.clone(), quiet(tracked))).collect();
         let named: Vec<String> = answer.members.iter().map(|member| member.name.clone()).collect();
         let members = roster::settle(answer.members, &self.seeds, previous);
         if !self.discovered || !members.iter().eq(self.core.tracked().map(|tracked| &tracked.member)) {
@@ -184,10 +201,13 @@ impl Steward {
     pub fn resolved(&mut self, host: String, addresses: Result<Vec<IpAddr>, String>) {
         match addresses {
             Ok(addresses) => {
+                self.unresolved.remove(&host);
                 self.addresses.insert(host, addresses);
             }
             Err(error) => {
-                tracing::warn!(cluster = &*self.name, error, "a member's host name does not resolve")
+                if self.unresolved.insert(host) {
+                    tracing::warn!(cluster = &*self.name, error, "a member's host name does not resolve");
+                }
             }
         }
     }
@@ -207,7 +227,24 @@ impl Steward {
         }
     }
 
+    /// What Patroni calls the cluster, if that is to be its name.
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.as_deref().filter(|_| self.options.name.is_none())
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub fn rename(&mut self, name: &str) {
+        self.name = Arc::from(name);
+    }
+
     pub fn decide_again_at(&self) -> Option<Duration> {
+        // What comes of asking for the members decides it.
+        if self.members_pending {
+            return None;
+        }
         let decision = self.decision.as_ref()?;
         [decision.decide_again_at, decision.fast_until].into_iter().flatten().min()
     }
@@ -215,8 +252,9 @@ impl Steward {
     /// Decides anew. The routes, if sessions would notice that they changed.
     pub fn decide(&mut self, now: Duration) -> Option<Routes> {
         let decision = self.core.decide(now);
-        let members_pending = !self.discovery_tried && self.worth_asking().next().is_some();
-        if self.decision.is_none() && (decision.is_starting() || members_pending) {
+        // A seed's port is a guess: nobody is sent there while a better answer may be on its way.
+        self.members_pending = !self.discovery_tried && self.worth_asking().next().is_some();
+        if self.members_pending || (self.decision.is_none() && decision.is_starting()) {
             self.aim_discovery();
             return None;
         }
@@ -244,7 +282,7 @@ impl Steward {
         Some(routes)
     }
 
-    pub fn picture(&self, now: Duration) -> ClusterPicture {
+    pub fn picture(&self) -> ClusterPicture {
         let member = |tracked: &Tracked| MemberPicture {
             member: tracked.member.clone(),
             operator: tracked.operator,
@@ -258,7 +296,6 @@ impl Steward {
         ClusterPicture {
             name: Arc::clone(&self.name),
             epoch: self.routes.epoch,
-            at: now,
             decision: self.decision.clone(),
             writer_since: self.writer_since,
             failovers: self.failovers,
@@ -278,23 +315,36 @@ impl Steward {
             .map(|tracked| tracked.member.name.clone())
     }
 
-    fn rename(&mut self, scope: &str) {
-        if *self.name != *scope && self.decision.is_none() {
-            self.name = Arc::from(scope);
-        }
-    }
-
     /// A seed has said which member it is: it is asked under that name from now on.
     fn learn_seed(&mut self, now: Duration, api: &str, name: Option<&str>) {
         let Some(seed) = self.seeds.iter_mut().find(|seed| seed.api == api) else { return };
-        if name.is_none() || seed.answered_as.as_deref() == name {
+        if name.is_none() || seed.answered_as.as_deref() == name || self.fickle.contains(api) {
             return;
         }
-        seed.answered_as = name.map(str::to_owned);
+        if seed.answered_as.is_some() {
+            self.fickle.insert(api.to_owned());
+            self.discovery.poke();
+        }
+        seed.answered_as = name.filter(|_| !self.fickle.contains(api)).map(str::to_owned);
         if !self.discovered {
             self.core.replace_members(now, roster::provisional(&self.seeds));
             self.follow_members();
         }
+    }
+
+    /// A seed that answers after the members are known is one of them, and must not be counted twice.
+    fn dismiss_stand_in(&mut self, now: Duration, api: &str, report: &Report) {
+        let stands_in = |tracked: &Tracked| tracked.member.api == api && roster::is_stand_in(&tracked.member);
+        let foreign = self.core.identity().zip(report.system_identifier.as_deref());
+        let foreign = foreign.is_some_and(|(ours, theirs)| ours != theirs);
+        if !self.discovered || foreign || !self.core.tracked().any(stands_in) {
+            return;
+        }
+        let others = self.core.tracked().filter(|tracked| !stands_in(tracked));
+        let others = others.map(|tracked| tracked.member.clone()).collect();
+        self.core.replace_members(now, roster::settle(others, &self.seeds, Vec::new()));
+        self.follow_members();
+        self.discovery.poke();
     }
 
     /// Every member is asked by one poller; who is no member any more is not.
@@ -402,4 +452,21 @@ fn clients(pool: &PoolStats) -> Clients {
         broken: ends(&[End::BackendClosed, End::BackendReset, End::BackendTimeout]),
         failed: ends(&[End::HoldExpired, End::HoldFull]),
     }
+}
+
+/// A stand-in for a seed whose node is among the members that `/cluster` tells.
+fn is_dismissed(tracked: &Tracked) -> bool {
+    let answered = tracked.health.last_report().is_some();
+    roster::is_stand_in(&tracked.member) && answered && tracked.class != Class::Foreign
+}
+
+/// A report counts for the member that made it. Where another one answers, an address is wrong or shared, and this
+/// member has not been heard.
+fn confirm_name(name: &str, api: &str, observation: Observation) -> Observation {
+    let Observation::Answered(Report { name: Some(stated), .. }) = &observation else { return observation };
+    if roster::goes_by(name, api, stated) {
+        return observation;
+    }
+    let detail = format!("{stated} answers at the address of {name}");
+    Observation::Silent(Silence { kind: SilenceKind::NotPatroni, detail })
 }

@@ -12,8 +12,6 @@ use tokio::time::timeout;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// The same for data that is not acknowledged; the kernel alone would wait a quarter of an hour.
-const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why a dial failed, as far as it matters who is to blame.
 #[derive(Debug)]
@@ -63,15 +61,16 @@ async fn dial_one(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-/// The options that both sides of a session get.
+/// The options that both sides of a session get. No TCP_USER_TIMEOUT: Linux counts it also while the peer is there but
+/// takes nothing, and would end the session of a client that pauses in a long result, or of a server that waits for
+/// a lock in the middle of a COPY.
 pub fn tune(socket: &SockRef<'_>) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Makes the coming close a reset: unsent data is dropped and no TIME_WAIT stays.

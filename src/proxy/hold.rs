@@ -4,7 +4,6 @@
 //! table in the order in which they came, and try again. They stop waiting when their time is up, when they leave,
 //! or when pilotfish stops; and only so many are held at once.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
-use crate::routing::{Cell, Routes};
+use crate::routing::{Backend, Cell, Routes};
 use crate::stats::{End, Gauge};
 
 /// How soon a dial that failed is tried again although the table has not changed. A postmaster that is restarted
@@ -50,6 +49,8 @@ pub enum Round<T> {
     Nobody,
     /// Somebody was allowed but could not be reached; worth another try even by the same table.
     Failed,
+    /// Somebody was allowed but is no longer: there is a newer table.
+    Moved,
 }
 
 /// A client that looks for a backend.
@@ -78,6 +79,26 @@ impl Board {
         table.clusters.get(pool.options.cluster).map(Arc::clone).unwrap_or_default()
     }
 
+    /// Whether the newest table lets a session of this pool go to this backend.
+    pub fn allows(&self, pool: &Pool, backend: &Backend) -> bool {
+        let routes = self.routes(pool);
+        let index = routes.backends.iter().position(|candidate| candidate.name == backend.name);
+        index.is_some_and(|index| routes.allows(pool.options.choice, index))
+    }
+
+    /// Resolves when the table no longer lets a session of this pool go to this backend.
+    pub async fn displaced(&self, pool: &Pool, backend: &Backend) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.allows(pool, backend) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Makes rounds of attempts until one is served: at once, then after each new table, and a moment after each
     /// failure. `hold` begins with the first round that served nobody, and ends all waiting with its time.
     ///
@@ -98,6 +119,7 @@ impl Board {
                 Round::Served(served) => return Ok(served),
                 Round::Nobody => false,
                 Round::Failed => true,
+                Round::Moved => continue,
             };
             let hold = match hold {
                 Some(hold) if hold.is_over() => return Err(End::HoldExpired),
@@ -152,27 +174,12 @@ impl Hold {
     }
 }
 
-/// Resolves when the client has hung up. What it may have sent meanwhile stays unread; a client that has sent
-/// something and then closed only its sending side still wants its answer.
+/// Resolves when the client has hung up. What it has sent meanwhile stays in the socket, and the socket stays known as
+/// readable, for the relay to find; from then on only a reset counts, since a client that has sent something and
+/// closed its sending side still wants its answer.
 pub(super) async fn left(client: &TcpStream) {
-    loop {
-        let Ok(ready) = client.ready(Interest::READABLE | Interest::ERROR).await else { return };
-        if ready.is_error() {
-            return;
-        }
-        let unread = client.try_io(Interest::READABLE, || match recv(client, &mut [0], RecvFlags::PEEK) {
-            Ok((_, 0)) => Ok(()),
-            // Nothing to do with it yet: "would block" clears the readiness, so that only news wakes this task.
-            Ok(_) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(errno) => Err(errno.into()),
-        });
-        match unread {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && ready.is_read_closed() => {
-                let _ = client.ready(Interest::ERROR).await;
-                return;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            _ => return,
-        }
+    let look = || Ok(recv(client, &mut [0], RecvFlags::PEEK)?.1);
+    if let Ok(1..) = client.async_io(Interest::READABLE, look).await {
+        let _ = client.ready(Interest::ERROR).await;
     }
 }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
@@ -66,9 +66,9 @@ pub(super) async fn run(listener: Listener, siblings: Arc<[Handle]>) {
             }
         };
         let mut shortage = Shortage::default();
-        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-            match accept(&socket).await {
-                Ok((socket, client)) => {
+        loop {
+            match accept(&socket, &permits).await {
+                Ok((permit, socket, client)) => {
                     place(&siblings, Accepted { socket, client, pool: Arc::clone(&pool), permit });
                 }
                 Err(error) if concerns_one_connection(&error) => {}
@@ -90,9 +90,14 @@ fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     AsyncFd::new(socket)
 }
 
-async fn accept(socket: &AsyncFd<TcpListener>) -> io::Result<(OwnedFd, SocketAddr)> {
+/// The permit is taken when somebody is there, so that an idle listener keeps none from the others.
+async fn accept(
+    socket: &AsyncFd<TcpListener>,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(OwnedSemaphorePermit, OwnedFd, SocketAddr)> {
     loop {
         let mut ready = socket.readable().await?;
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
         let accepted = ready.try_io(|socket| {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             Ok(acceptfrom_with(socket.get_ref(), flags)?)
@@ -100,7 +105,7 @@ async fn accept(socket: &AsyncFd<TcpListener>) -> io::Result<(OwnedFd, SocketAdd
         if let Ok(accepted) = accepted {
             let (socket, address) = accepted?;
             let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-            return Ok((socket, address.ok_or(io::ErrorKind::InvalidData)?));
+            return Ok((permit, socket, address.ok_or(io::ErrorKind::InvalidData)?));
         }
     }
 }

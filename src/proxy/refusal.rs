@@ -16,6 +16,8 @@ use super::first_packet::{self, FirstPacket, MAX_BYTES, Parse};
 
 /// How long the rest of the exchange may take; a client that needs longer learns nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What a refused client may still send; whoever sends more is reset.
+const MAX_UNREAD_BYTES: u64 = 64 * 1024;
 /// Encryption may be asked for twice, by GSSAPI and by TLS; more is not a client.
 const MAX_REQUESTS: usize = 3;
 
@@ -56,21 +58,27 @@ impl Refusal {
         [b"E", &length.to_be_bytes()[..], &fields].concat()
     }
 
-    /// Tells the client, whose first packet was `packet` of kind `kind`, and closes. Best effort: whoever does not
-    /// listen is not waited for long.
+    /// Tells the client, whose first packet was of kind `kind`, and closes.
     pub async fn tell(&self, mut client: TcpStream, kind: FirstPacket) {
+        let declined = match kind {
+            FirstPacket::Startup => true,
+            FirstPacket::EncryptionRequest => {
+                matches!(timeout(PATIENCE, await_startup(&mut client)).await, Ok(Ok(true)))
+            }
+            FirstPacket::DirectTls | FirstPacket::Cancel => false,
+        };
+        if declined {
+            self.say(&mut client).await;
+        }
+    }
+
+    /// Sends the message and ends the stream. Best effort: whoever does not listen is not waited for long.
+    pub async fn say(&self, client: &mut TcpStream) {
         let _ = timeout(PATIENCE, async {
-            if kind == FirstPacket::EncryptionRequest && !await_startup(&mut client).await? {
-                return Ok(());
-            }
-            if matches!(kind, FirstPacket::EncryptionRequest | FirstPacket::Startup) {
-                client.write_all(&self.encode()).await?;
-            }
+            client.write_all(&self.encode()).await?;
             client.shutdown().await?;
             // Closing with unread bytes would reset the connection and take the message with it.
-            let mut rest = [0; 512];
-            while client.read(&mut rest).await? > 0 {}
-            std::io::Result::Ok(())
+            tokio::io::copy(&mut client.take(MAX_UNREAD_BYTES), &mut tokio::io::sink()).await
         })
         .await;
     }

@@ -93,7 +93,14 @@ pub async fn relay(client: TcpStream, backend: TcpStream, meter: &impl Meter) ->
     let mut first_to_end = None;
     let outcome = std::future::poll_fn(|cx| {
         let Pair { client, backend, .. } = &mut pair;
-        let inward_done = inward.pump(cx, (client, Side::Client), (backend, Side::Backend), meter)?;
+        let inward_done = match inward.pump(cx, (client, Side::Client), (backend, Side::Backend), meter) {
+            Ok(done) => done,
+            Err(failure) => {
+                // A server that goes says why; its last words are still in the socket.
+                outward.salvage(cx, (backend, Side::Backend), (client, Side::Client), meter);
+                return Poll::Ready(Err(failure));
+            }
+        };
         if inward.state != State::Open {
             first_to_end.get_or_insert(Side::Client);
         }
@@ -154,16 +161,7 @@ impl Direction {
                 }
                 State::Closed => return Ok(Poll::Ready(())),
             }
-            let read = SCRATCH.with_borrow_mut(|scratch| {
-                let read = ready!(poll_read(cx, from, scratch)).map_err(blame(sender))?;
-                let written = poll_write_some(cx, to, &scratch[..read]).map_err(blame(receiver))?;
-                meter.delivered(receiver, written);
-                if written < read {
-                    self.rest = Some(Rest { bytes: scratch[written..read].into(), written: 0 });
-                }
-                Poll::Ready(Ok(read))
-            });
-            match read {
+            match self.shift(cx, (from, sender), (to, receiver), meter) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Err(failure)) => return Err(failure),
                 Poll::Ready(Ok(0)) => self.state = State::Ending,
@@ -172,6 +170,45 @@ impl Direction {
         }
         cx.waker().wake_by_ref();
         Ok(Poll::Pending)
+    }
+
+    /// One read and what can be written of it now. There must be no rest.
+    fn shift(
+        &mut self,
+        cx: &mut Context<'_>,
+        (from, sender): (&mut TcpStream, Side),
+        (to, receiver): (&mut TcpStream, Side),
+        meter: &impl Meter,
+    ) -> Poll<Result<usize, Failure>> {
+        let blame = |side| move |error| Failure { side, error };
+        SCRATCH.with_borrow_mut(|scratch| {
+            let read = ready!(poll_read(cx, from, scratch)).map_err(blame(sender))?;
+            let written = poll_write_some(cx, to, &scratch[..read]).map_err(blame(receiver))?;
+            meter.delivered(receiver, written);
+            if written < read {
+                self.rest = Some(Rest { bytes: scratch[written..read].into(), written: 0 });
+            }
+            Poll::Ready(Ok(read))
+        })
+    }
+
+    /// Delivers what a connection that is broken has left behind, as far as it is taken at once, but no end: a broken
+    /// stream has none.
+    fn salvage(
+        &mut self,
+        cx: &mut Context<'_>,
+        (from, sender): (&mut TcpStream, Side),
+        (to, receiver): (&mut TcpStream, Side),
+        meter: &impl Meter,
+    ) {
+        for _ in 0..BURST {
+            let goes_on = matches!(self.flush(cx, to, receiver, meter), Ok(true))
+                && self.state == State::Open
+                && matches!(self.shift(cx, (from, sender), (to, receiver), meter), Poll::Ready(Ok(1..)));
+            if !goes_on {
+                return;
+            }
+        }
     }
 
     /// Writes the rest; `false` while the receiver does not take all of it.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connect::{DialError, dial, reset_on_close};
+use super::connect::{DialError, dial};
 use super::first_packet::{self, FirstPacket, Parse};
 use super::hold::{self, Hold, Round, Seeker};
 use super::refusal::{CANNOT_CONNECT_NOW, PROTOCOL_VIOLATION, Refusal, TOO_MANY_CONNECTIONS};
@@ -110,10 +110,12 @@ async fn greet(client: &mut TcpStream, session: &Session) -> Result<Option<Greet
         // Never more room than the packet needs: a length is only a claim.
         bytes.reserve_exact(wanted - bytes.len());
         let read = tokio::time::timeout_at(deadline, client.read_buf(&mut bytes)).await;
-        match read.map_err(|_| End::ClientSilent)?.map_err(|_| End::ClientReset)? {
-            0 if bytes.is_empty() => return Err(End::ClientProbe),
-            0 => return Err(End::ClientClosed),
-            _ => {}
+        match read.map_err(|_| End::ClientSilent)? {
+            // Some port checks close, others break off.
+            Ok(0) | Err(_) if bytes.is_empty() => return Err(End::ClientProbe),
+            Ok(0) => return Err(End::ClientClosed),
+            Err(_) => return Err(End::ClientReset),
+            Ok(_) => {}
         }
         match first_packet::parse(&bytes) {
             Parse::Need(length) => wanted = length,
@@ -122,8 +124,7 @@ async fn greet(client: &mut TcpStream, session: &Session) -> Result<Option<Greet
                 session.remark(why);
                 let message = format!("pilotfish: {why}");
                 let hint = "This port speaks PostgreSQL; is the client's address the right one?".to_owned();
-                let refusal = Refusal { sqlstate: PROTOCOL_VIOLATION, message, hint };
-                let _ = timeout(Duration::from_secs(1), client.write_all(&refusal.encode())).await;
+                Refusal { sqlstate: PROTOCOL_VIOLATION, message, hint }.say(client).await;
                 return Err(End::ClientGarbage);
             }
         }
@@ -149,19 +150,19 @@ impl Seeker for Attempts<'_> {
     async fn round(&mut self, routes: &Routes, hold: &mut Option<Hold>) -> Result<Round<Connection>, End> {
         let mut tried = Vec::new();
         while let Some(index) = self.pick(routes, &tried) {
+            tried.push(index);
+            let is_last = self.pick(routes, &tried).is_none();
             let backend = &routes.backends[index];
             self.session.heads_for(Some(backend));
-            let attempt = self.try_one(backend, hold).await?;
-            match attempt {
+            match self.try_one(backend, is_last, hold).await? {
                 Attempt::Connected(connection) => return Ok(Round::Served(connection)),
                 Attempt::Moved => {
                     self.session.heads_for(None);
-                    return Ok(Round::Failed);
+                    return Ok(Round::Moved);
                 }
                 Attempt::Failed(why) => self.last_failure = Some(format!("{}: {why}", backend.name)),
             }
             self.session.heads_for(None);
-            tried.push(index);
         }
         Ok(if tried.is_empty() { Round::Nobody } else { Round::Failed })
     }
@@ -191,112 +192,100 @@ impl<'a> Attempts<'a> {
         outcome
     }
 
+    /// Tries a backend for as long as the table allows it and the client is there.
+    async fn try_one(
+        &mut self,
+        backend: &Backend,
+        is_last: bool,
+        hold: &mut Option<Hold>,
+    ) -> Result<Attempt, End> {
+        let (board, pool, client) = (&self.worker.board, self.pool, self.client);
+        let (has_spoken, is_held) = (self.greeting.is_some(), hold.is_some());
+        tokio::select! {
+            biased;
+            attempt = self.reach(backend, is_last, hold) => attempt,
+            () = board.displaced(pool, backend) => Ok(Attempt::Moved),
+            () = hold::left(client), if has_spoken => Err(End::ClientLeft),
+            () = board.stop.cancelled(), if is_held => Err(End::Shutdown),
+        }
+    }
+
     /// Dials, passes on the first packet, and waits for the first sign that the backend serves this session. Until
     /// then the client has seen nothing, and another backend may be tried in its place.
-    async fn try_one(&mut self, backend: &Backend, hold: &mut Option<Hold>) -> Result<Attempt, End> {
-        if !self.pause_if_cautious(backend).await {
-            return Ok(Attempt::Moved);
+    async fn reach(
+        &mut self,
+        backend: &Backend,
+        is_last: bool,
+        hold: &mut Option<Hold>,
+    ) -> Result<Attempt, End> {
+        let stats = backend.stats_of(self.pool.options.choice);
+        if let Some(pause) = stats.caution.remaining() {
+            // The check of a backend that has just hung up on others comes first.
+            tokio::time::sleep(pause).await;
         }
         let started = Instant::now();
         let dialled = self.dial(backend).await;
         self.session.has_dialled(started.elapsed(), dialled.is_err());
-        let mut attempt = match dialled {
+        let reached = match dialled {
             Err(DialError::Local(error)) => return Ok(Attempt::Failed(format!("{error} (on this side)"))),
-            Err(DialError::Member(error)) => Attempt::Failed(error.to_string()),
-            Ok(stream) => self.confirm(backend, stream, hold).await?,
+            Err(DialError::Member(error)) => Err(error.to_string()),
+            Ok(stream) => match self.confirm(backend, &stream, is_last, hold).await? {
+                Reply::Serves => Ok(stream),
+                Reply::NotNow(why) => Err(why),
+            },
         };
-        if let Attempt::Connected(Connection { backend: stream, .. }) = &attempt {
-            match (stream.local_addr(), stream.peer_addr()) {
-                (Ok(local), Ok(peer)) => self.session.relays(local, peer),
-                _ => attempt = Attempt::Failed("it hung up at once".to_owned()),
+        // From here to the relay nothing is awaited, so that a later table finds the session on its member.
+        let connected = reached.and_then(|stream| match (stream.local_addr(), stream.peer_addr()) {
+            (Ok(local), Ok(peer)) => Ok((stream, local, peer)),
+            _ => Err("it hung up at once".to_owned()),
+        });
+        match connected {
+            Ok(_) if !self.worker.board.allows(self.pool, backend) => Ok(Attempt::Moved),
+            Ok((stream, local, peer)) => {
+                self.session.relays(local, peer);
+                let (stats, member) = (Arc::clone(stats), Arc::clone(&backend.name));
+                Ok(Attempt::Connected(Connection { backend: stream, stats, member }))
+            }
+            Err(why) => {
+                self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
+                Ok(Attempt::Failed(why))
             }
         }
-        if let Attempt::Failed(_) = &attempt {
-            self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
-        }
-        Ok(attempt)
     }
 
-    /// Lets the check of a backend that has just hung up on others come first; `false` when it lost its role by that.
-    async fn pause_if_cautious(&self, backend: &Backend) -> bool {
-        let caution = &backend.stats_of(self.pool.options.choice).caution;
-        let Some(pause) = caution.remaining() else { return true };
-        let changed = self.worker.board.changed.notified();
-        tokio::pin!(changed);
-        changed.as_mut().enable();
-        if self.still_allows(backend) {
-            tokio::select! {
-                () = changed => {}
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
-        self.still_allows(backend)
-    }
-
-    /// Waits for the backend's first byte. Nothing is awaited between its last look at the table and the relay, so
-    /// that a later table finds the session on its member.
+    /// Waits for the backend's first bytes. One that takes the connection but says nothing, as a frozen one does, is
+    /// passed over; where there is no other, the client is held.
     async fn confirm(
         &mut self,
         backend: &Backend,
-        stream: TcpStream,
+        stream: &TcpStream,
+        is_last: bool,
         hold: &mut Option<Hold>,
-    ) -> Result<Attempt, End> {
-        let mut patience = self.reply_patience(hold.as_ref());
-        loop {
-            let changed = self.worker.board.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if !self.still_allows(backend) {
-                reset_on_close(&stream);
-                return Ok(Attempt::Moved);
-            }
-            let reply = match self.greeting {
-                // Whether a server of another protocol speaks first is not known.
-                None => Reply::Serves,
-                Some(_) => tokio::select! {
-                    reply = reply::first(&stream) => reply,
-                    () = changed => continue,
-                    () = hold::left(self.client) => return Err(End::ClientLeft),
-                    () = sleep_until(patience) => {
-                        patience = self.hold_for_reply(backend, hold)?;
-                        continue;
-                    }
-                },
-            };
-            return Ok(match reply {
-                Reply::Serves if self.still_allows(backend) => Attempt::Connected(Connection {
-                    backend: stream,
-                    stats: Arc::clone(backend.stats_of(self.pool.options.choice)),
-                    member: Arc::clone(&backend.name),
-                }),
-                Reply::Serves => Attempt::Moved,
-                Reply::NotNow(why) => Attempt::Failed(why),
-            });
+    ) -> Result<Reply, End> {
+        const SILENT: &str = "it takes connections but does not answer";
+        match self.greeting.map(|greeting| greeting.kind) {
+            // Whether a server of another protocol speaks first is not known; one that starts with TLS waits for the
+            // rest of the client's first message.
+            None | Some(FirstPacket::DirectTls) => return Ok(Reply::Serves),
+            Some(_) => {}
         }
-    }
-
-    /// A backend that is slow to answer does not make the client count as held at once.
-    fn reply_patience(&self, hold: Option<&Hold>) -> Instant {
-        hold.map_or_else(|| Instant::now() + self.pool.options.connect_timeout, Hold::until)
-    }
-
-    /// The backend took the connection but says nothing, as a frozen one does: from now on the client is held.
-    fn hold_for_reply(&mut self, backend: &Backend, hold: &mut Option<Hold>) -> Result<Instant, End> {
-        self.last_failure = Some(format!("{}: it takes connections but does not answer", backend.name));
+        if let Ok(reply) = timeout(self.pool.options.connect_timeout, reply::first(stream)).await {
+            return Ok(reply);
+        }
+        if !is_last {
+            return Ok(Reply::NotNow(SILENT.to_owned()));
+        }
+        self.last_failure = Some(format!("{}: {SILENT}", backend.name));
         self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
-        match hold {
-            Some(_) => Err(End::HoldExpired),
-            None => Ok(hold.insert(Hold::start(self.pool)?).until()),
+        let until = match hold {
+            Some(hold) => hold.until(),
+            None => hold.insert(Hold::start(self.pool)?).until(),
+        };
+        tokio::select! {
+            reply = reply::first(stream) => Ok(reply),
+            () = self.worker.board.stop.cancelled() => Err(End::Shutdown),
+            () = sleep_until(until) => Err(End::HoldExpired),
         }
-    }
-
-    fn still_allows(&self, backend: &Backend) -> bool {
-        let routes = self.worker.board.routes(self.pool);
-        let index = routes.backends.iter().position(|candidate| candidate.name == backend.name);
-        index.is_some_and(|index| match self.pool.options.choice {
-            Choice::Writer => routes.writer == Some(index),
-            Choice::Reader { .. } => routes.readers.contains(&index) || routes.fallback == Some(index),
-        })
     }
 
     fn pick(&self, routes: &Routes, tried: &[usize]) -> Option<usize> {

@@ -98,9 +98,12 @@ impl Session {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The task that runs this session, to be dropped when it is cut.
+    /// The task that runs this session, to be dropped when it is cut; it may have been cut from another thread before.
     pub fn runs_in(&self, task: AbortHandle) {
-        let _ = self.task.set(task);
+        let task = self.task.get_or_init(|| task);
+        if self.progress().cut.is_some() {
+            task.abort();
+        }
     }
 
     pub fn waits(&self, cluster: Arc<str>) {

@@ -143,6 +143,16 @@ impl Routes {
         Routes { epoch: 0, ..self.clone() } != Routes { epoch: 0, ..other.clone() }
     }
 
+    /// Whether a new session of a pool that makes this kind of choice may go to this backend.
+    pub fn allows(&self, choice: Choice, index: usize) -> bool {
+        match choice {
+            Choice::Writer => self.writer == Some(index),
+            Choice::Reader { fallback, .. } => {
+                self.readers.contains(&index) || (fallback && self.fallback == Some(index))
+            }
+        }
+    }
+
     pub fn backend(&self, name: &str) -> Option<&Backend> {
         self.backends.iter().find(|backend| &*backend.name == name)
     }

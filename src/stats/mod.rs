@@ -133,13 +133,13 @@ impl PoolStats {
 
     /// Counts a connected client until the guard goes.
     pub fn client(self: &Arc<Self>) -> Gauge {
-        Gauge::raise(self, |pool| &pool.clients)
+        Gauge::raise(self, |pool| &pool.clients).0
     }
 
     /// Counts a held client until the guard goes; `None` when `limit` clients are held already.
     pub fn hold(self: &Arc<Self>, limit: usize) -> Option<Gauge> {
-        let guard = Gauge::raise(self, |pool| &pool.held);
-        (self.held() <= limit).then_some(guard)
+        let (guard, before) = Gauge::raise(self, |pool| &pool.held);
+        (before < limit).then_some(guard)
     }
 }
 
@@ -151,9 +151,10 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    fn raise(pool: &Arc<PoolStats>, which: fn(&PoolStats) -> &AtomicUsize) -> Gauge {
-        which(pool).fetch_add(1, Relaxed);
-        Gauge { pool: Arc::clone(pool), which }
+    /// With the count before.
+    fn raise(pool: &Arc<PoolStats>, which: fn(&PoolStats) -> &AtomicUsize) -> (Gauge, usize) {
+        let before = which(pool).fetch_add(1, Relaxed);
+        (Gauge { pool: Arc::clone(pool), which }, before)
     }
 }
 

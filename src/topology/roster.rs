@@ -35,6 +35,16 @@ pub fn provisional(seeds: &[Seed]) -> Vec<Member> {
     unique(seeds.iter().map(member).collect())
 }
 
+/// Made up for a seed by [`provisional`]: nobody has said its name yet.
+pub fn is_stand_in(member: &Member) -> bool {
+    member.name == authority(&member.api)
+}
+
+/// Whether the member listed as `name` may call itself `stated`. A stand-in may be anybody.
+pub fn goes_by(name: &str, api: &str, stated: &str) -> bool {
+    name == stated || name == authority(api) || name == apart(stated, api)
+}
+
 /// The members of a `/cluster` answer, each asked at its seed where one is known, and those of `previous` that it
 /// does not name but that have answered less than [`FORGET_AFTER`] ago (the duration beside each).
 pub fn settle(discovered: Vec<Member>, seeds: &[Seed], previous: Vec<(Member, Duration)>) -> Vec<Member> {
@@ -59,12 +69,17 @@ fn unique(mut members: Vec<Member>) -> Vec<Member> {
     for index in 1..members.len() {
         let (before, rest) = members.split_at_mut(index);
         if before.iter().any(|earlier| earlier.name == rest[0].name) {
-            rest[0].name = format!("{} ({})", rest[0].name, authority(&rest[0].api));
+            rest[0].name = apart(&rest[0].name, &rest[0].api);
         }
     }
     members.sort();
     members.dedup_by(|later, first| later.name == first.name);
     members
+}
+
+/// A name that another member has too.
+fn apart(name: &str, api: &str) -> String {
+    format!("{name} ({})", authority(api))
 }
 
 fn authority(api: &str) -> &str {

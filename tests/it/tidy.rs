@@ -20,7 +20,9 @@ impl Source {
     /// What comes before the unit tests, without comments.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.text.lines().enumerate().take_while(|(_, line)| *line != "#[cfg(test)]");
-        lines.map(|(number, line)| (number + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+        lines
+            .map(|(number, line)| (number + 1, line))
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 
     fn says(&self, word: &str) -> bool {
@@ -72,9 +74,12 @@ const RINGS: [(&str, &[&str]); 9] = [
 fn a_module_uses_only_its_own_ring_and_those_further_in() {
     let mut complaints = Vec::new();
     for source in sources(&["src"]) {
-        let Some(module) = source.module().filter(|module| !matches!(*module, "lib" | "main")) else { continue };
+        let Some(module) = source.module().filter(|module| !matches!(*module, "lib" | "main")) else {
+            continue;
+        };
         let Some((_, allowed)) = RINGS.iter().find(|(name, _)| *name == module) else {
-            complaints.push(format!("{}: the module {module} has no ring; give it one in RINGS", source.path));
+            complaints
+                .push(format!("{}: the module {module} has no ring; give it one in RINGS", source.path));
             continue;
         };
         for (line, used) in crate_paths(&source) {
@@ -88,7 +93,8 @@ fn a_module_uses_only_its_own_ring_and_those_further_in() {
 
 /// The modules of this crate that a file names, with the lines.
 fn crate_paths(source: &Source) -> Vec<(usize, String)> {
-    let name = |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("").to_owned();
+    let name =
+        |rest: &str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("").to_owned();
     let in_line = |(number, line): (usize, &str)| {
         line.split("crate::").skip(1).map(|rest| (number, name(rest))).collect::<Vec<_>>()
     };
@@ -120,7 +126,8 @@ fn a_library_is_named_in_one_place() {
 
 #[test]
 fn the_core_is_pure() {
-    let foreign = ["tokio", "serde", "tracing", "Instant", "SystemTime", "std::net", "std::io", "std::fs", "println!"];
+    let foreign =
+        ["tokio", "serde", "tracing", "Instant", "SystemTime", "std::net", "std::io", "std::fs", "println!"];
     let impure = |source: &Source| {
         let named = foreign.iter().filter(|word| source.says(word));
         named.map(|word| format!("{}: the core knows nothing of {word}", source.path)).collect::<Vec<_>>()
@@ -135,7 +142,9 @@ fn the_data_plane_knows_no_http_no_patroni_and_no_configuration() {
     let foreign = ["hyper", "axum", "http::", "serde", "patroni", "Patroni"];
     let knowing = |source: &Source| {
         let named = foreign.iter().filter(|word| source.says(word));
-        named.map(|word| format!("{}: the data plane knows nothing of {word}", source.path)).collect::<Vec<_>>()
+        named
+            .map(|word| format!("{}: the data plane knows nothing of {word}", source.path))
+            .collect::<Vec<_>>()
     };
     refuse(sources(&["src/proxy"]).iter().flat_map(knowing).collect());
 }
@@ -152,7 +161,9 @@ fn files_and_functions_stay_short() {
         if lines > LONGEST_FILE {
             complaints.push(format!("{}: {lines} lines; is it still one noun?", source.path));
         }
-        for (line, length) in functions(&source.text).into_iter().filter(|(_, length)| *length > LONGEST_FUNCTION) {
+        for (line, length) in
+            functions(&source.text).into_iter().filter(|(_, length)| *length > LONGEST_FUNCTION)
+        {
             complaints.push(format!("{}:{line}: a function of {length} lines", source.path));
         }
     }
@@ -165,9 +176,17 @@ fn functions(text: &str) -> Vec<(usize, usize)> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let is_head = |line: &str| {
         let words = line.trim_start();
-        ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(super) fn ", "pub(super) async fn ", "const fn "]
-            .iter()
-            .any(|head| words.starts_with(head))
+        [
+            "fn ",
+            "pub fn ",
+            "async fn ",
+            "pub async fn ",
+            "pub(super) fn ",
+            "pub(super) async fn ",
+            "const fn ",
+        ]
+        .iter()
+        .any(|head| words.starts_with(head))
     };
     let mut found = Vec::new();
     for (start, head) in lines.iter().enumerate().filter(|(_, line)| is_head(line)) {
@@ -190,7 +209,9 @@ fn every_file_opens_with_its_intuition() {
 fn no_panics_by_carelessness_and_no_leftovers() {
     let mut complaints = Vec::new();
     for source in sources(&["src"]) {
-        for word in [".unwrap()", ".expect(", "panic!(", "unimplemented!(", "todo!(", "dbg!(", "unsafe ", "FIXME"] {
+        for word in
+            [".unwrap()", ".expect(", "panic!(", "unimplemented!(", "todo!(", "dbg!(", "unsafe ", "FIXME"]
+        {
             for (line, _) in source.code().filter(|(_, text)| text.contains(word)) {
                 complaints.push(format!("{}:{line}: {word}", source.path));
             }

@@ -85,6 +85,7 @@ impl Oracle {
         self.seat(decision)?;
         self.condition(decision)?;
         self.readers(decision)?;
+        self.fallback(decision)?;
         self.verdicts(decision)?;
         self.before = Some(decision.clone());
         Ok(())
@@ -267,33 +268,41 @@ impl Oracle {
             Condition::NoWriter => self.tenant.is_none() && !all_silent,
             Condition::Conflict => says(claims) || self.no_identity(),
         };
-        require(fits && (decision.condition == Condition::Starting) != self.settled, || "condition".into())
+        require(fits && (decision.condition == Condition::Starting) != self.settled, || {
+            "the condition does not fit".into()
+        })
     }
 
-    /// Readers are ready members of ours whose last word was good, and whoever says so often enough is one.
+    /// Readers are ready members of ours whose last word was good. Who says so often enough is in, and stays in for as
+    /// long as a few silent checks.
     fn readers(&self, decision: &Decision) -> Judgement {
         let thresholds = self.settings.thresholds;
-        for node in self.witness.nodes.iter() {
+        for node in &self.witness.nodes {
+            let reads_in = |decision: &Decision| decision.readers.iter().any(|name| name == node.name);
             let good = node.word.as_ref().is_some_and(|word| reads(word) && !self.witness.is_foreign(word));
             let wanted = node.operator == Operator::Ready && !node.suspect && good;
             let may = wanted && node.silences < thresholds.fall;
-            let must = wanted && node.good_in_a_row >= thresholds.rise;
-            let reader = decision.readers.iter().any(|name| name == node.name);
+            let must = node.good_in_a_row >= thresholds.rise || self.before.as_ref().is_some_and(reads_in);
+            let reader = reads_in(decision);
             require(may || !reader, || format!("{} must not read", node.name))?;
-            require(reader || !must, || format!("{} must read", node.name))?;
+            require(reader || !may || !must, || format!("{} must read", node.name))?;
         }
         let members = decision.readers.iter().all(|name| self.witness.named(name).is_some());
-        require(members && decision.readers.is_sorted(), || "readers that are no members".into())?;
-        let Some(fallback) = decision.fallback.as_ref().filter(|name| decision.writer.as_ref() != Some(name))
-        else {
-            return require(decision.fallback == decision.writer || decision.writer.is_none(), || {
-                "there is a writer to fall back on".into()
-            });
+        require(members && decision.readers.is_sorted(), || "readers that are no members".into())
+    }
+
+    /// Without readers the writer reads, or the leader of a standby cluster.
+    fn fallback(&self, decision: &Decision) -> Judgement {
+        let leads = |node: &Node| {
+            let said = node.said().filter(|report| !self.witness.is_foreign(report));
+            node.operator == Operator::Ready && said.is_some_and(leads_standby)
         };
-        let node = self.witness.named(fallback).ok_or("the fallback is no member")?;
-        let leads =
-            self.witness.answers().any(|(other, report)| other == node.place && leads_standby(report));
-        require(leads && node.operator == Operator::Ready, || "the fallback leads nothing".into())
+        let fits = match (&decision.writer, &decision.fallback) {
+            (Some(writer), fallback) => fallback.as_ref() == Some(writer),
+            (None, Some(name)) => self.witness.named(name).is_some_and(leads),
+            (None, None) => !self.witness.nodes.iter().any(leads),
+        };
+        require(fits, || format!("the fallback {:?}", decision.fallback))
     }
 
     /// One for each member; only the tenant keeps writers, and only another cluster's node loses its readers.

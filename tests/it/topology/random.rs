@@ -35,8 +35,8 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")))
 }
 
-/// Plays a trace, deciding after each step. If it is played twice, then the second time each is asked for twice, and
-/// all must be the same.
+/// Plays a trace and has every decision judged. If it is played twice, a second cluster is asked for each decision
+/// twice, and the answers must be the same.
 fn play(script: &Script) -> Result<(), String> {
     let mut cluster = Cluster::new(settings(None), members(&script.members));
     let mut again = script.played_twice.then(|| cluster.clone());
@@ -67,7 +67,7 @@ fn act(cluster: &mut Cluster, now: Duration, step: &Step, oracle: &Oracle) {
     // One that left may still be heard; it is called by a name that nobody has.
     let name = |place: &usize| oracle.name_at(*place).unwrap_or("gone");
     match step {
-        Step::Heard(place, observation) => cluster.observe(now, name(place), observation.clone()),
+        Step::Heard(place, observation) => cluster.observe(now, name(place), (**observation).clone()),
         Step::Suspect(place) => cluster.suspect(name(place)),
         Step::Operator(place, wish) => {
             let known = cluster.set_operator(name(place), *wish);

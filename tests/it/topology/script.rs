@@ -18,7 +18,7 @@ pub type Placed = (usize, usize);
 #[derive(Clone)]
 pub enum Step {
     /// A check of the node at this place came back.
-    Heard(usize, Observation),
+    Heard(usize, Box<Observation>),
     /// Time passed.
     Nothing,
     Suspect(usize),
@@ -70,8 +70,8 @@ impl Script {
 fn made_up_step(dice: &mut Dice, simulation: &Simulation, size: usize, nonsense_percent: usize) -> Step {
     let place = dice.below(size);
     match dice.below(100) {
-        0..84 if dice.chance(nonsense_percent) => Step::Heard(place, nonsense(dice)),
-        0..84 => Step::Heard(place, simulation.answer(dice, place)),
+        0..84 if dice.chance(nonsense_percent) => Step::Heard(place, nonsense(dice).into()),
+        0..84 => Step::Heard(place, simulation.answer(dice, place).into()),
         84..90 => Step::Nothing,
         90..93 => Step::Suspect(place),
         93..96 => {
@@ -104,16 +104,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = |place: &usize| PLACES[*place][0];
         match self {
-            Step::Heard(place, Observation::Silent(silence)) => {
-                write!(f, "{} says nothing: {}", at(place), silence.kind.as_str())
-            }
-            Step::Heard(place, Observation::Answered(r)) => {
-                write!(f, "{} says {} {} {}", at(place), r.status, r.role.as_str(), r.state)?;
-                write!(f, ", timeline {:?}, of {:?}", r.timeline, r.system_identifier)?;
-                let marks = [(r.pause, "pause"), (r.noloadbalance, "noloadbalance")];
-                marks.iter().filter(|mark| mark.0).try_for_each(|mark| write!(f, ", {}", mark.1))?;
-                r.replication_state.iter().try_for_each(|state| write!(f, ", {state}"))
-            }
+            Step::Heard(place, observation) => write!(f, "{} says {}", at(place), in_words(observation)),
             Step::Nothing => write!(f, "nothing"),
             Step::Suspect(place) => write!(f, "a dial of {} failed", at(place)),
             Step::Operator(place, wish) => write!(f, "{wish} {}", at(place)),
@@ -122,6 +113,22 @@ impl fmt::Display for Step {
             Step::Reset => write!(f, "reset"),
         }
     }
+}
+
+fn in_words(observation: &Observation) -> String {
+    let r = match observation {
+        Observation::Silent(silence) => return format!("nothing: {}", silence.kind.as_str()),
+        Observation::Answered(report) => report,
+    };
+    let role = r.role.as_str();
+    let mut words = format!("{} {role} {}, timeline {:?}", r.status, r.state, r.timeline);
+    let marks = [(r.pause, "pause"), (r.noloadbalance, "noloadbalance")];
+    let marks = marks.iter().filter(|(marked, _)| *marked).map(|(_, mark)| *mark);
+    for mark in marks.chain(r.replication_state.as_deref()) {
+        words.extend([", ", mark]);
+    }
+    words.extend([", of ", r.system_identifier.as_deref().unwrap_or("no stated cluster")]);
+    words
 }
 
 fn names(placed: &[Placed]) -> String {

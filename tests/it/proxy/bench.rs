@@ -1,0 +1,198 @@
+//! The product's side of a test: workers, a primary pool and a replica pool, and the right to publish tables.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pilotfish::proxy::{
+    Pool, PoolOptions, Protocol, TellTrouble, TroubleKind, Workers, WorkersOptions, listener,
+};
+use pilotfish::routing::cell::cell;
+use pilotfish::routing::{Backend, Balance, Choice, ClusterStats, Publisher, Routes, Table};
+use pilotfish::stats::{End, PoolStats};
+use pilotfish::topology::{Condition, Fate};
+
+use super::member::Member;
+use super::packets::{WELCOME, startup};
+use super::peer::Peer;
+use super::{until, within};
+
+/// What a test may want otherwise than most.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    pub workers: usize,
+    pub protocol: Protocol,
+    pub hold: Duration,
+    pub max_held: usize,
+    pub connect_timeout: Duration,
+    pub max_sessions: usize,
+    pub balance: Balance,
+    pub fallback: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            workers: 1,
+            protocol: Protocol::Postgresql,
+            hold: Duration::from_secs(30),
+            max_held: 1000,
+            connect_timeout: Duration::from_secs(5),
+            max_sessions: 10_000,
+            balance: Balance::LeastConnections,
+            fallback: true,
+        }
+    }
+}
+
+/// The data plane under test. Nothing is routed until a table is published.
+pub struct Bench {
+    pub primary: Port,
+    pub replicas: Port,
+    pub workers: Workers,
+    troubles: Arc<Mutex<Vec<(String, TroubleKind)>>>,
+    publisher: Publisher,
+    stats: ClusterStats,
+}
+
+/// One pool, as its clients and its operators see it.
+pub struct Port {
+    pub at: SocketAddr,
+    pub stats: Arc<PoolStats>,
+}
+
+/// A member's place in a table.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub name: &'static str,
+    pub addresses: Vec<SocketAddr>,
+    /// Takes new sessions of this kind.
+    pub writer: bool,
+    pub reader: bool,
+    /// What becomes of its open sessions.
+    pub writers: Fate,
+    pub readers: Fate,
+}
+
+impl Bench {
+    pub fn new(setup: Setup) -> Bench {
+        let stats = ClusterStats::new(setup.workers);
+        let troubles = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&troubles);
+        let trouble = TellTrouble(Arc::new(move |trouble| {
+            told.lock().expect("no panic").push((trouble.member.to_string(), trouble.kind));
+        }));
+        let (publisher, cell) = cell(Table { epoch: 0, clusters: vec![Arc::default()] });
+        let options = WorkersOptions { count: setup.workers, max_sessions: setup.max_sessions };
+        let workers = Workers::start(options, &cell, &trouble).expect("threads");
+        let readers = Choice::Reader { balance: setup.balance, fallback: setup.fallback };
+        let primary = Port::open(0, &workers, &setup, Choice::Writer, &stats.primary);
+        let replicas = Port::open(1, &workers, &setup, readers, &stats.replicas);
+        Bench { primary, replicas, workers, troubles, publisher, stats }
+    }
+
+    /// Publishes a table with these members and no others.
+    pub fn publish(&self, places: impl IntoIterator<Item = Place>) {
+        let mut places: Vec<Place> = places.into_iter().collect();
+        places.sort_by_key(|place| place.name);
+        let writer = places.iter().position(|place| place.writer);
+        let backend = |place: &Place| Backend {
+            name: Arc::from(place.name),
+            addresses: place.addresses.clone().into(),
+            writers: place.writers,
+            readers: place.readers,
+            primary_stats: self.stats.primary.member(place.name),
+            replica_stats: self.stats.replicas.member(place.name),
+        };
+        let epoch = self.publisher.load().epoch + 1;
+        let routes = Routes {
+            cluster: Arc::from("demo"),
+            epoch,
+            condition: if writer.is_some() { Condition::Ok } else { Condition::NoWriter },
+            reason: "nobody holds the leader lock".to_owned(),
+            backends: places.iter().map(backend).collect(),
+            writer,
+            readers: (0..places.len()).filter(|&index| places[index].reader).collect(),
+            fallback: writer,
+        };
+        self.publisher.publish(Table { epoch, clusters: vec![Arc::new(routes)] });
+    }
+
+    /// Whose troubles were told, in order.
+    pub fn troubles(&self) -> Vec<(String, TroubleKind)> {
+        self.troubles.lock().expect("no panic").clone()
+    }
+
+    /// Waits until every session has ended and every gauge is back at zero.
+    pub async fn emptied(&self) {
+        let is_empty = |port: &Port| {
+            let active: u64 = port.stats.members().iter().map(|(_, counts)| counts.active).sum();
+            (port.stats.clients(), port.stats.held(), active) == (0, 0, 0)
+        };
+        until("every gauge at zero", || {
+            self.workers.open_sessions() == 0 && is_empty(&self.primary) && is_empty(&self.replicas)
+        })
+        .await;
+    }
+}
+
+impl Port {
+    fn open(number: usize, workers: &Workers, setup: &Setup, choice: Choice, stats: &Arc<PoolStats>) -> Port {
+        let socket = listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        let at = socket.local_addr().expect("an address");
+        let options = PoolOptions {
+            cluster: 0,
+            name: Arc::from(if choice == Choice::Writer { "primary" } else { "replicas" }),
+            choice,
+            protocol: setup.protocol,
+            hold: setup.hold,
+            max_held: setup.max_held,
+            connect_timeout: setup.connect_timeout,
+        };
+        workers.listen(number, socket, Arc::new(Pool::new(options, Arc::clone(stats))));
+        Port { at, stats: Arc::clone(stats) }
+    }
+
+    /// A new connection to the pool.
+    pub async fn client(&self) -> Peer {
+        within("a connection to the pool", Peer::connect(self.at)).await
+    }
+
+    /// A client that has sent `bytes`.
+    pub async fn client_saying(&self, bytes: &[u8]) -> Peer {
+        let mut client = self.client().await;
+        client.say(bytes).await;
+        client
+    }
+
+    /// An open session: its client, and what `member` has of it. Both have heard of each other.
+    pub async fn session(&self, member: &Member) -> (Peer, Peer) {
+        let hello = startup(0, "app");
+        let mut client = self.client_saying(&hello).await;
+        let mut backend = member.session_saying(&hello).await;
+        backend.say(WELCOME).await;
+        client.hear(WELCOME).await;
+        (client, backend)
+    }
+
+    pub async fn holds(&self, clients: usize) {
+        until(&format!("{clients} held"), || self.stats.held() == clients).await;
+    }
+
+    /// Waits until so many sessions have ended in this way.
+    pub async fn ended(&self, end: End, times: u64) {
+        until(&format!("{times} x {end}"), || self.stats.ends(end) >= times).await;
+        assert_eq!(self.stats.ends(end), times, "{end}");
+    }
+
+    /// Every way in which sessions have ended, and how often.
+    pub fn ends(&self) -> Vec<(End, u64)> {
+        let counted = End::ALL.into_iter().map(|end| (end, self.stats.ends(end)));
+        counted.filter(|(_, times)| *times > 0).collect()
+    }
+
+    /// Dials so far, whatever came of them.
+    pub fn dials(&self) -> u64 {
+        self.stats.connect_seconds.snapshot().count
+    }
+}
