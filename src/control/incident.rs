@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::stats::{End, PoolStats};
 use crate::topology::{Condition, Decision};
 
 /// How many incidents are remembered for a cluster.
@@ -219,7 +220,25 @@ impl Open {
     }
 }
 
+impl Moment {
+    pub fn now(at: Duration) -> Moment {
+        Moment { at, wall: SystemTime::now() }
+    }
+}
+
 impl Clients {
+    /// A pool's totals since the start.
+    pub fn so_far(pool: &PoolStats) -> Clients {
+        let ends = |causes: &[End]| causes.iter().map(|&end| pool.ends(end)).sum();
+        Clients {
+            held: pool.hold_seconds.snapshot().count,
+            longest_hold: pool.longest_hold(),
+            cut: ends(&[End::RoleLost, End::MemberGone, End::Withdrawn]),
+            broken: ends(&[End::BackendClosed, End::BackendReset, End::BackendTimeout]),
+            failed: ends(&[End::HoldExpired, End::HoldFull]),
+        }
+    }
+
     fn since(&self, before: &Clients) -> Clients {
         Clients {
             held: self.held.saturating_sub(before.held),

@@ -4,6 +4,7 @@
 //! [`Event`]s to the one [`Controller`], which keeps a [`steward`] for each cluster and is the only one to publish
 //! a table. All of it runs on one thread; the data plane never waits for it.
 
+mod addresses;
 pub mod controller;
 pub mod discovery;
 pub mod incident;

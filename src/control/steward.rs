@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::addresses::AddressBook;
 use super::controller::Event;
 use super::discovery::{Discovery, Targets};
 use super::incident::{Chronicle, Clients, Moment};
@@ -21,7 +22,6 @@ use super::picture::{Check, ClusterPicture, MemberPicture};
 use super::poller::{Poller, PollerOptions};
 use crate::proxy::TroubleKind;
 use crate::routing::{ClusterStats, Routes};
-use crate::stats::{End, PoolStats};
 use crate::topology::cluster::Tracked;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::{self, Seed};
@@ -65,9 +65,7 @@ pub(super) struct Steward {
     fickle: HashSet<String>,
     /// A node may tell the members but has not been heard yet.
     members_pending: bool,
-    addresses: HashMap<String, Vec<IpAddr>>,
-    /// Host names that did not resolve when they were last looked up.
-    unresolved: HashSet<String>,
+    addresses: AddressBook,
     checks: BTreeMap<String, Check>,
     pollers: HashMap<String, Poller>,
     discovery: Discovery,
@@ -110,8 +108,7 @@ impl Steward {
             scope: None,
             fickle: HashSet::new(),
             members_pending: false,
-            addresses: HashMap::new(),
-            unresolved: HashSet::new(),
+            addresses: AddressBook::default(),
             checks: BTreeMap::new(),
             pollers: HashMap::new(),
             discovery,
@@ -199,16 +196,8 @@ impl Steward {
     }
 
     pub fn resolved(&mut self, host: String, addresses: Result<Vec<IpAddr>, String>) {
-        match addresses {
-            Ok(addresses) => {
-                self.unresolved.remove(&host);
-                self.addresses.insert(host, addresses);
-            }
-            Err(error) => {
-                if self.unresolved.insert(host) {
-                    tracing::warn!(cluster = &*self.name, error, "a member's host name does not resolve");
-                }
-            }
+        if let Err(error) = self.addresses.learn(host, addresses) {
+            tracing::warn!(cluster = &*self.name, error, "a member's host name does not resolve");
         }
     }
 
@@ -217,7 +206,7 @@ impl Steward {
             let known = self.core.member(member).is_some_and(|tracked| tracked.health.is_suspect());
             self.core.suspect(member);
             if !known && self.core.is_incumbent(member) {
-                self.chronicle.note(moment(now), format!("{member}: PostgreSQL does not take sessions"));
+                self.chronicle.note(Moment::now(now), format!("{member}: PostgreSQL does not take sessions"));
             }
         }
         if let Some(tracked) = self.core.member(member)
@@ -382,12 +371,7 @@ impl Steward {
     }
 
     fn addresses_of(&self, name: &str) -> Arc<[SocketAddr]> {
-        let Some(Tracked { member, .. }) = self.core.member(name) else { return Arc::from([]) };
-        if let Ok(address) = member.host.parse::<IpAddr>() {
-            return Arc::from([SocketAddr::new(address, member.port)]);
-        }
-        let known = self.addresses.get(&member.host).map_or(&[][..], Vec::as_slice);
-        known.iter().map(|&address| SocketAddr::new(address, member.port)).collect()
+        self.core.member(name).map_or_else(|| Arc::from([]), |tracked| self.addresses.of(&tracked.member))
     }
 
     fn note_writer(&mut self, now: Duration, decision: &Decision) {
@@ -412,13 +396,15 @@ impl Steward {
             self.writer_awaited_since = now;
         }
         let was_open = self.chronicle.is_open();
-        self.chronicle.decided(moment(now), decision, clients(primary));
+        self.chronicle.decided(Moment::now(now), decision, Clients::so_far(primary));
         if self.chronicle.is_open() && !was_open {
             primary.reset_longest_hold();
         }
         let first_session =
             primary.first_session.stopped_after().map(|after| self.writer_awaited_since + after);
-        if let Some(incident) = self.chronicle.conclude(moment(now), clients(primary), first_session) {
+        if let Some(incident) =
+            self.chronicle.conclude(Moment::now(now), Clients::so_far(primary), first_session)
+        {
             journal::writer_back(&self.name, &incident);
         }
     }
@@ -432,25 +418,9 @@ impl Steward {
         if before.is_some_and(|before| before != Class::Unknown) {
             let state = tracked.health.report().map_or("silent", |report| &report.state);
             let what = format!("{name}: {} (PostgreSQL {state})", tracked.class);
-            self.chronicle.note(moment(now), what);
+            self.chronicle.note(Moment::now(now), what);
         }
         journal::member_changed(&self.name, tracked, before);
-    }
-}
-
-fn moment(at: Duration) -> Moment {
-    Moment { at, wall: SystemTime::now() }
-}
-
-/// The primary pool's totals since the start.
-fn clients(pool: &PoolStats) -> Clients {
-    let ends = |causes: &[End]| causes.iter().map(|&end| pool.ends(end)).sum();
-    Clients {
-        held: pool.hold_seconds.snapshot().count,
-        longest_hold: pool.longest_hold(),
-        cut: ends(&[End::RoleLost, End::MemberGone, End::Withdrawn]),
-        broken: ends(&[End::BackendClosed, End::BackendReset, End::BackendTimeout]),
-        failed: ends(&[End::HoldExpired, End::HoldFull]),
     }
 }
 
