@@ -116,6 +116,7 @@ impl App {
         stop: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<Stopped, StartError> {
+        let page = self.admin_address();
         let App { config, workers, max_sessions, pools, admin, patronis, stats, names } = self;
         let (publisher, cell) = cell::cell(first_table(config.clusters.len()));
         let (inbox, events) = inbox();
@@ -145,7 +146,7 @@ impl App {
             let router = admin::routes::router(Arc::clone(&sources));
             tokio::spawn(admin::server::run(admin::server::adopt(socket)?, router, end_admin.clone()));
         }
-        announce(&pools, &config);
+        announce(&pools, page);
         for (number, (pool, socket)) in pools.into_iter().flat_map(BoundPool::into_sockets).enumerate() {
             sources.workers.listen(number, socket, pool);
         }
@@ -191,12 +192,12 @@ async fn drain(sources: &Sources, patience: Duration, hurry: impl Future<Output 
     Stopped { cut }
 }
 
-fn announce(pools: &[BoundPool], config: &Config) {
+fn announce(pools: &[BoundPool], page: Option<SocketAddr>) {
     for bound in pools {
         let listen: Vec<String> = bound.listen.iter().map(ToString::to_string).collect();
         tracing::info!(pool = &*bound.pool.options.name, listen = listen.join(", "), "listening");
     }
-    match config.admin.listen {
+    match page {
         Some(address) => tracing::info!(page = format!("http://{address}/"), "listening"),
         None => tracing::info!("the admin page is off"),
     }

@@ -3,6 +3,7 @@
 mod logging;
 mod run;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -55,13 +56,27 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Command::Run(source) => source.read().map(run::run),
-        Command::Check(source) => source.read().map(|config| {
-            print!("{config}");
-            ExitCode::SUCCESS
-        }),
+        Command::Check(source) => source.read().map(|config| show(&config)),
     };
     outcome.unwrap_or_else(|problems| {
-        eprintln!("{problems}");
+        complain(&problems.to_string());
         ExitCode::from(EXIT_CONFIG)
     })
+}
+
+/// Whoever has read enough may close the pipe (`pilotfish check | head`).
+fn show(config: &Config) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match write!(stdout, "{config}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("the configuration cannot be shown: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn complain(words: &str) {
+    // Nobody is left to tell when standard error is closed; the exit code says it all the same.
+    let _ = writeln!(io::stderr(), "{words}");
 }

@@ -125,9 +125,9 @@ impl Controller {
         let now = self.started.elapsed();
         let cluster = match event {
             Event::Observed { cluster, api, observation, took } => {
-                let nameless = self.stewards[cluster].scope().is_none();
+                let name = Arc::clone(self.stewards[cluster].name());
                 self.stewards[cluster].observed(now, &api, observation, took);
-                if nameless && self.stewards[cluster].scope().is_some() {
+                if *self.stewards[cluster].name() != name {
                     self.settle_names();
                 }
                 cluster

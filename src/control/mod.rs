@@ -13,6 +13,7 @@ pub mod names;
 pub mod patroni;
 pub mod picture;
 pub mod poller;
+mod seeds;
 pub mod steward;
 
 pub use controller::{ClusterOptions, Controller, Event, Inbox, first_table, inbox};

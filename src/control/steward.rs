@@ -4,7 +4,7 @@
 //! the right pace, turns decisions into routes, and says in the log what changed and why. All durations named `now`
 //! and `at` are the monotonic time since the controller started.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use super::names::Names;
 use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::{Check, ClusterPicture, MemberPicture};
 use super::poller::{Poller, PollerOptions};
+use super::seeds::{Lesson, Seeds};
 use crate::proxy::TroubleKind;
 use crate::routing::{ClusterStats, Routes};
 use crate::topology::cluster::Tracked;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::{self, Seed};
 use crate::topology::{
-    Class, Cluster, Condition, Decision, Hearsay, Observation, ReaderCuts, Report, Settings, Silence,
-    SilenceKind,
+    Class, Cluster, Condition, Decision, Hearsay, Observation, ReaderCuts, Report, Settings,
 };
 
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
@@ -55,14 +55,13 @@ pub(super) struct Steward {
     name: Arc<str>,
     options: StewardOptions,
     core: Cluster,
-    seeds: Vec<Seed>,
+    seeds: Seeds,
     discovered: bool,
     discovery_tried: bool,
     discovery_problem: Option<String>,
-    /// The cluster's name in Patroni's words, once a node of it has told.
+    /// The cluster's name in Patroni's words, and whether it is certain that its own nodes told it.
     scope: Option<String>,
-    /// Seeds that have answered under several names: who is behind them changes, so they stand for nobody.
-    fickle: HashSet<String>,
+    scope_is_certain: bool,
     /// A node may tell the members but has not been heard yet.
     members_pending: bool,
     addresses: AddressBook,
@@ -101,12 +100,12 @@ impl Steward {
             index,
             name: Arc::from(options.name.clone().unwrap_or_else(|| format!("cluster{}", index + 1))),
             core: Cluster::new(settings, roster::provisional(&seeds)),
-            seeds,
+            seeds: Seeds::new(seeds),
             discovered: false,
             discovery_tried: false,
             discovery_problem: None,
             scope: None,
-            fickle: HashSet::new(),
+            scope_is_certain: false,
             members_pending: false,
             addresses: AddressBook::default(),
             checks: BTreeMap::new(),
@@ -134,7 +133,7 @@ impl Steward {
             self.dismiss_stand_in(now, api, report);
         }
         let Some(name) = self.member_at(api) else { return };
-        let observation = confirm_name(&name, api, observation);
+        let observation = roster::attribute(&name, api, observation);
         let (status, silence) = match &observation {
             Observation::Answered(report) => (Some(report.status), None),
             Observation::Silent(silence) => (None, Some(silence.clone())),
@@ -142,11 +141,8 @@ impl Steward {
         self.checks.insert(api.to_owned(), Check { at: now, took, status, silence });
         let before = self.core.member(&name).map(|tracked| tracked.class);
         self.core.observe(now, &name, observation);
+        self.learn_scope();
         self.note_class_change(now, &name, before);
-        if self.scope.is_none() {
-            let told = self.worth_asking().find_map(|tracked| tracked.health.report()?.scope.clone());
-            self.scope = told;
-        }
         if !self.discovered {
             self.aim_discovery();
             self.discovery.poke();
@@ -171,7 +167,7 @@ impl Steward {
         let previous = self.core.tracked().filter(|tracked| !is_dismissed(tracked));
         let previous = previous.map(|tracked| (tracked.member.clone(), quiet(tracked))).collect();
         let named: Vec<String> = answer.members.iter().map(|member| member.name.clone()).collect();
-        let members = roster::settle(answer.members, &self.seeds, previous);
+        let members = roster::settle(answer.members, self.seeds.all(), previous);
         if !self.discovered || !members.iter().eq(self.core.tracked().map(|tracked| &tracked.member)) {
             journal::members(&self.name, &members);
         }
@@ -304,19 +300,33 @@ impl Steward {
             .map(|tracked| tracked.member.name.clone())
     }
 
-    /// A seed has said which member it is: it is asked under that name from now on.
-    fn learn_seed(&mut self, now: Duration, api: &str, name: Option<&str>) {
-        let Some(seed) = self.seeds.iter_mut().find(|seed| seed.api == api) else { return };
-        if name.is_none() || seed.answered_as.as_deref() == name || self.fickle.contains(api) {
+    /// The cluster is called what its nodes call it, and until it is certain which those are, what all of them say.
+    fn learn_scope(&mut self) {
+        if self.scope_is_certain {
             return;
         }
-        if seed.answered_as.is_some() {
-            self.fickle.insert(api.to_owned());
-            self.discovery.poke();
+        let ours = self.core.tracked().filter(|tracked| tracked.class != Class::Foreign);
+        let mut told = ours.filter_map(|tracked| tracked.health.report()?.scope.as_deref());
+        let first = told.next();
+        let Some(agreed) = first.filter(|first| told.all(|scope| scope == *first)).map(str::to_owned) else {
+            return;
+        };
+        self.scope_is_certain = self.core.identity().is_some() || self.core.is_settled();
+        self.scope = Some(agreed);
+        if let Some(scope) = self.scope() {
+            self.name = Arc::from(scope);
         }
-        seed.answered_as = name.filter(|_| !self.fickle.contains(api)).map(str::to_owned);
+    }
+
+    /// A seed has said which member it is: it is asked under that name from now on.
+    fn learn_seed(&mut self, now: Duration, api: &str, name: Option<&str>) {
+        match self.seeds.learn(api, name) {
+            Lesson::Nothing => return,
+            Lesson::Name => {}
+            Lesson::Fickle => self.discovery.poke(),
+        }
         if !self.discovered {
-            self.core.replace_members(now, roster::provisional(&self.seeds));
+            self.core.replace_members(now, roster::provisional(self.seeds.all()));
             self.follow_members();
         }
     }
@@ -331,7 +341,7 @@ impl Steward {
         }
         let others = self.core.tracked().filter(|tracked| !stands_in(tracked));
         let others = others.map(|tracked| tracked.member.clone()).collect();
-        self.core.replace_members(now, roster::settle(others, &self.seeds, Vec::new()));
+        self.core.replace_members(now, roster::settle(others, self.seeds.all(), Vec::new()));
         self.follow_members();
         self.discovery.poke();
     }
@@ -428,15 +438,4 @@ impl Steward {
 fn is_dismissed(tracked: &Tracked) -> bool {
     let answered = tracked.health.last_report().is_some();
     roster::is_stand_in(&tracked.member) && answered && tracked.class != Class::Foreign
-}
-
-/// A report counts for the member that made it. Where another one answers, an address is wrong or shared, and this
-/// member has not been heard.
-fn confirm_name(name: &str, api: &str, observation: Observation) -> Observation {
-    let Observation::Answered(Report { name: Some(stated), .. }) = &observation else { return observation };
-    if roster::goes_by(name, api, stated) {
-        return observation;
-    }
-    let detail = format!("{stated} answers at the address of {name}");
-    Observation::Silent(Silence { kind: SilenceKind::NotPatroni, detail })
 }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::member::Member;
+use super::observation::{Observation, Report, Silence, SilenceKind};
 
 /// PostgreSQL's own default, assumed for a seed while `/cluster` has not said better.
 const POSTGRESQL_PORT: u16 = 5432;
@@ -41,8 +42,19 @@ pub fn is_stand_in(member: &Member) -> bool {
 }
 
 /// Whether the member listed as `name` may call itself `stated`. A stand-in may be anybody.
-pub fn goes_by(name: &str, api: &str, stated: &str) -> bool {
+fn goes_by(name: &str, api: &str, stated: &str) -> bool {
     name == stated || name == authority(api) || name == apart(stated, api)
+}
+
+/// A report counts for the member that made it. Where another one answers, an address is wrong or shared, and this
+/// member has not been heard.
+pub fn attribute(name: &str, api: &str, observation: Observation) -> Observation {
+    let Observation::Answered(Report { name: Some(stated), .. }) = &observation else { return observation };
+    if goes_by(name, api, stated) {
+        return observation;
+    }
+    let detail = format!("{stated} answers at the address of {name}");
+    Observation::Silent(Silence { kind: SilenceKind::NotPatroni, detail })
 }
 
 /// The members of a `/cluster` answer, each asked at its seed where one is known, and those of `previous` that it

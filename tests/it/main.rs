@@ -1,6 +1,9 @@
 //! The integration tests that need no cluster: pure rules, real sockets on loopback, fake Patroni nodes.
 
+mod admin;
 mod config;
+mod control;
+mod process;
 mod proxy;
 mod tidy;
 mod topology;

@@ -13,7 +13,6 @@ use pilotfish::stats::{End, PoolStats};
 use pilotfish::topology::{Condition, Fate};
 
 use super::member::Member;
-use super::packets::{WELCOME, startup};
 use super::peer::Peer;
 use super::{until, within};
 
@@ -167,12 +166,7 @@ impl Port {
 
     /// An open session: its client, and what `member` has of it. Both have heard of each other.
     pub async fn session(&self, member: &Member) -> (Peer, Peer) {
-        let hello = startup(0, "app");
-        let mut client = self.client_saying(&hello).await;
-        let mut backend = member.session_saying(&hello).await;
-        backend.say(WELCOME).await;
-        client.hear(WELCOME).await;
-        (client, backend)
+        member.welcome(self.client().await).await
     }
 
     pub async fn holds(&self, clients: usize) {

@@ -97,7 +97,7 @@ async fn a_dial_under_way_is_left_for_the_new_writer() {
     let hello = startup(0, "app");
     for old_writer_stays_a_member in [true, false] {
         let bench = Bench::new(Setup::default());
-        let (a, _filler) = Absent::reserve("a").is_silent().await;
+        let (a, _filler) = Absent::reserve("a").stays_silent().await;
         let b = Member::start("b").await;
         bench.publish([a.writer(), b.reader()]);
         let mut client = bench.primary.client_saying(&hello).await;
@@ -123,7 +123,7 @@ async fn a_dial_under_way_is_left_for_the_new_writer() {
 #[tokio::test]
 async fn a_dial_under_way_goes_to_the_new_writer_even_without_a_hold() {
     let bench = Bench::new(Setup { hold: Duration::ZERO, ..Setup::default() });
-    let (a, _filler) = Absent::reserve("a").is_silent().await;
+    let (a, _filler) = Absent::reserve("a").stays_silent().await;
     let b = Member::start("b").await;
     bench.publish([a.writer(), b.reader()]);
     let mut client = bench.primary.client_saying(&startup(0, "app")).await;

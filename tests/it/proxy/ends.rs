@@ -91,7 +91,11 @@ impl Stage {
                 self.port().holds(1).await;
                 client.reset();
             }
-            End::Cancel => _ = self.port().client_saying(&cancel(16, 1)).await.hear_all().await,
+            End::Cancel => {
+                let mut client = self.port().client_saying(&cancel(16, 1)).await;
+                drop(self.member.session_saying(&cancel(16, 1)).await);
+                client.hear_end().await;
+            }
             End::HoldExpired | End::HoldFull => _ = self.waiting().await.hear_refusal().await,
             End::RoleLost => {
                 let (mut client, _backend) = self.session().await;

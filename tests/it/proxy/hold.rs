@@ -157,7 +157,7 @@ async fn a_refused_dial_is_tried_again() {
 #[tokio::test]
 async fn a_dial_that_nobody_answers_is_given_up_and_tried_again() {
     let bench = Bench::new(Setup { connect_timeout: Duration::from_millis(50), ..Setup::default() });
-    let (member, mut filler) = Absent::reserve("a").is_silent().await;
+    let (member, mut filler) = Absent::reserve("a").stays_silent().await;
     bench.publish([member.writer()]);
     let hello = startup(0, "app");
     let mut client = bench.primary.client_saying(&hello).await;

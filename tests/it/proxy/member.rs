@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::bench::Place;
-use super::packets::WELCOME;
+use super::packets::{WELCOME, startup};
 use super::peer::Peer;
 use super::within;
 
@@ -24,7 +24,12 @@ pub struct Member {
 
 impl Member {
     pub async fn start(name: &'static str) -> Member {
-        Absent::reserve(name).arrives()
+        Member::start_on(name, TcpSocket::new_v4().expect("a socket"))
+    }
+
+    /// The same on a socket that has been set up already; its connections are set up alike.
+    pub fn start_on(name: &'static str, socket: TcpSocket) -> Member {
+        Absent::reserve_on(name, socket).arrives()
     }
 
     pub fn place(&self) -> Place {
@@ -59,6 +64,16 @@ impl Member {
         let mut session = self.session().await;
         session.hear(bytes).await;
         session
+    }
+
+    /// Logs a client in that has just connected to a pool; the client and its session here.
+    pub async fn welcome(&self, mut client: Peer) -> (Peer, Peer) {
+        let hello = startup(0, "app");
+        client.say(&hello).await;
+        let mut session = self.session_saying(&hello).await;
+        session.say(WELCOME).await;
+        client.hear(WELCOME).await;
+        (client, session)
     }
 
     /// Asserts that nobody waits to be served.
@@ -102,7 +117,10 @@ pub struct Absent {
 
 impl Absent {
     pub fn reserve(name: &'static str) -> Absent {
-        let socket = TcpSocket::new_v4().expect("a socket");
+        Absent::reserve_on(name, TcpSocket::new_v4().expect("a socket"))
+    }
+
+    fn reserve_on(name: &'static str, socket: TcpSocket) -> Absent {
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
         Absent { name, at: socket.local_addr().expect("an address"), socket }
     }
@@ -123,7 +141,7 @@ impl Absent {
 
     /// A host that does not answer: its queue is full, and the kernel drops whoever knocks. Whoever accepts from the
     /// member gets the connection that fills the queue, and opens it for others.
-    pub async fn is_silent(self) -> (Member, Peer) {
+    pub async fn stays_silent(self) -> (Member, Peer) {
         let member = self.listens(0);
         let filler = Peer::connect(member.at).await;
         (member, filler)

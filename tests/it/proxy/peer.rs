@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::packets::{self, Refused};
@@ -29,6 +29,11 @@ impl Peer {
 
     pub async fn connect(at: SocketAddr) -> Peer {
         Peer::new(TcpStream::connect(at).await.expect("a connection"))
+    }
+
+    /// The same over a socket that has been set up already.
+    pub async fn through(socket: TcpSocket, at: SocketAddr) -> Peer {
+        Peer::new(socket.connect(at).await.expect("a connection"))
     }
 
     pub async fn say(&mut self, bytes: &[u8]) {

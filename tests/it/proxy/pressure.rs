@@ -3,6 +3,7 @@
 use pilotfish::stats::End;
 
 use socket2::SockRef;
+use tokio::net::TcpSocket;
 
 use super::alone::{alone, resident};
 use super::bench::{Bench, Setup};
@@ -48,11 +49,15 @@ async fn a_pause_may_take_as_long_as_it_likes_if_the_peer_is_alive() {
     assert!(socket.keepalive().expect("an open socket"));
 }
 
-/// Less room in the kernel, where it is not the point: else 200 full sessions need gigabytes there.
-fn shrink(peer: &Peer) {
-    let socket = SockRef::from(&peer.stream);
-    socket.set_recv_buffer_size(128 * 1024).expect("an open socket");
-    socket.set_send_buffer_size(128 * 1024).expect("an open socket");
+/// Small buffers and packets as on a real network. Over the loopback's own packets of 64 KiB the kernel holds
+/// megabytes for each session, and 200 full ones would need more of its memory than there is.
+fn narrow_socket() -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let options = SockRef::from(&socket);
+    options.set_tcp_mss(1400).expect("a new socket");
+    options.set_recv_buffer_size(64 * 1024).expect("a new socket");
+    options.set_send_buffer_size(64 * 1024).expect("a new socket");
+    socket
 }
 
 #[test]
@@ -61,18 +66,17 @@ fn idle_sessions_hold_no_buffer_and_full_ones_no_more_than_one_each_way() {
     /// What one direction may hold for a receiver that does not take it.
     const REST: usize = 64 * 1024;
     /// Fills the sockets behind pilotfish, so that something is left over in between.
-    const ENOUGH: usize = 6_000_000;
+    const ENOUGH: usize = 1_500_000;
     /// For everything else: the sockets of the test, the sessions themselves, the allocator.
     const SLACK: usize = 6_000_000;
     alone("proxy::pressure::idle_sessions_hold_no_buffer_and_full_ones_no_more_than_one_each_way", async {
-        let (bench, member) = (Bench::new(Setup::default()), Member::start("a").await);
+        let (bench, member) = (Bench::new(Setup::default()), Member::start_on("a", narrow_socket()));
         bench.publish([member.writer()]);
         let mut sessions = Vec::new();
         let mut before = 0;
         for number in 0..=SESSIONS {
-            let (mut client, mut backend) = bench.primary.session(&member).await;
-            shrink(&client);
-            shrink(&backend);
+            let client = Peer::through(narrow_socket(), bench.primary.at).await;
+            let (mut client, mut backend) = member.welcome(client).await;
             for _ in 0..3 {
                 tokio::join!(client.say_pattern(STRETCH), backend.hear_pattern(STRETCH));
                 tokio::join!(backend.say_pattern(STRETCH), client.hear_pattern(STRETCH));

@@ -102,7 +102,7 @@ impl Flow {
 }
 
 async fn doze(call: usize, every: usize) {
-    if call % every == 0 {
+    if call.is_multiple_of(every) {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 }

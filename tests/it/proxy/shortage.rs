@@ -32,7 +32,7 @@ fn without_descriptors_it_waits_for_some() {
         let socket = TcpSocket::new_v4().expect("a socket");
         let workers = WorkersClock::new();
         let mut descriptors = take_all_descriptors();
-        let mut client = Peer::new(socket.connect(bench.primary.at).await.expect("the kernel accepts"));
+        let mut client = Peer::through(socket, bench.primary.at).await;
         client.say(&hello).await;
 
         workers.stands_still().await;

@@ -1,0 +1,182 @@
+//! The control plane without a data plane: what it was told goes in, tables and pictures come out.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pilotfish::control::{
+    ClusterOptions, ClusterPicture, Controller, Inbox, MemberPicture, Names, Patroni, PatroniOptions,
+    Pictures, StewardOptions, first_table, inbox,
+};
+use pilotfish::proxy::{Trouble, TroubleKind};
+use pilotfish::routing::{Cell, ClusterStats, Routes, cell};
+use pilotfish::topology::ReaderCuts;
+use pilotfish::topology::health::Thresholds;
+use pilotfish::topology::roster::Seed;
+use tokio::task::AbortHandle;
+
+use super::within;
+
+/// How a cluster is watched in tests: often, so that they are soon done.
+pub fn often(seeds: Vec<Seed>) -> Watch {
+    Watch {
+        timeout: Duration::from_millis(300),
+        steward: StewardOptions {
+            name: None,
+            seeds,
+            interval: Duration::from_millis(40),
+            fast_interval: Duration::from_millis(10),
+            leader_grace: Some(Duration::from_secs(30)),
+            thresholds: Thresholds { fall: 3, rise: 2, max_lag: None },
+            reader_cuts: ReaderCuts::default(),
+        },
+    }
+}
+
+#[derive(Debug)]
+pub struct Watch {
+    pub timeout: Duration,
+    pub steward: StewardOptions,
+}
+
+#[derive(Debug)]
+pub struct Rig {
+    inbox: Inbox,
+    cell: Cell,
+    pictures: Pictures,
+    control: AbortHandle,
+}
+
+impl Rig {
+    pub fn start(watches: Vec<Watch>) -> Rig {
+        // Once in a process; whoever comes later finds it set.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (publisher, cell) = cell::cell(first_table(watches.len()));
+        let (inbox, events) = inbox();
+        let names = Names::default();
+        let options = |watch: Watch| {
+            let patroni = PatroniOptions { timeout: watch.timeout, ..PatroniOptions::default() };
+            let patroni = Patroni::new(patroni, names.clone()).expect("no certificates to be wrong");
+            ClusterOptions { steward: watch.steward, patroni, stats: ClusterStats::new(1) }
+        };
+        let clusters = watches.into_iter().map(options).collect();
+        let controller = Controller::start(clusters, &names, publisher, &inbox, events);
+        let pictures = controller.pictures();
+        let control = tokio::spawn(controller.run()).abort_handle();
+        Rig { inbox, cell, pictures, control }
+    }
+
+    /// One cluster, watched often.
+    pub fn watch(seeds: Vec<Seed>) -> Rig {
+        Rig::start(vec![often(seeds)])
+    }
+
+    pub fn picture(&self, cluster: usize) -> Arc<ClusterPicture> {
+        Arc::clone(&self.pictures.all()[cluster])
+    }
+
+    pub fn routes(&self, cluster: usize) -> Arc<Routes> {
+        Arc::clone(&self.cell.load().clusters[cluster])
+    }
+
+    /// Waits for a picture of the first cluster that is as wanted.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&ClusterPicture) -> bool) -> Arc<ClusterPicture> {
+        self.until_of(0, what, wanted).await
+    }
+
+    pub async fn until_of(
+        &self,
+        cluster: usize,
+        what: &str,
+        wanted: impl Fn(&ClusterPicture) -> bool,
+    ) -> Arc<ClusterPicture> {
+        let mut changes = self.pictures.follow();
+        let search = async {
+            while !wanted(&self.picture(cluster)) {
+                changes.changed().await.expect("control lives");
+            }
+        };
+        let _told = TellOnPanic(self, cluster);
+        within(what, search).await;
+        self.picture(cluster)
+    }
+
+    /// Waits until the cluster has this writer and these readers.
+    pub async fn settled(&self, writer: &str, readers: &[&str]) -> Arc<ClusterPicture> {
+        let wanted = |picture: &ClusterPicture| {
+            let decision = picture.decision.as_ref();
+            decision.is_some_and(|d| d.writer.as_deref() == Some(writer) && d.readers == readers)
+        };
+        self.until(&format!("writer {writer}, readers {readers:?}"), wanted).await
+    }
+
+    pub fn trouble(&self, member: &str, kind: TroubleKind) {
+        self.inbox.trouble(Trouble { cluster: 0, member: Arc::from(member), kind });
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.control.abort();
+    }
+}
+
+/// Shows where things stand when a test has waited in vain.
+struct TellOnPanic<'a>(&'a Rig, usize);
+
+impl Drop for TellOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("cluster: {}", brief(&self.0.picture(self.1)));
+        }
+    }
+}
+
+fn brief(picture: &ClusterPicture) -> String {
+    let member = |m: &MemberPicture| {
+        format!("\n  {} {} {}:{} {}", m.member.name, m.class, m.member.host, m.member.port, m.member.api)
+    };
+    let members: String = picture.members.iter().map(member).collect();
+    format!("{} {:?} {:?}{members}", picture.name, picture.decision, picture.discovery_problem)
+}
+
+pub fn class(picture: &ClusterPicture, member: &str) -> Option<&'static str> {
+    picture.members.iter().find(|m| m.member.name == member).map(|m| m.class.as_str())
+}
+
+pub fn names(picture: &ClusterPicture) -> Vec<&str> {
+    picture.members.iter().map(|m| m.member.name.as_str()).collect()
+}
+
+pub fn condition(picture: &ClusterPicture) -> Option<&'static str> {
+    picture.decision.as_ref().map(|decision| decision.condition.as_str())
+}
+
+/// What this thread logs while the guard lives, as lines of JSON.
+#[derive(Debug, Clone, Default)]
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Control runs on the thread of its test, so nothing of other tests is heard.
+    pub fn capture() -> (Lines, tracing::subscriber::DefaultGuard) {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub fn containing(&self, words: &str) -> usize {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).lines().filter(|line| line.contains(words)).count()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
