@@ -17,11 +17,11 @@ build: ## the release binary, target/release/pilotfish
 	@deploy/setup rust
 	cargo build --release --locked
 
-check: ## the inner loop: format, lints, and all tests that need no cluster
+check: ## the inner loop: format, lints, and all tests that need no cluster (fewer random traces)
 	@deploy/setup rust test
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	cargo test --locked --lib --bins --test it
+	PILOTFISH_TRACES=$${PILOTFISH_TRACES:-5000} cargo test --locked --lib --bins --test it
 
 test: ## everything: the inner loop, the documentation's examples, and end to end on a real cluster
 	@deploy/setup rust cluster test
