@@ -27,6 +27,8 @@ use crate::topology::roster::Seed;
 const RESERVED_DESCRIPTORS: u64 = 256;
 /// A session has two sockets.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
+/// More than the ports of this host allow, whatever the limit of open files is.
+const MOST_SESSIONS: usize = 10_000_000;
 /// After a stop has cut what was left, how long the tasks may take to notice.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -43,8 +45,10 @@ pub enum StartError {
     File { path: String, error: io::Error },
     #[error("cluster {cluster}: {problem}")]
     Tls { cluster: String, problem: String },
-    #[error("{0}")]
+    #[error("a thread or its event loop cannot be made: {0}; is a limit of open files or threads reached?")]
     System(#[from] io::Error),
+    #[error("the control plane has failed; see the error before this line")]
+    ControlEnded,
 }
 
 /// How a stop went.
@@ -141,7 +145,7 @@ impl App {
             stopping: AtomicBool::new(false),
         });
         let end_admin = CancellationToken::new();
-        let control = tokio::spawn(controller.run());
+        let mut control = tokio::spawn(controller.run());
         if let Some(socket) = admin {
             let router = admin::routes::router(Arc::clone(&sources));
             tokio::spawn(admin::server::run(admin::server::adopt(socket)?, router, end_admin.clone()));
@@ -150,7 +154,11 @@ impl App {
         for (number, (pool, socket)) in pools.into_iter().flat_map(BoundPool::into_sockets).enumerate() {
             sources.workers.listen(number, socket, pool);
         }
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            // Routes would stay as they are for ever: better to be started anew, or to leave it to another balancer.
+            _ = &mut control => return Err(StartError::ControlEnded),
+        }
         let stopped = drain(&sources, config.drain_timeout, hurry).await;
         end_admin.cancel();
         control.abort();
@@ -208,11 +216,13 @@ fn session_limit(wanted: Option<usize>) -> Result<usize, StartError> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).map_err(io::Error::from)?;
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        // Going on with what there is.
+        limit = getrlimit(Resource::Nofile);
+    }
     let files = limit.current.unwrap_or(u64::MAX);
     let possible = files.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
-    let possible =
-        usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, tokio::sync::Semaphore::MAX_PERMITS);
+    let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, MOST_SESSIONS);
     match wanted {
         Some(wanted) if wanted > possible => Err(StartError::Descriptors { wanted, limit: files, possible }),
         wanted => Ok(wanted.unwrap_or(possible)),

@@ -22,7 +22,8 @@
 //!
 //! # Invariants
 //!
-//! - At most one member of a cluster takes new writers, and it is one that said so itself and that nobody contradicts.
+//! - At most one member of a cluster takes new writers, and it is one that said so itself; of two that do, the newer timeline
+//!   counts, then the incumbent.
 //! - Only [`control::Controller`] publishes a table; a table never changes; a session sees one whole table.
 //! - Silence is a third answer: it is never read as "down" and never as "up".
 //! - The data plane never waits for control, and control never touches a byte.

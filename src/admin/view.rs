@@ -42,6 +42,8 @@ pub struct ClusterView {
     pub reason: String,
     pub failovers: u64,
     pub alarms: Vec<String>,
+    /// Why the last attempt to read the members from Patroni failed.
+    pub discovery_problem: Option<String>,
     /// The newest recorded losses of the writer; all of them are in `/api/v1/events`.
     pub incidents: Vec<IncidentView>,
     pub members: Vec<MemberView>,
@@ -54,6 +56,8 @@ pub struct MemberView {
     pub host: String,
     pub port: u16,
     pub api: String,
+    /// Where it is dialled; empty when its host name has not resolved.
+    pub addresses: Vec<SocketAddr>,
     pub class: &'static str,
     pub class_for_s: f64,
     /// As the member last said, which may be a while ago: see `last_check`.
@@ -165,15 +169,16 @@ pub struct StepView {
 
 /// The recorded incidents of all clusters, newest first within each.
 pub fn events(sources: &Sources) -> Vec<IncidentView> {
-    let of_cluster = |picture: std::sync::Arc<ClusterPicture>| incidents(&picture);
+    let now = sources.pictures.now();
+    let of_cluster = |picture: std::sync::Arc<ClusterPicture>| incidents(&picture, now);
     sources.pictures.all().into_iter().flat_map(of_cluster).collect()
 }
 
-fn incidents(picture: &ClusterPicture) -> Vec<IncidentView> {
-    picture.incidents.iter().map(|recorded| incident(&picture.name, recorded)).collect()
+fn incidents(picture: &ClusterPicture, now: Duration) -> Vec<IncidentView> {
+    picture.incidents.iter().map(|recorded| incident(&picture.name, recorded, now)).collect()
 }
 
-fn incident(cluster: &str, incident: &Incident) -> IncidentView {
+fn incident(cluster: &str, incident: &Incident, now: Duration) -> IncidentView {
     let began = incident.steps.first().map(|step| step.at).unwrap_or_default();
     let step = |step: &Step| StepView {
         at_unix_ms: step.wall.duration_since(UNIX_EPOCH).map_or(0, millis),
@@ -187,7 +192,7 @@ fn incident(cluster: &str, incident: &Incident) -> IncidentView {
         writer_before: incident.writer_before.clone(),
         writer_after: incident.writer_after.clone(),
         lasted_ms: incident.lasted.map(millis),
-        without_writer_ms: millis(incident.without_writer),
+        without_writer_ms: millis(incident.without_writer(now)),
         held: incident.clients.held,
         longest_hold_ms: millis(incident.clients.longest_hold),
         cut: incident.clients.cut,
@@ -220,7 +225,7 @@ pub fn status(sources: &Sources) -> StatusView {
     }
 }
 
-/// Every open session, oldest first.
+/// The open sessions, oldest first; of very many not all.
 pub fn sessions(sources: &Sources) -> Vec<SessionView> {
     let mut rows: Vec<SessionRow> = sources.workers.rows();
     rows.sort_by_key(|row| row.id);
@@ -256,7 +261,8 @@ fn cluster(picture: &ClusterPicture, now: Duration, pools: Vec<&PoolSource>) -> 
         reason: decision.map_or("not every node has been asked yet", |decision| &decision.reason).to_owned(),
         failovers: picture.failovers,
         alarms: decision.map(|d| d.alarms.iter().map(ToString::to_string).collect()).unwrap_or_default(),
-        incidents: incidents(picture).into_iter().take(SHOWN_INCIDENTS).collect(),
+        discovery_problem: picture.discovery_problem.clone(),
+        incidents: incidents(picture, now).into_iter().take(SHOWN_INCIDENTS).collect(),
         members: picture.members.iter().map(|m| member(m, now, &pools)).collect(),
         pools: pools.iter().map(|source| pool(source, decision)).collect(),
     }
@@ -271,6 +277,7 @@ fn member(picture: &MemberPicture, now: Duration, pools: &[&PoolSource]) -> Memb
         host: picture.member.host.clone(),
         port: picture.member.port,
         api: picture.member.api.clone(),
+        addresses: picture.addresses.to_vec(),
         class: picture.class.as_str(),
         class_for_s: seconds(now.saturating_sub(picture.class_since)),
         role: report.map(|report| report.role.as_str().to_owned()),

@@ -101,7 +101,7 @@ pub struct Tls {
 /// The pool that follows the writer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Primary {
-    /// The name in metrics and HAProxy views. Default `primary`.
+    /// The name in metrics, logs and the API. Default `primary`.
     pub name: String,
     /// Default `0.0.0.0:5000`, for the first cluster only. `[::]` stands for all IPv6 addresses and no IPv4 one.
     pub listen: Vec<SocketAddr>,
@@ -114,7 +114,7 @@ pub struct Primary {
 /// The pool of those that only read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replicas {
-    /// The name in metrics and HAProxy views. Default `replicas`.
+    /// The name in metrics, logs and the API. Default `replicas`.
     pub name: String,
     /// Default `0.0.0.0:5001`, for the first cluster only. `[::]` stands for all IPv6 addresses and no IPv4 one.
     pub listen: Vec<SocketAddr>,

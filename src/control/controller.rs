@@ -22,8 +22,8 @@ use crate::topology::Observation;
 pub enum Event {
     /// A check came to its end.
     Observed { cluster: usize, api: String, observation: Observation, took: Duration },
-    /// `/cluster`, asked so long ago, was answered by the node at `api`.
-    Discovered { cluster: usize, api: String, answer: ClusterAnswer, ago: Duration },
+    /// `/cluster`, for which the node at `api` was `asked` then, was answered.
+    Discovered { cluster: usize, api: String, answer: ClusterAnswer, asked: Instant },
     /// The cluster's `ttl`, from `/config`.
     Ttl { cluster: usize, ttl: Duration },
     /// No node told the members.
@@ -100,7 +100,7 @@ impl Controller {
         self.pictures.clone()
     }
 
-    /// Runs until every sender of events is gone, which is the end of the process.
+    /// Runs until it is dropped: the process ends before its events do.
     pub async fn run(mut self) {
         loop {
             let due = self.stewards.iter().filter_map(Steward::decide_again_at).min();
@@ -125,15 +125,16 @@ impl Controller {
         let now = self.started.elapsed();
         let cluster = match event {
             Event::Observed { cluster, api, observation, took } => {
-                let name = Arc::clone(self.stewards[cluster].name());
+                let scope = self.stewards[cluster].scope().map(str::to_owned);
                 self.stewards[cluster].observed(now, &api, observation, took);
-                if *self.stewards[cluster].name() != name {
+                if self.stewards[cluster].scope() != scope.as_deref() {
                     self.settle_names();
                 }
                 cluster
             }
-            Event::Discovered { cluster, api, answer, ago } => {
-                self.stewards[cluster].discovered(now, &api, answer, now.saturating_sub(ago));
+            Event::Discovered { cluster, api, answer, asked } => {
+                let asked_at = asked.saturating_duration_since(self.started);
+                self.stewards[cluster].discovered(now, &api, answer, asked_at);
                 cluster
             }
             Event::Ttl { cluster, ttl } => {
@@ -149,7 +150,10 @@ impl Controller {
                 cluster
             }
             Event::Trouble(trouble) => {
-                self.stewards[trouble.cluster].troubled(now, &trouble.member, trouble.kind);
+                // Held clients dial thousands of times a second; most of these failures tell nothing new.
+                if !self.stewards[trouble.cluster].troubled(now, &trouble.member, trouble.kind) {
+                    return;
+                }
                 trouble.cluster
             }
         };

@@ -105,20 +105,24 @@ impl Round {
     /// Says whether any node was asked.
     async fn run(&self) -> Result<bool, Unheard> {
         let Targets { apis, hosts } = self.targets.borrow().clone();
+        let asked_any = self.ask_for_members(apis).await?;
         for host in hosts {
             let addresses = self.names.lookup(&host).await.map_err(|error| error.to_string());
             self.tell(Event::Resolved { cluster: self.cluster, host, addresses }).await?;
         }
+        Ok(asked_any)
+    }
+
+    async fn ask_for_members(&self, apis: Vec<String>) -> Result<bool, Unheard> {
         let mut problem = None;
         for api in apis {
             let asked = Instant::now();
             match self.patroni.cluster(&api).await {
                 Ok(answer) => {
-                    let ago = asked.elapsed();
-                    self.tell(Event::Discovered { cluster: self.cluster, api: api.clone(), answer, ago })
-                        .await?;
+                    let cluster = self.cluster;
+                    self.tell(Event::Discovered { cluster, api: api.clone(), answer, asked }).await?;
                     if let Some(ttl) = self.patroni.ttl(&api).await {
-                        self.tell(Event::Ttl { cluster: self.cluster, ttl }).await?;
+                        self.tell(Event::Ttl { cluster, ttl }).await?;
                     }
                     return Ok(true);
                 }

@@ -31,8 +31,10 @@ pub struct Incident {
     pub writer_after: Option<String>,
     /// From the first sign to the first session on a writer; `None` while it lasts.
     pub lasted: Option<Duration>,
-    /// How long no node was routed for writes, so far or in all.
-    pub without_writer: Duration,
+    /// Since when no node has been routed for writes, if that is so now.
+    writer_lost_at: Option<Duration>,
+    /// How long no node was routed for writes before that.
+    without_writer: Duration,
     pub clients: Clients,
 }
 
@@ -48,7 +50,7 @@ pub struct Step {
 /// What became of the primary pool's clients during an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Clients {
-    /// Waited, and went on.
+    /// Waited, whether they then went on, left or failed.
     pub held: u64,
     pub longest_hold: Duration,
     /// Open sessions that were cut.
@@ -81,8 +83,16 @@ struct Open {
     incident: Incident,
     /// The pool's counts when it began.
     counts_before: Clients,
-    writer_lost_at: Option<Duration>,
+    /// The last decision that is among the steps.
+    said: String,
     writer_back_at: Option<Duration>,
+}
+
+impl Incident {
+    /// How long no node was routed for writes, so far or in all.
+    pub fn without_writer(&self, now: Duration) -> Duration {
+        self.without_writer + self.writer_lost_at.map_or(Duration::ZERO, |lost| now.saturating_sub(lost))
+    }
 }
 
 impl Chronicle {
@@ -158,10 +168,11 @@ impl Chronicle {
             writer_before: self.settled_writer.clone(),
             writer_after: None,
             lasted: None,
+            writer_lost_at: None,
             without_writer: Duration::ZERO,
             clients: Clients::default(),
         };
-        let open = Open { incident, counts_before: counts, writer_lost_at: None, writer_back_at: None };
+        let open = Open { incident, counts_before: counts, said: String::new(), writer_back_at: None };
         self.open = Some(open);
     }
 
@@ -174,46 +185,33 @@ impl Chronicle {
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }
-
-    /// Waits for the first session on the writer that is back.
-    pub fn awaits_session(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.writer_back_at.is_some())
-    }
 }
 
 impl Open {
+    /// Past the limit only the newest step changes, so that the end is never missing.
     fn add(&mut self, step: Step) {
-        if self.incident.steps.len() < MAX_STEPS {
-            self.incident.steps.push(step);
-        }
+        self.incident.steps.truncate(MAX_STEPS - 1);
+        self.incident.steps.push(step);
     }
 
     fn follow(&mut self, moment: Moment, decision: &Decision) {
         let said = format!("{}: {}", decision.condition.as_str(), decision.reason);
-        let step = Step { at: moment.at, wall: moment.wall, what: said };
-        if self
-            .incident
-            .steps
-            .iter()
-            .rev()
-            .find(|known| known.what.contains(": "))
-            .is_none_or(|k| k.what != step.what)
-        {
-            self.add(step);
+        if self.said != said {
+            self.said.clone_from(&said);
+            self.add(Step { at: moment.at, wall: moment.wall, what: said });
         }
         let serving = decision.writer.is_some() && decision.condition != Condition::Unreachable;
         match (&decision.writer, serving) {
             (Some(writer), true) if self.writer_back_at.is_none() => {
                 self.writer_back_at = Some(moment.at);
                 self.incident.writer_after = Some(writer.clone());
-                if let Some(lost) = self.writer_lost_at.take() {
-                    self.incident.without_writer += moment.at.saturating_sub(lost);
-                }
+                self.incident.without_writer = self.incident.without_writer(moment.at);
+                self.incident.writer_lost_at = None;
             }
             (Some(writer), true) => self.incident.writer_after = Some(writer.clone()),
             (None, _) => {
                 self.writer_back_at = None;
-                self.writer_lost_at.get_or_insert(moment.at);
+                self.incident.writer_lost_at.get_or_insert(moment.at);
             }
             (Some(_), false) => self.writer_back_at = None,
         }
@@ -293,7 +291,7 @@ mod tests {
         let first = Some(Duration::from_secs(17));
         let incident = chronicle.conclude(moment(18), counts, first).expect("it is over");
         assert_eq!(incident.lasted, Some(Duration::from_secs(7)), "from the sign at 10 to the session at 17");
-        assert_eq!(incident.without_writer, Duration::from_secs(2));
+        assert_eq!(incident.without_writer(moment(99).at), Duration::from_secs(2));
         assert_eq!(
             (incident.writer_before.as_deref(), incident.writer_after.as_deref()),
             (Some("a"), Some("b"))
@@ -319,6 +317,7 @@ mod tests {
             assert_eq!(chronicle.conclude(moment(began + 20), NOBODY, None), None);
             let incident = chronicle.conclude(moment(began + 31), NOBODY, None).expect("nobody came");
             assert_eq!((incident.number, incident.steps.len()), (number, MAX_STEPS));
+            assert_eq!(incident.steps.last().map(|step| step.what.as_str()), Some("ok: because"));
         }
         assert_eq!(chronicle.incidents().len(), KEPT);
         assert_eq!(chronicle.incidents()[0].number, KEPT as u64 + 5);

@@ -1,6 +1,8 @@
 //! What control writes into the log: one line for each change of what a node is, of the routes, and of the members, with
 //! the reason. The flip, not the poll.
 
+use std::time::Duration;
+
 use super::incident::{Clients, Incident};
 use crate::topology::cluster::Tracked;
 use crate::topology::{Class, Decision, Member, Observation};
@@ -66,7 +68,7 @@ pub(super) fn writer_back(cluster: &str, incident: &Incident) {
         writer_before = incident.writer_before,
         writer = incident.writer_after,
         lasted_ms = incident.lasted.map(|lasted| lasted.as_millis() as u64),
-        without_writer_ms = incident.without_writer.as_millis() as u64,
+        without_writer_ms = incident.without_writer(Duration::ZERO).as_millis() as u64,
         held,
         longest_hold_ms = longest_hold.as_millis() as u64,
         cut,

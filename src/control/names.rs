@@ -15,8 +15,10 @@ use tokio::sync::watch;
 /// How long an answer is used before the name is looked up again: failovers of the name itself are rare, and the
 /// system's resolver does not tell the record's own lifetime.
 const FRESH_FOR: Duration = Duration::from_secs(10);
-/// How long a caller waits for a lookup before the last good answer is used.
+/// How long a caller waits for the first lookup of a name.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long it waits when there is a last good answer to fall back on: checks must not slow down with a name server.
+const REFRESH_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Cheap to clone; clones share the memory.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +44,8 @@ impl Names {
             return Ok(vec![address]);
         }
         let Some(mut under_way) = self.start(host) else { return Ok(self.known(host)) };
-        let outcome = tokio::time::timeout(PATIENCE, under_way.wait_for(Option::is_some)).await;
+        let patience = if self.known(host).is_empty() { PATIENCE } else { REFRESH_PATIENCE };
+        let outcome = tokio::time::timeout(patience, under_way.wait_for(Option::is_some)).await;
         let problem = match outcome {
             Ok(Ok(result)) => result.clone().and_then(Result::err),
             Ok(Err(_)) => Some("the lookup broke off".to_owned()),
@@ -108,6 +111,17 @@ mod tests {
         let failed = names.finish("localhost", Err(io::Error::other("server failure")));
         assert!(failed.is_err());
         assert_eq!(names.known("localhost"), local);
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_hangs_does_not_hold_up_a_name_that_is_known() {
+        let names = Names::default();
+        let known = vec![IpAddr::from([10, 1, 2, 3])];
+        let (_never, under_way) = watch::channel(None);
+        let entry = Entry { addresses: known.clone(), looked_up_at: None, under_way: Some(under_way) };
+        names.entries.lock().unwrap().insert("db".to_owned(), entry);
+        let answer = tokio::time::timeout(PATIENCE / 2, names.lookup("db")).await;
+        assert_eq!(answer.expect("soon").ok(), Some(known));
     }
 
     #[tokio::test]

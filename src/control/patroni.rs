@@ -2,7 +2,7 @@
 //!
 //! The server is Python's `BaseHTTPRequestHandler` speaking HTTP/1.0: one request for each connection, no
 //! Content-Length, read to the end, five worker threads, a backlog of five. So: send at once, never keep a
-//! connection, never have two requests under way for one node (the poller's business), and believe nothing about the
+//! connection, never have two checks under way for one node (the poller's business), and believe nothing about the
 //! size, shape or speed of what comes back. (Source: patroni/api.py, Patroni 3.0 to 4.1.)
 //!
 //! The only file that names reqwest and the only one that knows the JSON.
@@ -49,7 +49,6 @@ pub struct Patroni {
 /// `/cluster` in the words of the core.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterAnswer {
-    pub scope: Option<String>,
     pub members: Vec<Member>,
     /// Name of the member that the DCS holds for the leader.
     pub leader: Option<String>,
@@ -179,11 +178,12 @@ pub fn cluster(body: &[u8]) -> Result<ClusterAnswer, String> {
     let leads =
         |member: &MemberBody| matches!(member.role.as_deref(), Some("leader" | "standby_leader" | "master"));
     let leader = body.members.iter().find(|member| leads(member)).map(|member| member.name.clone());
+    let leader = leader.filter(|name| is_presentable(name));
     let members: Vec<Member> = body.members.into_iter().filter_map(MemberBody::into_member).collect();
     if members.is_empty() {
         return Err("/cluster names no member that can be reached".to_owned());
     }
-    Ok(ClusterAnswer { scope: body.scope, members, leader })
+    Ok(ClusterAnswer { members, leader })
 }
 
 #[derive(Deserialize)]
@@ -223,7 +223,6 @@ struct PatroniBody {
 #[derive(Deserialize)]
 struct ClusterBody {
     members: Vec<MemberBody>,
-    scope: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -388,7 +387,7 @@ mod tests {
         let answer = cluster(body).expect("an answer");
         let apis: Vec<&str> = answer.members.iter().map(|member| member.api.as_str()).collect();
         assert_eq!(apis, ["https://10.0.0.1:8008", "http://[fd00::1]:8008"]);
-        assert_eq!((answer.scope.as_deref(), answer.leader.as_deref()), (Some("demo"), Some("a")));
+        assert_eq!(answer.leader.as_deref(), Some("a"));
         assert!(cluster(br#"{"members":[]}"#).is_err());
     }
 }

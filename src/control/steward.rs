@@ -197,11 +197,13 @@ impl Steward {
         }
     }
 
-    pub fn troubled(&mut self, now: Duration, member: &str, kind: TroubleKind) {
-        if kind == TroubleKind::DialFailed {
-            let known = self.core.member(member).is_some_and(|tracked| tracked.health.is_suspect());
+    /// Has a member asked at once; says whether anything is to be decided before it answers.
+    pub fn troubled(&mut self, now: Duration, member: &str, kind: TroubleKind) -> bool {
+        let known = self.core.member(member).is_some_and(|tracked| tracked.health.is_suspect());
+        let news = kind == TroubleKind::DialFailed && !known;
+        if news {
             self.core.suspect(member);
-            if !known && self.core.is_incumbent(member) {
+            if self.core.is_incumbent(member) {
                 self.chronicle.note(Moment::now(now), format!("{member}: PostgreSQL does not take sessions"));
             }
         }
@@ -210,6 +212,7 @@ impl Steward {
         {
             poller.poke();
         }
+        news
     }
 
     /// What Patroni calls the cluster, if that is to be its name.
@@ -252,17 +255,19 @@ impl Steward {
             poller.set_interval(pace);
         }
         let addresses = |name: &str| self.addresses_of(name);
-        let epoch = self.routes.epoch + 1;
-        let routes = Routes::new(Arc::clone(&self.name), epoch, &decision, &self.stats, addresses);
+        let mut routes =
+            Routes::new(Arc::clone(&self.name), self.routes.epoch, &decision, &self.stats, addresses);
         self.aim_discovery();
-        if matches!(decision.condition, Condition::Unreachable | Condition::Conflict) {
+        let contradicted = decision.condition == Condition::Conflict && decision.fast_until.is_some();
+        if contradicted || decision.condition == Condition::Unreachable {
             // What the DCS says of the leader decides how long a silence or a contradiction may last.
             self.discovery.poke();
         }
         self.decision = Some(decision);
-        if self.routes.epoch > 0 && !routes.leads_elsewhere_than(&self.routes) {
+        if self.routes.epoch > 0 && routes == self.routes {
             return None;
         }
+        routes.epoch += 1;
         self.routes = routes.clone();
         Some(routes)
     }
@@ -313,9 +318,6 @@ impl Steward {
         };
         self.scope_is_certain = self.core.identity().is_some() || self.core.is_settled();
         self.scope = Some(agreed);
-        if let Some(scope) = self.scope() {
-            self.name = Arc::from(scope);
-        }
     }
 
     /// A seed has said which member it is: it is asked under that name from now on.

@@ -16,7 +16,7 @@ use crate::routing::Routes;
 
 /// The server acts on the request and closes; one that does not is left alone.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Cancel requests under way in one worker at once. Each dials every member, so a flood of them must not take all
+/// Cancel requests under way at once. Each dials every member, so a flood of them must not take all
 /// descriptors; those above the limit wait.
 pub const MAX_UNDER_WAY: usize = 64;
 

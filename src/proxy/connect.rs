@@ -8,7 +8,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// A peer that vanished without a word is noticed after 30 + 3 * 5 s; idle sessions live for ever.
+/// An idle peer that vanished without a word is noticed after 30 + 3 * 5 s; idle sessions live for ever. With data
+/// under way it is the kernel's `tcp_retries2` that gives up, after about 15 minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;

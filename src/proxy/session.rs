@@ -59,8 +59,8 @@ pub async fn run(worker: Arc<Worker>, client: TcpStream, mut ending: Ending) {
         Ok((client, connection)) => {
             let Connection { backend, stats, member } = connection;
             let end = relay(client, backend, &(&*session, &*stats)).await;
-            if matches!(end, End::BackendClosed | End::BackendReset) {
-                stats.caution.raise();
+            let hung_up = matches!(end, End::BackendClosed | End::BackendReset | End::BackendTimeout);
+            if hung_up && stats.caution.raise() {
                 worker.tell(&session.pool, member, TroubleKind::Hangup);
             }
             end
@@ -80,11 +80,10 @@ async fn open(
         Protocol::Postgresql => greet(&mut client, session).await?,
         Protocol::Tcp => None,
     };
-    let routes = worker.board.routes(pool);
-    session.waits(Arc::clone(&routes.cluster));
+    session.waits(Arc::clone(&worker.board.routes(pool).cluster));
     if let Some(Greeting { kind: FirstPacket::Cancel, bytes }) = &greeting {
         let _permit = worker.cancels.acquire().await;
-        cancel::forward(&routes, bytes, pool.options.connect_timeout).await;
+        cancel::forward(&worker.board.routes(pool), bytes, pool.options.connect_timeout).await;
         return Err(End::Cancel);
     }
     let mut attempts = Attempts::new(worker, session, &client, greeting.as_ref());
@@ -101,7 +100,7 @@ async fn open(
     }
 }
 
-/// Reads the first packet. What comes behind it in the same segment is kept with it.
+/// Reads the first packet and not a byte more.
 async fn greet(client: &mut TcpStream, session: &Session) -> Result<Option<Greeting>, End> {
     let mut bytes = Vec::new();
     let mut wanted = 8;
@@ -164,7 +163,12 @@ impl Seeker for Attempts<'_> {
             }
             self.session.heads_for(None);
         }
-        Ok(if tried.is_empty() { Round::Nobody } else { Round::Failed })
+        if tried.is_empty() {
+            // What failed before is no longer why the client waits.
+            self.last_failure = None;
+            return Ok(Round::Nobody);
+        }
+        Ok(Round::Failed)
     }
 
     async fn left(&self) {
@@ -225,9 +229,9 @@ impl<'a> Attempts<'a> {
         }
         let started = Instant::now();
         let dialled = self.dial(backend).await;
-        self.session.has_dialled(started.elapsed(), dialled.is_err());
+        self.session.has_dialled(started.elapsed(), matches!(dialled, Err(DialError::Member(_))));
         let reached = match dialled {
-            Err(DialError::Local(error)) => return Ok(Attempt::Failed(format!("{error} (on this side)"))),
+            Err(error @ DialError::Local(_)) => return Ok(Attempt::Failed(error.to_string())),
             Err(DialError::Member(error)) => Err(error.to_string()),
             Ok(stream) => match self.confirm(backend, &stream, is_last, hold).await? {
                 Reply::Serves => Ok(stream),

@@ -237,8 +237,10 @@ impl Shard {
         self.open().is_empty()
     }
 
-    pub fn rows(&self) -> Vec<SessionRow> {
-        self.open().values().map(|session| session.row()).collect()
+    /// At most `limit` sessions. The lock is held only to see which there are: the worker waits for it.
+    pub fn rows(&self, limit: usize) -> Vec<SessionRow> {
+        let listed: Vec<Arc<Session>> = self.open().values().take(limit).map(Arc::clone).collect();
+        listed.iter().map(|session| session.row()).collect()
     }
 
     /// Cuts what the table does not keep; says how many.

@@ -76,11 +76,14 @@ pub struct Worker {
     pub(super) board: Board,
     shard: Arc<Shard>,
     pub(super) trouble: TellTrouble,
-    pub(super) cancels: Semaphore,
+    pub(super) cancels: Arc<Semaphore>,
     load: Arc<AtomicUsize>,
     sessions: TaskTracker,
     random: AtomicU64,
 }
+
+/// Sessions listed of each worker: who asks for the list pays for building it.
+pub const MOST_ROWS: usize = 10_000;
 
 /// Session numbers, over all workers.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -100,6 +103,7 @@ impl Workers {
             sessions: TaskTracker::new(),
             threads: Vec::new(),
         };
+        let cancels = Arc::new(Semaphore::new(MAX_UNDER_WAY));
         let mut handles = Vec::new();
         let mut parts = Vec::new();
         for index in 0..options.count {
@@ -110,7 +114,7 @@ impl Workers {
                 board: Board::new(cell.clone(), workers.stop.clone()),
                 shard: Arc::clone(&shard),
                 trouble: trouble.clone(),
-                cancels: Semaphore::new(MAX_UNDER_WAY),
+                cancels: Arc::clone(&cancels),
                 load: Arc::clone(&load),
                 sessions: workers.sessions.clone(),
                 random: AtomicU64::new(seed(index)),
@@ -162,9 +166,9 @@ impl Workers {
         self.max_sessions
     }
 
-    /// Every open session, in no order.
+    /// Open sessions in no order, at most [`MOST_ROWS`] of each worker.
     pub fn rows(&self) -> Vec<SessionRow> {
-        self.handles.iter().flat_map(|handle| handle.shard.rows()).collect()
+        self.handles.iter().flat_map(|handle| handle.shard.rows(MOST_ROWS)).collect()
     }
 }
 
@@ -186,12 +190,20 @@ pub(super) fn place(siblings: &[Handle], accepted: Accepted) {
 
 impl Worker {
     async fn run(self: Arc<Self>, mut jobs: mpsc::UnboundedReceiver<Job>, siblings: Arc<[Handle]>) {
-        tokio::spawn(Arc::clone(&self).follow_table());
+        let mut following = tokio::spawn(Arc::clone(&self).follow_table());
         loop {
             let job = tokio::select! {
+                // In order: who was accepted before a stop is served.
+                biased;
                 job = jobs.recv() => job,
                 // After a stop the thread lives as long as a session does.
                 () = self.sessions.wait() => return,
+                // Without it no lost role would be noticed here.
+                outcome = &mut following, if !self.board.stop.is_cancelled() => {
+                    tracing::error!(worker = self.index, ?outcome, "the table is followed anew");
+                    following = tokio::spawn(Arc::clone(&self).follow_table());
+                    continue;
+                }
             };
             match job {
                 Some(Job::Serve(accepted)) => self.serve(accepted),

@@ -138,11 +138,6 @@ impl Routes {
         }
     }
 
-    /// Whether sessions would notice the difference; the epoch aside.
-    pub fn leads_elsewhere_than(&self, other: &Routes) -> bool {
-        Routes { epoch: 0, ..self.clone() } != Routes { epoch: 0, ..other.clone() }
-    }
-
     /// Whether a new session of a pool that makes this kind of choice may go to this backend.
     pub fn allows(&self, choice: Choice, index: usize) -> bool {
         match choice {

@@ -27,9 +27,9 @@ impl Default for Caution {
 }
 
 impl Caution {
-    /// The member has ended a session.
-    pub fn raise(&self) {
-        self.raise_at(self.epoch.elapsed());
+    /// The member has ended a session; says whether a new pause begins by that.
+    pub fn raise(&self) -> bool {
+        self.raise_at(self.epoch.elapsed())
     }
 
     /// How long new sessions should still wait; usually not at all.
@@ -40,11 +40,13 @@ impl Caution {
         }
     }
 
-    fn raise_at(&self, now: Duration) {
+    fn raise_at(&self, now: Duration) -> bool {
         let began = Duration::from_micros(self.began_us.load(Relaxed));
-        if began.is_zero() || now >= began + EVERY {
+        let begins = began.is_zero() || now >= began + EVERY;
+        if begins {
             self.began_us.store(u64::try_from(now.as_micros()).unwrap_or(u64::MAX).max(1), Relaxed);
         }
+        begins
     }
 
     fn remaining_at(&self, now: Duration) -> Option<Duration> {
@@ -62,12 +64,12 @@ mod tests {
         let at = Duration::from_millis;
         let caution = Caution::default();
         assert_eq!(caution.remaining(), None);
-        caution.raise_at(at(100));
+        assert!(caution.raise_at(at(100)));
         assert_eq!(caution.remaining_at(at(120)), Some(at(30)));
         assert_eq!(caution.remaining_at(at(150)), None);
-        caution.raise_at(at(900));
+        assert!(!caution.raise_at(at(900)));
         assert_eq!(caution.remaining_at(at(900)), None);
-        caution.raise_at(at(1100));
+        assert!(caution.raise_at(at(1100)));
         assert_eq!(caution.remaining_at(at(1100)), Some(PAUSE));
     }
 }

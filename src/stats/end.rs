@@ -8,7 +8,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum End {
-    /// The client closed, and everything was delivered.
+    /// The client closed, within its first packet or with everything delivered.
     ClientClosed,
     /// The client's connection was reset.
     ClientReset,

@@ -354,7 +354,10 @@ fn vacancy(cluster: &Cluster, claims: &[&Tracked]) -> (Condition, String) {
     }
     let outdated: Vec<&Tracked> = claims.iter().copied().filter(|m| cluster.is_outdated(m)).collect();
     if !outdated.is_empty() {
-        let reason = format!("{} claims the leader lock on an outdated timeline", names(&outdated));
+        let reason = format!(
+            "{} claims the leader lock on a timeline older than one seen before (if the cluster was restored: restart pilotfish)",
+            names(&outdated)
+        );
         return (Condition::Conflict, reason);
     }
     if !claims.is_empty() {
@@ -362,6 +365,10 @@ fn vacancy(cluster: &Cluster, claims: &[&Tracked]) -> (Condition, String) {
     }
     if cluster.tracked().all(|m| matches!(m.class, Class::Silent | Class::Unknown)) {
         return (Condition::Unreachable, "no node answers".to_owned());
+    }
+    if cluster.tracked().all(|m| matches!(m.class, Class::Foreign | Class::Silent)) {
+        let reason = "every node that answers belongs to another cluster than before (if it was made anew: restart pilotfish)";
+        return (Condition::NoWriter, reason.to_owned());
     }
     if let Some(m) = cluster.of_class(Class::StandbyLeader).next() {
         return (Condition::NoWriter, format!("a standby cluster, led by {}", m.member.name));
