@@ -29,8 +29,11 @@ pub fn init(log: &Log) -> WorkerGuard {
     } else {
         lines.with_ansi(stderr().is_terminal()).boxed()
     };
-    // Libraries speak up only when something is wrong.
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("pilotfish", level(log.level));
+    // Libraries speak up only when something is wrong; what this one has to say, control says in fewer words.
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("rustls_platform_verifier", LevelFilter::OFF)
+        .with_target("pilotfish", level(log.level));
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     guard
 }

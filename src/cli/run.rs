@@ -28,7 +28,7 @@ fn serve(config: Config) -> anyhow::Result<Stopped> {
         .thread_name("control")
         .build()
         .context("the control runtime cannot be made")?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut again = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -40,7 +40,10 @@ fn serve(config: Config) -> anyhow::Result<Stopped> {
             either(&mut again.0, &mut again.1).await;
         };
         Ok(app.run(stop, hurry).await?)
-    })
+    });
+    // A lookup that hangs in the system's resolver is not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn either(first: &mut Signal, second: &mut Signal) {

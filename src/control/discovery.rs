@@ -17,6 +17,8 @@ use super::patroni::Patroni;
 
 /// Rounds follow each other no faster than this, however often the picture changes: `/cluster` reads the DCS.
 const BREATH: Duration = Duration::from_millis(500);
+/// The same for rounds that found nobody to ask: what they tell of names may be the very reason for the next.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// The running search; dropping it ends that.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ async fn run(round: Round, interval: Duration, poke: Arc<Notify>) {
         }
         match round.run().await {
             Ok(true) => tokio::time::sleep(BREATH).await,
-            Ok(false) => {}
+            Ok(false) => tokio::time::sleep(GLANCE).await,
             Err(Unheard) => return,
         }
     }

@@ -58,26 +58,35 @@ impl Patroni {
     /// # Errors
     /// When a certificate cannot be used; the text says which and why.
     pub fn new(options: PatroniOptions, names: Names) -> Result<Patroni, String> {
-        let mut builder = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .http1_only()
-            .pool_max_idle_per_host(0)
-            .timeout(options.timeout)
-            .user_agent(concat!("pilotfish/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(names);
-        if let Some(pem) = &options.ca_pem {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem)
-                .map_err(|error| format!("the CA certificate cannot be used: {}", root_cause(&error)))?;
-            builder = builder.tls_certs_only(certificates);
-        }
-        if let Some(pem) = &options.identity_pem {
-            let identity = reqwest::Identity::from_pem(pem)
-                .map_err(|error| format!("the client certificate cannot be used: {}", root_cause(&error)))?;
-            builder = builder.identity(identity);
-        }
-        let http =
-            builder.build().map_err(|error| format!("TLS cannot be set up: {}", root_cause(&error)))?;
+        let authorities = options.ca_pem.as_deref().map(authorities).transpose()?;
+        let identity = options.identity_pem.as_deref().map(reqwest::Identity::from_pem).transpose();
+        let identity = identity
+            .map_err(|error| format!("the client certificate cannot be used: {}", root_cause(&error)))?;
+        let build = |authorities: Option<Vec<reqwest::Certificate>>| {
+            let mut builder = reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .http1_only()
+                .pool_max_idle_per_host(0)
+                .timeout(options.timeout)
+                .user_agent(concat!("pilotfish/", env!("CARGO_PKG_VERSION")))
+                .dns_resolver(names.clone());
+            if let Some(authorities) = authorities {
+                builder = builder.tls_certs_only(authorities);
+            }
+            if let Some(identity) = &identity {
+                builder = builder.identity(identity.clone());
+            }
+            builder.build().map_err(|error| format!("TLS cannot be set up: {}", root_cause(&error)))
+        };
+        let http = match authorities {
+            Some(authorities) => build(Some(authorities))?,
+            // Minimal images come without any. Then no https node can be trusted, but those of http can be asked.
+            None => build(None).or_else(|problem| {
+                tracing::warn!(problem, "https nodes will not be trusted; give their authorities in tls.ca");
+                build(Some(Vec::new()))
+            })?,
+        };
         Ok(Patroni { http })
     }
 
@@ -127,6 +136,16 @@ impl Patroni {
         }
         Ok((status, body))
     }
+}
+
+/// The certificates of a PEM file, at least one.
+fn authorities(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, String> {
+    let found = reqwest::Certificate::from_pem_bundle(pem)
+        .map_err(|error| format!("the CA certificate cannot be used: {}", root_cause(&error)))?;
+    if found.is_empty() {
+        return Err("the file in tls.ca holds no certificate in PEM form".to_owned());
+    }
+    Ok(found)
 }
 
 /// Reads the answer to a health check.

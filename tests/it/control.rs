@@ -14,7 +14,7 @@ pub mod served;
 use std::time::Duration;
 
 /// What has not come by then will not come: a noisy machine needs a second for what takes a millisecond.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Awaits something that must come.
 pub async fn within<T>(what: &str, wanted: impl Future<Output = T>) -> T {

@@ -213,7 +213,7 @@ async fn hostile_nodes_take_no_memory_and_a_proxy_in_the_environment_is_none_of_
         cluster.node(name).patroni.answer("/leader", answer.clone());
         cluster.node(name).patroni.answer("/cluster", answer);
     }
-    let asked = cluster.nodes.iter().map(|node| node.patroni.asked("/leader", 25));
+    let asked = cluster.nodes.iter().map(|node| node.patroni.asked("/leader", 15));
     for asked in asked.collect::<Vec<_>>() {
         asked.await;
     }
@@ -246,4 +246,32 @@ async fn a_stop_is_not_kept_waiting_by_a_node_that_never_answers() {
     let told = String::from_utf8_lossy(&told.expect("an orderly end")).into_owned();
     assert!(told.contains("57P03") && told.contains("this load balancer is stopping"), "{told:?}");
     assert_eq!(code, 0);
+}
+
+/// As in an image with nothing but the program.
+#[tokio::test]
+async fn a_system_without_certificate_authorities_can_still_ask_over_http() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let text =
+        config(&cluster, "").replace("endpoints: [", &format!("endpoints: [https://{}:1, ", own_address()));
+    let pilotfish = Pilotfish::run_with(&text, |command| {
+        command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+    });
+    let (_client, on) = Client::enter(pilotfish.pool("primary").await).await;
+    assert_eq!(on, "a");
+    let warnings: Vec<String> = pilotfish.lines().into_iter().filter(|line| line.contains("WARN")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("give their authorities in tls.ca"), "{warnings:#?}");
+}
+
+#[test]
+fn a_file_for_tls_that_holds_nothing_of_use_is_named() {
+    let file = File::new("");
+    let listen = own_address();
+    let tls = File::new(&format!(
+        "clusters:\n  - patroni: {{endpoints: 'https://a', tls: {{ca: {}}}}}\n    primary: {{listen: '{listen}:0'}}\n    \
+         replicas: off\nadmin: off",
+        file.path()
+    ));
+    let (code, _, errors) = output(&["run", "--config", &tls.path()]);
+    assert!(code == 1 && errors.contains("the file in tls.ca holds no certificate"), "{code}: {errors}");
 }

@@ -9,6 +9,7 @@ mod alone;
 mod bench;
 mod cancel;
 mod change;
+mod dial;
 mod ends;
 mod greeting;
 mod hold;

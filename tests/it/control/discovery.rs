@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pilotfish::control::ClusterPicture;
 use serde_json::json;
 
 use super::cluster::{FakeCluster, SYSTEM, member, seed};
@@ -96,7 +97,7 @@ async fn a_seed_named_by_host_goes_on_being_asked_there() {
     let picture = rig.settled("a", &["b"]).await;
     assert_eq!(names(&picture), ["a", "b"]);
     assert_eq!(picture.members[1].member.api, format!("http://{host}"));
-    let loopback = |picture: &pilotfish::control::ClusterPicture| {
+    let loopback = |picture: &ClusterPicture| {
         let addresses = &picture.members[1].addresses;
         !addresses.is_empty()
             && addresses.iter().all(|a| a.ip().is_loopback() && a.port() == server.address.port())
@@ -134,25 +135,24 @@ async fn ipv6_seeds_and_members() {
 #[tokio::test]
 async fn the_last_known_members_outlive_any_answer() {
     let cluster = FakeCluster::start("demo", &["a", "b"]).await;
-    let rig = Rig::watch(cluster.seeds());
+    let mut watch = often(cluster.seeds());
+    // Discovery comes at ten times the interval.
+    watch.steward.interval = Duration::from_millis(10);
+    let rig = Rig::start(vec![watch]);
     let before = rig.settled("a", &["b"]).await;
     for (answer, problem) in [
         (Answer::Json(502, "{}".to_owned()), "/cluster was answered with status 502"),
         (Answer::http("200 OK", &[], b"<html>"), "/cluster is not Patroni's JSON: expected value"),
         (Answer::Never, "no answer in time"),
-        (Answer::Reset, "Connection reset by peer"),
         (Answer::Json(200, r#"{"members": []}"#.to_owned()), "/cluster names no member that can be reached"),
         (
             Answer::Json(200, r#"{"members": [{"name": "a"}]}"#.to_owned()),
             "names no member that can be reached",
         ),
-        (
-            Answer::Json(200, cluster.members(vec![before_member(); 65])),
-            "/cluster names 65 members; at most 64",
-        ),
+        (Answer::Json(200, cluster.members(vec![anybody(); 65])), "/cluster names 65 members; at most 64"),
     ] {
         cluster.tell(answer);
-        let told = |picture: &pilotfish::control::ClusterPicture| {
+        let told = |picture: &ClusterPicture| {
             picture.discovery_problem.as_ref().is_some_and(|told| told.contains(problem))
         };
         let picture = rig.until(problem, told).await;
@@ -163,7 +163,7 @@ async fn the_last_known_members_outlive_any_answer() {
     rig.until("members again", |picture| picture.discovery_problem.is_none()).await;
 }
 
-fn before_member() -> serde_json::Value {
+fn anybody() -> serde_json::Value {
     json!({"name": "a", "host": "127.0.0.1", "port": 5432, "api_url": "http://127.0.0.1:8008/patroni"})
 }
 
@@ -198,6 +198,27 @@ async fn a_new_member_is_used_and_one_struck_off_while_silent_stays_listed() {
     rig.settled("a", &["b", "c"]).await;
 }
 
+/// Whatever `/cluster` says next, only those that have answered are worth remembering.
+#[tokio::test]
+async fn a_member_that_never_answered_goes_when_it_is_struck_off() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let ghost = |number: u8| {
+        json!({"name": format!("ghost{number}"), "host": "127.0.0.1", "port": 1,
+            "api_url": format!("http://127.0.0.{number}:1/patroni")})
+    };
+    let mut watch = often(cluster.seeds());
+    watch.steward.interval = Duration::from_millis(10);
+    let rig = Rig::start(vec![watch]);
+    for number in 1..=3 {
+        let members = cluster.nodes.iter().map(|node| node.as_member()).chain([ghost(number)]).collect();
+        cluster.tell(Answer::Json(200, cluster.members(members)));
+        let name = format!("ghost{number}");
+        let silent = |picture: &ClusterPicture| class(picture, &name) == Some("silent");
+        let picture = rig.until(&name, silent).await;
+        assert_eq!(names(&picture), ["a", "b", &name]);
+    }
+}
+
 #[tokio::test]
 async fn a_member_that_moved_is_followed() {
     let cluster = FakeCluster::start("demo", &["a", "b"]).await;
@@ -208,7 +229,7 @@ async fn a_member_that_moved_is_followed() {
     cluster.node("b").patroni.stop().await;
     let members = vec![cluster.node("a").as_member(), member("b", &server, &elsewhere)];
     cluster.tell(Answer::Json(200, cluster.members(members)));
-    let there = |p: &pilotfish::control::ClusterPicture| p.members[1].addresses[..] == [server.address];
+    let there = |p: &ClusterPicture| p.members[1].addresses[..] == [server.address];
     let picture = rig.until("b at its new place", |p| there(p) && class(p, "b") == Some("reader")).await;
     assert_eq!(names(&picture), ["a", "b"]);
 }

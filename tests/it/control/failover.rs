@@ -72,6 +72,10 @@ async fn a_switchover_step_by_step() {
     let (_again, on) = Client::enter(served.pool("replicas")).await;
     assert!(["a", "c"].contains(&&*on), "{on}");
     assert_eq!(cluster_of(&status)["failovers"], 1);
+    let over = |s: &Value| cluster_of(s)["incidents"][0]["ongoing"] == false;
+    let incident = cluster_of(&served.until("the end of the incident", over).await)["incidents"][0].clone();
+    let told = ["writer_before", "writer_after", "held", "cut", "failed"].map(|key| incident[key].clone());
+    assert_eq!(told, [json!("a"), json!("b"), json!(1), json!(1), json!(0)], "{incident:#}");
     let epoch = |status: &Value| cluster_of(status)["epoch"].as_u64().expect("an epoch");
     assert!(epoch(&status) >= epoch(&before) + 4);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pilotfish::proxy::TroubleKind;
 use serde_json::json;
 
-use super::cluster::FakeCluster;
+use super::cluster::{FakeCluster, seed};
 use super::fake::{Answer, Fake};
 use super::rig::{Rig, class, condition, often};
 use super::within;
@@ -164,4 +164,18 @@ async fn a_trouble_with_one_member_asks_only_that_one_at_once() {
     rig.trouble("c", TroubleKind::DialFailed);
     rig.settled("a", &["b"]).await;
     rig.settled("a", &["b", "c"]).await;
+}
+
+/// Names are looked up and members asked for again and again meanwhile, but not as fast as the machine can.
+#[tokio::test]
+async fn nothing_spins_while_no_node_answers() {
+    let gone = Fake::start_on([127, 0, 0, 1].into()).await;
+    gone.stop().await;
+    let rig = Rig::watch(vec![seed(&format!("http://localhost:{}", gone.address.port()))]);
+    rig.until("nobody", |picture| condition(picture) == Some("unreachable")).await;
+    let before = rig.events();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let events = rig.events() - before;
+    // A check each 10 ms, and what little discovery has to tell.
+    assert!(events < 100, "{events} events in 300 ms");
 }

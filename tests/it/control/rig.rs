@@ -9,9 +9,9 @@ use pilotfish::control::{
 };
 use pilotfish::proxy::{Trouble, TroubleKind};
 use pilotfish::routing::{Cell, ClusterStats, Routes, cell};
-use pilotfish::topology::ReaderCuts;
 use pilotfish::topology::health::Thresholds;
 use pilotfish::topology::roster::Seed;
+use pilotfish::topology::{Member, ReaderCuts};
 use tokio::task::AbortHandle;
 
 use super::within;
@@ -74,6 +74,11 @@ impl Rig {
         Arc::clone(&self.pictures.all()[cluster])
     }
 
+    /// Counts what control has reacted to.
+    pub fn events(&self) -> u64 {
+        *self.pictures.follow().borrow()
+    }
+
     pub fn routes(&self, cluster: usize) -> Arc<Routes> {
         Arc::clone(&self.cell.load().clusters[cluster])
     }
@@ -133,7 +138,9 @@ impl Drop for TellOnPanic<'_> {
 
 fn brief(picture: &ClusterPicture) -> String {
     let member = |m: &MemberPicture| {
-        format!("\n  {} {} {}:{} {}", m.member.name, m.class, m.member.host, m.member.port, m.member.api)
+        let check = m.last_check.as_ref().map(|check| (check.status, &check.silence));
+        let Member { name, host, port, api } = &m.member;
+        format!("\n  {name} {} {host}:{port} {api} {check:.300?}", m.class)
     };
     let members: String = picture.members.iter().map(member).collect();
     format!("{} {:?} {:?}{members}", picture.name, picture.decision, picture.discovery_problem)

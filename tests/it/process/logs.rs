@@ -105,7 +105,7 @@ async fn text_has_no_colours_where_there_is_no_terminal() {
 /// A log reader that has stalled costs lines, never a session, and not the end either.
 #[tokio::test]
 async fn a_full_pipe_that_nobody_reads_blocks_nothing() {
-    const SESSIONS: usize = 400;
+    const SESSIONS: usize = 250;
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let cluster = FakeCluster::start("demo", &["a"]).await;
     let address = crate::control::fake::own_address();

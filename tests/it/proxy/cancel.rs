@@ -16,7 +16,7 @@ async fn a_cancel_request_reaches_every_member_that_can_be_reached() {
     let bench = Bench::new(Setup { connect_timeout: Duration::from_millis(50), ..Setup::default() });
     let (a, c) = (Member::start("a").await, Member::start("c").await);
     let absent = Absent::reserve("b");
-    let (silent, _filler) = Absent::reserve("d").stays_silent().await;
+    let (silent, _filler) = Absent::reserve("d").falls_silent().await;
     bench.publish([a.writer(), absent.reader(), c.reader(), silent.reader()]);
     for (port, length) in [(&bench.primary, 16), (&bench.replicas, 268)] {
         let request = cancel(length, 0xab);

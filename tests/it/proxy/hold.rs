@@ -1,13 +1,11 @@
 //! Waiting for a member: who waits goes on in turn, with everything that it said meanwhile.
 
-use std::time::Duration;
-
-use pilotfish::proxy::{Protocol, TroubleKind};
+use pilotfish::proxy::Protocol;
 use pilotfish::stats::{End, Phase};
 
 use super::alone::{WorkersClock, alone};
 use super::bench::{Bench, Setup};
-use super::member::{Absent, Member};
+use super::member::Member;
 use super::packets::{SSL_REQUEST, WELCOME, startup};
 use super::until;
 
@@ -133,42 +131,4 @@ fn held_clients_cost_no_time() {
             backend.hear(b"and more").await;
         }
     });
-}
-
-#[tokio::test]
-async fn a_refused_dial_is_tried_again() {
-    let (bench, absent) = (Bench::new(Setup::default()), Absent::reserve("a"));
-    bench.publish([absent.writer()]);
-    let hello = startup(0, "app");
-    let mut client = bench.primary.client_saying(&hello).await;
-    bench.primary.holds(1).await;
-    until("three dials", || bench.primary.dials() >= 3).await;
-    let (_, counts) = &bench.primary.stats.members()[0];
-    assert!(counts.failed_dials >= 3 && counts.total == 0, "{counts:?}");
-    assert_eq!(bench.troubles()[0], ("a".to_owned(), TroubleKind::DialFailed));
-
-    let member = absent.arrives();
-    let mut backend = member.session_saying(&hello).await;
-    backend.say(WELCOME).await;
-    client.hear(WELCOME).await;
-    bench.primary.holds(0).await;
-}
-
-#[tokio::test]
-async fn a_dial_that_nobody_answers_is_given_up_and_tried_again() {
-    let bench = Bench::new(Setup { connect_timeout: Duration::from_millis(50), ..Setup::default() });
-    let (member, mut filler) = Absent::reserve("a").stays_silent().await;
-    bench.publish([member.writer()]);
-    let hello = startup(0, "app");
-    let mut client = bench.primary.client_saying(&hello).await;
-    until("two dials", || bench.primary.dials() >= 2).await;
-    assert!(bench.troubles().contains(&("a".to_owned(), TroubleKind::DialFailed)));
-
-    let mut first = member.session().await;
-    assert_eq!(first.peer_port(), filler.port());
-    let mut backend = member.session_saying(&hello).await;
-    backend.say(WELCOME).await;
-    client.hear(WELCOME).await;
-    first.say(b"filled").await;
-    filler.hear(b"filled").await;
 }

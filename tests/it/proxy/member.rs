@@ -141,7 +141,7 @@ impl Absent {
 
     /// A host that does not answer: its queue is full, and the kernel drops whoever knocks. Whoever accepts from the
     /// member gets the connection that fills the queue, and opens it for others.
-    pub async fn stays_silent(self) -> (Member, Peer) {
+    pub async fn falls_silent(self) -> (Member, Peer) {
         let member = self.listens(0);
         let filler = Peer::connect(member.at).await;
         (member, filler)
