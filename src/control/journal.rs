@@ -42,16 +42,22 @@ pub(super) fn decided(cluster: &str, before: Option<&Decision>, decision: &Decis
     };
     if before.map(routed) != Some(routed(decision)) {
         let named = |name: Option<&String>| name.map_or("-", String::as_str).to_owned();
-        tracing::info!(
-            cluster,
-            condition = decision.condition.as_str(),
-            writer = named(decision.writer.as_ref()),
-            writer_before = named(before.and_then(|before| before.writer.as_ref())),
-            readers = decision.readers.join(","),
-            timeline = decision.timeline,
-            reason = decision.reason,
-            "routes changed"
-        );
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    cluster,
+                    condition = decision.condition.as_str(),
+                    writer = named(decision.writer.as_ref()),
+                    writer_before = named(before.and_then(|before| before.writer.as_ref())),
+                    readers = decision.readers.join(","),
+                    timeline = decision.timeline,
+                    reason = decision.reason,
+                    "routes changed"
+                )
+            };
+        }
+        // Whoever logs warnings only must not miss that writes wait.
+        if decision.writer.is_some() { line!(info) } else { line!(warn) }
     }
     let known = before.map(|before| &before.alarms);
     for alarm in decision.alarms.iter().filter(|alarm| known.is_none_or(|known| !known.contains(alarm))) {

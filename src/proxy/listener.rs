@@ -67,13 +67,14 @@ pub(super) async fn run(listener: Listener, siblings: Arc<[Handle]>) {
         };
         let mut shortage = Shortage::default();
         loop {
-            match accept(&socket, &permits).await {
+            match accept(&socket, &permits, &pool, &mut shortage).await {
                 Ok((permit, socket, client)) => {
                     place(&siblings, Accepted { socket, client, pool: Arc::clone(&pool), permit });
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    shortage.log(&pool, &error);
+                    let advice = "if it is open files, raise their limit (LimitNOFILE, ulimit -n)";
+                    shortage.log(&pool, &error.to_string(), advice);
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -94,9 +95,15 @@ fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 async fn accept(
     socket: &AsyncFd<TcpListener>,
     permits: &Arc<Semaphore>,
+    pool: &Pool,
+    shortage: &mut Shortage,
 ) -> io::Result<(OwnedSemaphorePermit, OwnedFd, SocketAddr)> {
     loop {
         let mut ready = socket.readable().await?;
+        if permits.available_permits() == 0 {
+            let advice = "raise max_sessions, and the limit of open files if that is what bounds it";
+            shortage.log(pool, "as many sessions as allowed are open", advice);
+        }
         let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
         let accepted = ready.try_io(|socket| {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -135,14 +142,10 @@ struct Shortage {
 }
 
 impl Shortage {
-    fn log(&mut self, pool: &Pool, error: &io::Error) {
+    fn log(&mut self, pool: &Pool, what: &str, advice: &str) {
         if self.logged_at.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
             self.logged_at = Some(tokio::time::Instant::now());
-            tracing::error!(
-                pool = &*pool.options.name,
-                %error,
-                "connections cannot be accepted just now; raise the limit of open files (LimitNOFILE, ulimit -n)"
-            );
+            tracing::error!(pool = &*pool.options.name, what, advice, "new connections have to wait");
         }
     }
 }
