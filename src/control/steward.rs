@@ -163,12 +163,9 @@ impl Steward {
         if let Some(leader) = answer.leader {
             self.core.hear_of_leader(Hearsay { leader, asked_at });
         }
-        let quiet = |tracked: &Tracked| match tracked.health.answered_at() {
-            Some(at) => now.saturating_sub(at),
-            // An endpoint that was configured is shown for a while; what was only said to be there is not.
-            None if roster::is_stand_in(&tracked.member) => now,
-            None => Duration::MAX,
-        };
+        // Who has never answered is quiet for as long as it has been known to be.
+        let heard = |tracked: &Tracked| tracked.health.answered_at().unwrap_or(tracked.class_since);
+        let quiet = |tracked: &Tracked| now.saturating_sub(heard(tracked));
         let previous = self.core.tracked().filter(|tracked| !is_dismissed(tracked));
         let previous = previous.map(|tracked| (tracked.member.clone(), quiet(tracked))).collect();
         let named: Vec<String> = answer.members.iter().map(|member| member.name.clone()).collect();

@@ -80,10 +80,11 @@ async fn open(
         Protocol::Postgresql => greet(&mut client, session).await?,
         Protocol::Tcp => None,
     };
-    session.waits(Arc::clone(&worker.board.routes(pool).cluster));
     if let Some(Greeting { kind: FirstPacket::Cancel, bytes }) = &greeting {
         let _permit = worker.cancels.acquire().await;
-        cancel::forward(&worker.board.routes(pool), bytes, pool.options.connect_timeout).await;
+        let routes = worker.board.routes(pool);
+        session.waits(Arc::clone(&routes.cluster));
+        cancel::forward(&routes, bytes, pool.options.connect_timeout).await;
         return Err(End::Cancel);
     }
     let mut attempts = Attempts::new(worker, session, &client, greeting.as_ref());
@@ -147,6 +148,8 @@ impl Seeker for Attempts<'_> {
     type Served = Connection;
 
     async fn round(&mut self, routes: &Routes, hold: &mut Option<Hold>) -> Result<Round<Connection>, End> {
+        // A cluster may learn its name only while the client waits.
+        self.session.waits(Arc::clone(&routes.cluster));
         let mut tried = Vec::new();
         while let Some(index) = self.pick(routes, &tried) {
             tried.push(index);

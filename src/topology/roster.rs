@@ -16,6 +16,9 @@ const POSTGRESQL_PORT: u16 = 5432;
 /// off when its key in the DCS runs out, which is just when an operator wants to see that it is gone.
 pub const FORGET_AFTER: Duration = Duration::from_secs(600);
 
+/// More are not remembered: each of them is asked.
+const MOST: usize = 64;
+
 /// A configured endpoint, and the member that answered there if it has said its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seed {
@@ -69,7 +72,7 @@ pub fn settle(discovered: Vec<Member>, seeds: &[Seed], previous: Vec<(Member, Du
     for (member, quiet) in previous {
         let replaced = members.iter().any(|named| named.api == member.api);
         let moved = members.iter().any(|named| named.name == member.name) && quiet > Duration::ZERO;
-        if !replaced && !moved && quiet < FORGET_AFTER {
+        if !replaced && !moved && quiet < FORGET_AFTER && members.len() < MOST {
             members.push(member);
         }
     }

@@ -8,12 +8,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use self::child::{File, Pilotfish, command, config, output};
 use crate::control::cluster::FakeCluster;
 use crate::control::fake::{Answer, Fake, own_address};
-use crate::control::http::get;
+use crate::control::http::{get, status_until};
 use crate::control::postgres::Client;
 use crate::control::within;
 
@@ -231,16 +232,12 @@ async fn hostile_nodes_take_no_memory_and_a_proxy_in_the_environment_is_none_of_
 async fn a_stop_is_not_kept_waiting_by_a_node_that_never_answers() {
     let cluster = FakeCluster::start("demo", &["a"]).await;
     cluster.node("a").patroni.answer("/leader", Answer::Never);
-    let pilotfish = Pilotfish::run(&config(&cluster, "").replace("timeout: 500ms", "timeout: 1m"));
+    let pilotfish = Pilotfish::run(&config(&cluster, "").replace("timeout: 3s", "timeout: 1m"));
     let primary = pilotfish.pool("primary").await;
     let held = Client::knock(primary).await;
     let admin = pilotfish.admin().await;
-    let waits = async {
-        while get(admin, "/api/v1/status").await.json()["clusters"][0]["pools"][0]["held"] != 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    within("a held client", waits).await;
+    let waits = |status: &Value| status["clusters"][0]["pools"][0]["held"] == 1;
+    status_until(admin, "a held client", waits).await;
     pilotfish.signal(Signal::TERM);
     let (told, code) = tokio::join!(held.end(), pilotfish.exit());
     let told = String::from_utf8_lossy(&told.expect("an orderly end")).into_owned();

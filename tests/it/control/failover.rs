@@ -114,7 +114,10 @@ async fn a_node_dies_and_clients_only_wait() {
 #[tokio::test]
 async fn a_frozen_patroni_disturbs_no_session() {
     let cluster = FakeCluster::start("demo", &["a", "b"]).await;
-    let served = Served::cluster(&cluster).await;
+    let mut config = super::served::config(&[&cluster]);
+    config.clusters[0].patroni.timeout = Duration::from_millis(500);
+    let served = Served::start(config);
+    served.until_condition("ok").await;
     let (mut writer, _) = Client::enter(served.pool("primary")).await;
     let healthy = Answer::Json(200, cluster.report("a", json!({"role": "primary"})).to_string());
     cluster.node("a").patroni.answer("/leader", Answer::Never);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::cluster::{FakeCluster, seed};
 use super::fake::{Answer, Fake};
-use super::rig::{Rig, class, condition, often};
+use super::rig::{Rig, Watch, class, condition, often};
 use super::within;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -71,7 +71,7 @@ async fn a_slow_node_is_asked_one_thing_at_a_time_however_often_it_is_poked() {
     let cluster = FakeCluster::start("demo", &["a", "b"]).await;
     let slow = |role| Answer::Json(503, cluster.report("b", json!({"role": role})).to_string());
     cluster.node("b").patroni.answer("/leader", slow("replica").after(Duration::from_millis(60)));
-    let rig = Rig::watch(cluster.seeds());
+    let rig = Rig::start(vec![Watch { timeout: Duration::from_millis(500), ..often(cluster.seeds()) }]);
     rig.settled("a", &["b"]).await;
     for kind in [TroubleKind::DialFailed, TroubleKind::Hangup] {
         poke_until(&rig, "b", kind, cluster.node("b").patroni.asked("/leader", 5)).await;
@@ -81,7 +81,7 @@ async fn a_slow_node_is_asked_one_thing_at_a_time_however_often_it_is_poked() {
     poke_until(&rig, "b", TroubleKind::DialFailed, cluster.node("b").patroni.asked("/leader", 3)).await;
     for node in &cluster.nodes {
         assert_eq!(node.patroni.most_at_once("/leader"), 1, "{}", node.name);
-        assert_eq!(node.patroni.most_at_once("/cluster"), usize::from(node.name == "a"));
+        assert!(node.patroni.most_at_once("/cluster") <= 1, "{}", node.name);
     }
 }
 

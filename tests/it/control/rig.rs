@@ -16,10 +16,11 @@ use tokio::task::AbortHandle;
 
 use super::within;
 
-/// How a cluster is watched in tests: often, so that they are soon done.
+/// How a cluster is watched in tests: often, so that they are soon done, and with more patience than a noisy machine
+/// needs to answer.
 pub fn often(seeds: Vec<Seed>) -> Watch {
     Watch {
-        timeout: Duration::from_millis(300),
+        timeout: Duration::from_secs(3),
         steward: StewardOptions {
             name: None,
             seeds,

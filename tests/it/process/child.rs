@@ -53,7 +53,7 @@ pub fn config(cluster: &FakeCluster, more: &str) -> String {
     let listen = || SocketAddr::new(own_address(), 0);
     format!(
         "clusters:\n  - patroni:\n      endpoints: [{}]\n      interval: 100ms\n      fast_interval: 20ms\n      \
-         timeout: 500ms\n    primary: {{listen: \"{}\"}}\n    replicas: {{listen: \"{}\"}}\n\
+         timeout: 3s\n    primary: {{listen: \"{}\"}}\n    replicas: {{listen: \"{}\"}}\n\
          admin: {{listen: \"{}\"}}\nworkers: 2\nmax_sessions: 200\n{more}\n",
         endpoints.join(", "),
         listen(),

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::child::{Pilotfish, config};
 use crate::control::cluster::FakeCluster;
+use crate::control::fake::Answer;
+use crate::control::http::status_until;
 use crate::control::postgres::Client;
 
 #[tokio::test]
@@ -82,6 +84,21 @@ async fn a_failover_can_be_read_from_the_log() {
         .line("the end of the held one", |line| line["member"] == "b" && line["cause"].is_string())
         .await;
     assert!(ended["held_ms"].as_u64().is_some_and(|ms| ms > 0), "{ended}");
+}
+
+#[tokio::test]
+async fn a_client_that_came_before_the_cluster_was_known_is_logged_with_its_name() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let node = cluster.node("a");
+    node.patroni.answer("/leader", Answer::http("500 Not yet", &[], b""));
+    let pilotfish = Pilotfish::run(&config(&cluster, ""));
+    let mut client = Client::knock(pilotfish.pool("primary").await).await;
+    let held = |status: &Value| status["clusters"][0]["pools"][0]["held"] == 1;
+    status_until(pilotfish.admin().await, "a held client", held).await;
+    cluster.lead("a");
+    client.welcome().await;
+    drop(client);
+    assert_eq!(pilotfish.says("session ended").await["cluster"], "demo");
 }
 
 #[tokio::test]
