@@ -5,7 +5,6 @@ mod logs;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
