@@ -74,6 +74,7 @@ fn describe_cluster(page: &mut Page, cluster: &ClusterView) {
         let help = "1 for the condition that the cluster is in.";
         page.gauge("pilotfish_condition", help, labels, flag(condition == cluster.condition));
     }
+    describe_incidents(page, cluster);
     for member in &cluster.members {
         let labels = &[("cluster", cluster.name.as_str()), ("member", member.name.as_str())][..];
         let is_writer = cluster.writer.as_ref() == Some(&member.name);
@@ -94,6 +95,24 @@ fn describe_cluster(page: &mut Page, cluster: &ClusterView) {
             let help = "1 for the class that the member is in.";
             page.gauge("pilotfish_member_class", help, labels, flag(class == member.class));
         }
+    }
+}
+
+fn describe_incidents(page: &mut Page, cluster: &ClusterView) {
+    let labels = [("cluster", cluster.name.as_str())];
+    let totals = &cluster.incident_totals;
+    let open = cluster.incidents.first().is_some_and(|incident| incident.ongoing);
+    let help = "Losses of the writer, each from its first sign to the first session afterwards.";
+    page.counter("pilotfish_incidents_total", help, &labels, totals.incidents as f64);
+    page.gauge("pilotfish_incident_open", "1 while a loss of the writer lasts.", &labels, flag(open));
+    let help = "How long no member was routed for writes, since the first writer was found.";
+    page.counter("pilotfish_without_writer_seconds_total", help, &labels, totals.without_writer_s);
+    let help = "Clients of the primary pool that a loss of the writer touched, by what became of them.";
+    for (outcome, count) in
+        [("held", totals.held), ("cut", totals.cut), ("broken", totals.broken), ("failed", totals.failed)]
+    {
+        let labels = &[&labels[..], &[("outcome", outcome)]].concat();
+        page.counter("pilotfish_incident_clients_total", help, labels, count as f64);
     }
 }
 

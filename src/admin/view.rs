@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::{PoolSource, Sources};
-use crate::control::incident::Step;
+use crate::control::incident::{Step, Totals};
 use crate::control::{Check, ClusterPicture, Incident, MemberPicture};
 use crate::proxy::SessionRow;
 use crate::routing::Choice;
@@ -46,6 +46,7 @@ pub struct ClusterView {
     pub discovery_problem: Option<String>,
     /// The newest recorded losses of the writer; all of them are in `/api/v1/events`.
     pub incidents: Vec<IncidentView>,
+    pub incident_totals: IncidentTotalsView,
     pub members: Vec<MemberView>,
     pub pools: Vec<PoolView>,
 }
@@ -158,6 +159,18 @@ pub struct IncidentView {
     pub steps: Vec<StepView>,
 }
 
+/// All losses of the writer since the start of the process, one that lasts included.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct IncidentTotalsView {
+    pub incidents: u64,
+    pub without_writer_s: f64,
+    pub longest_hold_s: f64,
+    pub held: u64,
+    pub cut: u64,
+    pub broken: u64,
+    pub failed: u64,
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub struct StepView {
     /// Unix time in milliseconds.
@@ -199,6 +212,18 @@ fn incident(cluster: &str, incident: &Incident, now: Duration) -> IncidentView {
         broken: incident.clients.broken,
         failed: incident.clients.failed,
         steps: incident.steps.iter().map(step).collect(),
+    }
+}
+
+fn incident_totals(totals: &Totals) -> IncidentTotalsView {
+    IncidentTotalsView {
+        incidents: totals.incidents,
+        without_writer_s: seconds(totals.without_writer),
+        longest_hold_s: seconds(totals.clients.longest_hold),
+        held: totals.clients.held,
+        cut: totals.clients.cut,
+        broken: totals.clients.broken,
+        failed: totals.clients.failed,
     }
 }
 
@@ -263,6 +288,7 @@ fn cluster(picture: &ClusterPicture, now: Duration, pools: Vec<&PoolSource>) -> 
         alarms: decision.map(|d| d.alarms.iter().map(ToString::to_string).collect()).unwrap_or_default(),
         discovery_problem: picture.discovery_problem.clone(),
         incidents: incidents(picture, now).into_iter().take(SHOWN_INCIDENTS).collect(),
+        incident_totals: incident_totals(&picture.incident_totals),
         members: picture.members.iter().map(|m| member(m, now, &pools)).collect(),
         pools: pools.iter().map(|source| pool(source, decision)).collect(),
     }

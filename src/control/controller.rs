@@ -91,7 +91,7 @@ impl Controller {
         };
         let stewards: Vec<Steward> = clusters.into_iter().enumerate().map(start).collect();
         let started = Instant::now();
-        let blank = stewards.iter().map(Steward::picture);
+        let blank = stewards.iter().map(|steward| steward.picture(Duration::ZERO));
         let pictures = Pictures::new(started.into_std(), blank);
         Controller { stewards, publisher, events, pictures, started }
     }
@@ -194,7 +194,7 @@ impl Controller {
             table.clusters[cluster] = Arc::new(routes);
             self.publisher.publish(table);
         }
-        self.pictures.replace(cluster, steward.picture());
+        self.pictures.replace(cluster, steward.picture(now));
     }
 }
 

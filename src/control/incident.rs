@@ -47,10 +47,19 @@ pub struct Step {
     pub what: String,
 }
 
+/// All incidents since the start taken together, the open one included; no part of it ever shrinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    pub incidents: u64,
+    /// How long no node was routed for writes.
+    pub without_writer: Duration,
+    pub clients: Clients,
+}
+
 /// What became of the primary pool's clients during an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Clients {
-    /// Waited, whether they then went on, left or failed.
+    /// Waited or still wait, whether they then went on, left or failed.
     pub held: u64,
     pub longest_hold: Duration,
     /// Open sessions that were cut.
@@ -75,6 +84,8 @@ pub struct Chronicle {
     open: Option<Open>,
     foreshadows: VecDeque<Step>,
     count: u64,
+    /// Of the incidents that are over, forgotten ones included.
+    over: Totals,
     settled_writer: Option<String>,
 }
 
@@ -152,6 +163,7 @@ impl Chronicle {
             incident.steps.push(Step { at, wall, what });
         }
         self.settled_writer.clone_from(&incident.writer_after);
+        self.over = self.over.and(&incident, moment.at);
         let incident = Arc::new(incident);
         self.past.truncate(KEPT - 1);
         self.past.push_front(Arc::clone(&incident));
@@ -184,6 +196,10 @@ impl Chronicle {
 
     pub fn is_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    pub fn totals(&self, now: Duration) -> Totals {
+        self.open.as_ref().map_or(self.over, |open| self.over.and(&open.incident, now))
     }
 }
 
@@ -218,6 +234,23 @@ impl Open {
     }
 }
 
+impl Totals {
+    fn and(self, incident: &Incident, now: Duration) -> Totals {
+        let (ours, its) = (self.clients, incident.clients);
+        Totals {
+            incidents: self.incidents + 1,
+            without_writer: self.without_writer + incident.without_writer(now),
+            clients: Clients {
+                held: ours.held + its.held,
+                longest_hold: ours.longest_hold.max(its.longest_hold),
+                cut: ours.cut + its.cut,
+                broken: ours.broken + its.broken,
+                failed: ours.failed + its.failed,
+            },
+        }
+    }
+}
+
 impl Moment {
     pub fn now(at: Duration) -> Moment {
         Moment { at, wall: SystemTime::now() }
@@ -229,7 +262,7 @@ impl Clients {
     pub fn so_far(pool: &PoolStats) -> Clients {
         let ends = |causes: &[End]| causes.iter().map(|&end| pool.ends(end)).sum();
         Clients {
-            held: pool.hold_seconds.snapshot().count,
+            held: pool.hold_seconds.snapshot().count + pool.held() as u64,
             longest_hold: pool.longest_hold(),
             cut: ends(&[End::RoleLost, End::MemberGone, End::Withdrawn]),
             broken: ends(&[End::BackendClosed, End::BackendReset, End::BackendTimeout]),
@@ -286,6 +319,8 @@ mod tests {
         chronicle.note(moment(15), "b: promoting");
         chronicle.decided(moment(16), &decision(Some("b"), Condition::Ok), NOBODY);
         assert_eq!(chronicle.conclude(moment(16), NOBODY, None), None, "no session yet");
+        let (without_writer, clients) = (Duration::from_secs(2), Clients::default());
+        assert_eq!(chronicle.totals(moment(16).at), Totals { incidents: 1, without_writer, clients });
         let longest_hold = Duration::from_secs(3);
         let counts = Clients { held: 8, longest_hold, cut: 1, broken: 2, failed: 1 };
         let first = Some(Duration::from_secs(17));
@@ -296,7 +331,9 @@ mod tests {
             (incident.writer_before.as_deref(), incident.writer_after.as_deref()),
             (Some("a"), Some("b"))
         );
-        assert_eq!(incident.clients, Clients { held: 3, longest_hold, cut: 0, broken: 2, failed: 1 });
+        let clients = Clients { held: 3, longest_hold, cut: 0, broken: 2, failed: 1 };
+        assert_eq!(incident.clients, clients);
+        assert_eq!(chronicle.totals(moment(99).at), Totals { incidents: 1, without_writer, clients });
         let told: Vec<&str> = incident.steps.iter().map(|step| step.what.as_str()).collect();
         assert_eq!(told[0], "a: PostgreSQL does not take sessions");
         assert_eq!(told.last(), Some(&"first session on b"));
@@ -320,6 +357,7 @@ mod tests {
             assert_eq!(incident.steps.last().map(|step| step.what.as_str()), Some("ok: because"));
         }
         assert_eq!(chronicle.incidents().len(), KEPT);
+        assert_eq!(chronicle.totals(moment(0).at).incidents, KEPT as u64 + 5);
         assert_eq!(chronicle.incidents()[0].number, KEPT as u64 + 5);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::incident::Incident;
+use super::incident::{Incident, Totals};
 use crate::topology::{Class, Decision, Member, Operator, Report, Silence};
 
 /// One cluster at one moment.
@@ -23,6 +23,7 @@ pub struct ClusterPicture {
     pub members: Vec<MemberPicture>,
     /// Losses of the writer, newest first; the first may still last.
     pub incidents: Vec<Arc<Incident>>,
+    pub incident_totals: Totals,
     /// Why the last attempt to read `/cluster` failed.
     pub discovery_problem: Option<String>,
 }

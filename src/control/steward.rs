@@ -274,7 +274,7 @@ impl Steward {
         Some(routes)
     }
 
-    pub fn picture(&self) -> ClusterPicture {
+    pub fn picture(&self, now: Duration) -> ClusterPicture {
         let member = |tracked: &Tracked| MemberPicture {
             member: tracked.member.clone(),
             operator: tracked.operator,
@@ -292,6 +292,7 @@ impl Steward {
             writer_since: self.writer_since,
             failovers: self.failovers,
             incidents: self.chronicle.incidents(),
+            incident_totals: self.chronicle.totals(now),
             members: self.core.tracked().map(member).collect(),
             discovery_problem: self.discovery_problem.clone(),
         }

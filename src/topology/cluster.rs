@@ -67,6 +67,8 @@ pub struct Cluster {
     leader_position: Option<u64>,
     hearsay: Option<Hearsay>,
     doubted_since: Option<Duration>,
+    /// Until when no member of this cluster answered at all.
+    blind_until: Duration,
     signs: BTreeSet<Sign>,
     last_sign_at: Option<Duration>,
 }
@@ -86,6 +88,7 @@ impl Cluster {
             leader_position: None,
             hearsay: None,
             doubted_since: None,
+            blind_until: Duration::ZERO,
             signs: BTreeSet::new(),
             last_sign_at: None,
         };
@@ -98,6 +101,9 @@ impl Cluster {
         let class = self.classify(&observation);
         let position = self.leader_position;
         let thresholds = self.settings.thresholds;
+        if self.is_blind() {
+            self.blind_until = now;
+        }
         let Some(tracked) = self.members.get_mut(name) else { return };
         tracked.health.record(now, observation, class, position, &thresholds);
         let lagging = class == Class::Reader && tracked.health.is_lagging();
@@ -339,6 +345,15 @@ impl Cluster {
     pub(super) fn is_outdated(&self, tracked: &Tracked) -> bool {
         let timeline = self.timeline_of(tracked);
         0 < timeline && timeline < self.newest_timeline
+    }
+
+    /// No member answers. That is no news of any of them: it may well be this side that is cut off.
+    pub(super) fn is_blind(&self) -> bool {
+        self.tracked().all(|m| matches!(m.class, Class::Silent | Class::Unknown | Class::Foreign))
+    }
+
+    pub(super) fn blind_until(&self) -> Duration {
+        self.blind_until
     }
 
     pub(super) fn hearsay(&self) -> Option<&Hearsay> {

@@ -2,9 +2,9 @@
 //!
 //! The writer's seat holds one node or none. A node gets the seat by saying that it holds the leader lock, that it is
 //! primary and that it runs, on a timeline not older than any that the cluster has had ([`Class::Writer`]). It loses
-//! the seat by saying otherwise, or by another's better claim; by silence only when `leader_grace` is over. Whoever
-//! had the seat last is the *incumbent*: ties and silences are decided in its favour, and its open sessions may live
-//! as long as nothing has shown that its reign is over (the *tenant* below).
+//! the seat by saying otherwise, or by another's better claim; by silence only among others that speak, and when
+//! `leader_grace` is over. Whoever had the seat last is the *incumbent*: ties and silences are decided in its favour,
+//! and its open sessions may live as long as nothing has shown that its reign is over (the *tenant* below).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -306,14 +306,18 @@ fn reign(cluster: &Cluster, now: Duration, tenure: &Tenure, incumbent: &Tracked)
             let vouched = cluster.hearsay().filter(|hearsay| hearsay.leader == name).map(|h| h.asked_at);
             let answered = incumbent.health.answered_at().unwrap_or(tenure.since);
             let heard = vouched.map_or(answered, |vouched| vouched.max(answered));
-            let until = heard + cluster.settings().leader_grace;
-            if now >= until {
+            // Only a silence among others that speak says anything.
+            let counted_from = heard.max(cluster.blind_until());
+            let until = (!cluster.is_blind()).then(|| counted_from + cluster.settings().leader_grace);
+            if until.is_some_and(|until| now >= until) {
                 return None;
             }
             // Silence takes back nothing that was said before it, neither by the incumbent nor by others.
             let took_writes = incumbent.health.last_report().is_some_and(Report::takes_writes);
             let used = took_writes && doubt(cluster, incumbent).is_none();
-            let reason = if used {
+            let reason = if used && until.is_none() {
+                format!("no node answers; {name} is used until one does")
+            } else if used {
                 format!("{name} does not answer; it is used until another node leads or its grace is over")
             } else {
                 format!("{name} does not answer, and it was about to be no writer any more")
@@ -321,7 +325,7 @@ fn reign(cluster: &Cluster, now: Duration, tenure: &Tenure, incumbent: &Tracked)
             Some(Seat {
                 writer: used.then(|| name.clone()),
                 tenant: Some(name),
-                decide_again_at: Some(until),
+                decide_again_at: until,
                 ..Seat::empty(Condition::Unreachable, reason)
             })
         }

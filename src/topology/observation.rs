@@ -188,6 +188,7 @@ impl Report {
         let running = self.state == "running";
         match (locked, running, &self.role) {
             (true, true, Role::Primary) => Class::Writer,
+            (true, false, Role::Primary) if self.has_started() => Class::Writer,
             (true, true, Role::StandbyLeader) => Class::StandbyLeader,
             (true, _, Role::Replica) => Class::Promoting,
             (true, false, _) => Class::Leaving,
@@ -196,6 +197,12 @@ impl Report {
             (false, true, Role::Replica) => Class::Reader,
             _ => Class::Down,
         }
+    }
+
+    /// Started, though Patroni, which looks once a second, does not say so yet. It tells a timeline only when
+    /// PostgreSQL itself has just answered, and then the role is PostgreSQL's too: `pg_is_in_recovery()`.
+    fn has_started(&self) -> bool {
+        self.state == "starting" && self.timeline.is_some()
     }
 
     /// By its own word a writer, lock or not.

@@ -177,7 +177,7 @@ impl Oracle {
         let timeline = self.timeline(tenant.place);
         let node = self.witness.at(tenant.place)?;
         let Some(said) = node.said() else {
-            let in_time = now < node.answered_at + self.settings.leader_grace;
+            let in_time = self.witness.meaningful_silence(now, node) < self.settings.leader_grace;
             let used = !followed && node.word.as_ref().is_some_and(serves_writers);
             return in_time.then_some(Tenant { used, ..tenant });
         };
@@ -236,7 +236,7 @@ impl Oracle {
         match node.said() {
             Some(said) => require(serves_writers(said) || is_away(said), || "the tenant denies it".into())?,
             None => {
-                let in_time = now < node.answered_at + self.settings.leader_grace;
+                let in_time = self.witness.meaningful_silence(now, node) < self.settings.leader_grace;
                 require(in_time, || "the tenant has been silent for too long".into())?;
             }
         }

@@ -27,14 +27,28 @@ fn silence_is_not_a_denial() {
         ",
     );
     check(
-        "every node is silent: the writer is still dialled",
+        "every node is silent, which tells nothing of any: the writer is dialled until somebody speaks, and then its grace",
         "
         t    a    b    c   | writer tenant readers condition
         0    W1   S1   S1  | a      a      b,c     ok
         1    ~    ~    ~   | a      a      b,c     unreachable
         3    ~    ~    ~   | a      a      b,c     unreachable
         4    ~    ~    ~   | a      a      (a)     unreachable
-        30   ~    ~    ~   | -      -      -       unreachable
+        600  ~    ~    ~   | a      a      (a)     unreachable
+        601  ~    S1   ~   | a      a      (a)     unreachable
+        630  ~    S1   ~   | a      a      b       unreachable
+        631  ~    S1   ~   | -      -      b       no_writer
+        632  W1   S1   ~   | a      a      b       ok
+        ",
+    );
+    check(
+        "the answer of another cluster breaks no silence, and that another leads ends the reign at once",
+        "
+        t    a    b    c   | writer tenant readers condition
+        0    W1   S1   S1  | a      a      b,c     ok
+        1    ~    ~    S1x | a      a      b       unreachable foreign_member:c
+        90   ~    ~    S1x | a      a      b       unreachable foreign_member:c
+        91   ~    W2   S1x | b      b      (b)     ok foreign_member:c
         ",
     );
     check(

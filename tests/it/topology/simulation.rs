@@ -17,6 +17,8 @@ pub struct Simulation {
     lock: Option<usize>,
     timeline: u32,
     paused: bool,
+    /// The one who asks cannot reach anybody.
+    cut_off: bool,
     nodes: Vec<Node>,
 }
 
@@ -50,7 +52,7 @@ impl Simulation {
         };
         let nodes = (0..size).map(&mut node).collect();
         let lock = dice.chance(90).then_some(0);
-        Simulation { lock, timeline, paused: dice.chance(10), nodes }
+        Simulation { lock, timeline, paused: dice.chance(10), cut_off: false, nodes }
     }
 
     /// Something happens, or nothing does.
@@ -65,6 +67,7 @@ impl Simulation {
             50..65 => self.follow(i),
             65..90 => self.progress(i),
             90..92 => self.paused ^= true,
+            92..94 => self.cut_off = !self.cut_off && dice.chance(40),
             _ => self.end_lease(i),
         }
     }
@@ -143,12 +146,13 @@ impl Simulation {
     /// What a node says to a check.
     pub fn answer(&self, dice: &mut Dice, i: usize) -> Observation {
         let node = &self.nodes[i];
-        if node.silent {
+        if node.silent || self.cut_off {
             return silent(dice.pick(&SILENCES));
         }
         let running = node.state == "running";
-        // Shortly after a promotion, a primary cannot tell its timeline.
-        let tells_timeline = running && !(node.role == Role::Primary && dice.chance(10));
+        // Shortly after a promotion, a primary cannot tell its timeline; one that starts can before it is said to run.
+        let starts = node.state == "starting" && dice.chance(40);
+        let tells_timeline = (running && !(node.role == Role::Primary && dice.chance(10))) || starts;
         Observation::Answered(Report {
             status: if self.lock == Some(i) || node.stale_lease { 200 } else { 503 },
             role: node.role.clone(),

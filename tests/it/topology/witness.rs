@@ -11,6 +11,8 @@ pub struct Witness {
     /// In no order; a node is known by its place, which stays when it is named otherwise.
     pub nodes: Vec<Node>,
     pub identity: Option<String>,
+    /// When a word of ours last broke a silence of all.
+    silence_broken_at: Duration,
 }
 
 #[derive(Default)]
@@ -45,6 +47,9 @@ impl Witness {
     }
 
     fn hear(&mut self, now: Duration, place: usize, observation: &Observation) {
+        if self.all_silent() {
+            self.silence_broken_at = now;
+        }
         let identity = self.identity.take();
         self.change(place, |node| {
             node.last = Some(observation.clone());
@@ -88,6 +93,19 @@ impl Witness {
         }
     }
 
+    /// Nobody of our cluster speaks.
+    pub fn all_silent(&self) -> bool {
+        self.answers().next().is_none()
+    }
+
+    /// How long the silence of one node has meant something: others spoke meanwhile.
+    pub fn meaningful_silence(&self, now: Duration, node: &Node) -> Duration {
+        if self.all_silent() {
+            return Duration::ZERO;
+        }
+        now - node.answered_at.max(self.silence_broken_at)
+    }
+
     pub fn all_asked(&self) -> bool {
         self.nodes.iter().all(|node| node.last.is_some())
     }
@@ -124,14 +142,19 @@ fn is_foreign(report: &Report, ours: &Option<String>) -> bool {
     ours.is_some() && report.system_identifier.is_some() && report.system_identifier != *ours
 }
 
-/// Holds the lock, is primary and runs.
+/// Holds the lock, is primary, and runs or has just told its timeline while it starts.
 pub fn claims(report: &Report) -> bool {
-    report.status == 200 && report.role == Role::Primary && report.state == "running"
+    let runs = match report.state.as_str() {
+        "running" => true,
+        "starting" => report.timeline.is_some(),
+        _ => false,
+    };
+    report.status == 200 && report.role == Role::Primary && runs
 }
 
 /// Holds the lock, but its server is not there: it stops, starts or has crashed.
 pub fn is_away(report: &Report) -> bool {
-    report.status == 200 && report.role != Role::Replica && report.state != "running"
+    report.status == 200 && report.role != Role::Replica && report.state != "running" && !claims(report)
 }
 
 pub fn is_promoting(report: &Report) -> bool {
