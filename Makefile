@@ -1,6 +1,6 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build check test bench-failover fmt clean
+.PHONY: help demo demo-down build check test test-nightly bench-failover fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -30,6 +30,10 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 	cargo test --locked --lib --bins --test it
 	cargo test --locked --doc
 	cargo test --locked --test e2e -- --test-threads=1
+
+test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
+	@deploy/setup rust
+	PILOTFISH_TRACES=$${PILOTFISH_TRACES:-1000000} cargo test --locked --release --test it made_up nobody_is_misled -- --nocapture
 
 bench-failover: build ## real failovers through pilotfish, HAProxy and libpq alone; ARGS='--quick --rows switchover'
 	@deploy/setup cluster bench

@@ -166,3 +166,27 @@ fn a_frozen_leader_is_replaced_and_never_written_to_again() {
     let reader = reader.finish();
     assert_eq!((reader.failed_connects, reader.broken), (vec![], vec![]));
 }
+
+#[test]
+fn a_server_that_crashes_and_is_restarted_in_place_is_waited_for() {
+    let scene = Scene::begin();
+    let cluster = scene.cluster;
+    let visitor = Application::visitor(scene.balancer.primary());
+    let leader = cluster.leader();
+
+    let begun = Instant::now();
+    cluster.tool(&["kill-postmaster", &leader]);
+    scene.wait_all_work();
+    visitor.wait_on("newcomers are served");
+    scene.tell_gaps("postmaster killed", begun);
+
+    let newcomers = visitor.finish();
+    assert_eq!(newcomers.failed_connects, [], "connects wait");
+    let Scene { balancer, writers, .. } = scene;
+    for account in writers.map(|writer| writer.finish_writer(balancer.primary())) {
+        assert_eq!(account.failed_connects, [], "connects wait");
+        assert_eq!((account.broken.len(), account.connects), (1, 2), "{:?}", account.broken);
+    }
+    assert_eq!(balancer.view()["incident_totals"]["incidents"], 1);
+    assert_eq!(balancer.view()["incident_totals"]["failed"], 0);
+}

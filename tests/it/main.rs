@@ -3,6 +3,7 @@
 mod admin;
 mod config;
 mod control;
+mod drill;
 mod process;
 mod proxy;
 mod tidy;

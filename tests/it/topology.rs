@@ -6,17 +6,17 @@
 
 mod classes;
 mod deadlines;
-mod dice;
+pub mod dice;
 mod oracle;
-mod random;
+pub mod random;
 mod readers;
 mod reign;
 mod rules;
-mod script;
+pub mod script;
 mod simulation;
 mod story;
 mod traces;
-mod witness;
+pub mod witness;
 
 use std::time::Duration;
 
@@ -30,11 +30,11 @@ fn settings(max_lag: Option<u64>) -> Settings {
 }
 
 /// A member whose REST API is known by `at`.
-fn member(name: &str, at: &str) -> Member {
+pub fn member(name: &str, at: &str) -> Member {
     Member { name: name.into(), host: at.into(), port: 5432, api: format!("http://{at}:8008") }
 }
 
-fn silent(kind: SilenceKind) -> Observation {
+pub fn silent(kind: SilenceKind) -> Observation {
     Observation::Silent(Silence { kind, detail: "made up".into() })
 }
 

@@ -115,7 +115,7 @@ impl fmt::Display for Step {
     }
 }
 
-fn in_words(observation: &Observation) -> String {
+pub fn in_words(observation: &Observation) -> String {
     let r = match observation {
         Observation::Silent(silence) => return format!("nothing: {}", silence.kind.as_str()),
         Observation::Answered(report) => report,

@@ -1,0 +1,180 @@
+//! The clients of the primary pool: they look for the writer with the real hold, and stay until they are cut.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use pilotfish::proxy::Pool;
+use pilotfish::proxy::hold::{Board, Hold, Round, Seeker};
+use pilotfish::proxy::sessions::{Session, Shard};
+use pilotfish::routing::Routes;
+use pilotfish::stats::{End, Phase};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::ledger::Ledger;
+use super::world::{Dial, Ms, NODES, World};
+use super::{CONNECT_TIMEOUT, HOLD, Rule};
+use crate::topology::dice::Dice;
+
+const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+/// The grain of the clock, several times.
+const GRAIN: Ms = 5;
+/// A client whose dial failed tries again after 50 ms; somewhat later where many wait.
+const RETRIES_WITHIN: Ms = 80;
+
+/// What the clients share.
+pub struct Town {
+    pub board: Board,
+    pub pool: Arc<Pool>,
+    pub shard: Arc<Shard>,
+    pub started: Instant,
+    state: Mutex<State>,
+    removed: Option<Rule>,
+}
+
+pub struct State {
+    pub world: World,
+    pub ledger: Ledger,
+    pub dice: Dice,
+    /// Dials that failed since control last asked.
+    pub troubles: Vec<usize>,
+    waiting: Vec<Waiting>,
+}
+
+/// A client between two rounds.
+struct Waiting {
+    client: u64,
+    since: Ms,
+    dial_failed: bool,
+}
+
+impl Town {
+    pub fn new(board: Board, pool: Arc<Pool>, world: World, dice: Dice, removed: Option<Rule>) -> Town {
+        let ledger = Ledger::default();
+        let state = State { world, ledger, dice, troubles: Vec::new(), waiting: Vec::new() };
+        let state = Mutex::new(state);
+        Town { board, pool, shard: Arc::default(), started: Instant::now(), state, removed }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic before")
+    }
+
+    pub fn now(&self) -> Ms {
+        self.started.elapsed().as_millis() as Ms
+    }
+
+    /// Every client that waits has a reason to, by the table in force since `since`.
+    pub fn check_wake_ups(&self, since: Ms) {
+        let now = self.now();
+        let has_writer = self.board.routes(&self.pool).writer.is_some();
+        let mut state = self.state();
+        let forgotten = state.waiting.iter().find(|waiting| match waiting.dial_failed {
+            true => now > waiting.since + RETRIES_WITHIN,
+            false => has_writer && now > waiting.since.max(since) + GRAIN,
+        });
+        let forgotten = forgotten.map(|waiting| waiting.client);
+        if let Some(client) = forgotten {
+            state.ledger.complain(now, format!("client {client} was not woken"));
+        }
+    }
+
+    /// The nodes that have writers' sessions.
+    pub fn seats(&self) -> Vec<usize> {
+        let rows = self.shard.rows(usize::MAX).into_iter().filter(|row| row.phase == Phase::Relaying);
+        rows.filter_map(|row| NODES.iter().position(|node| row.member.as_deref() == Some(node))).collect()
+    }
+}
+
+/// One client's life. It may lose patience.
+pub async fn live(town: Arc<Town>, session: Arc<Session>, patience: Option<Ms>) -> End {
+    let leaves_at = patience.map(|patience| Instant::now() + Duration::from_millis(patience));
+    let mut seeker = Client { town: &town, session: &session, leaves_at };
+    let (mut hold, began) = (None, town.now());
+    let outcome = town.board.until_served(&town.pool, &mut hold, &mut seeker).await;
+    seeker.judge(outcome.err(), hold, town.now() - began);
+    match outcome {
+        Ok(()) => std::future::pending().await,
+        Err(end) => end,
+    }
+}
+
+struct Client<'a> {
+    town: &'a Town,
+    session: &'a Session,
+    leaves_at: Option<Instant>,
+}
+
+impl Client<'_> {
+    /// Was it served, or sent away in time and for the reason that it was told?
+    fn judge(&self, end: Option<End>, hold: Option<Hold>, waited: Ms) {
+        let now = self.town.now();
+        let mut state = self.town.state();
+        state.waiting.retain(|waiting| waiting.client != self.session.id);
+        state.ledger.held += u64::from(hold.is_some());
+        // Each address that is dialled when the time is up may still take its time.
+        let limit = (HOLD + 2 * CONNECT_TIMEOUT).as_millis() as Ms + GRAIN;
+        let fits = match end {
+            _ if waited > limit => false,
+            Some(End::HoldExpired) => waited >= HOLD.as_millis() as Ms,
+            Some(End::ClientLeft) => self.leaves_at.is_some_and(|at| at <= Instant::now()),
+            Some(End::HoldFull) | None => true,
+            Some(_) => false,
+        };
+        if !fits {
+            let end = end.map_or("served", End::as_str);
+            state.ledger.complain(now, format!("client {}: {end} after {waited} ms", self.session.id));
+        }
+    }
+
+    async fn dial(&self, i: usize) -> Dial {
+        let pause = self.town.state().dice.pick(&[0, 1, 1, 2, 5, 30]);
+        sleep(Duration::from_millis(pause)).await;
+        let dial = self.town.state().world.dial(i);
+        if dial == Dial::NoAnswer {
+            sleep(CONNECT_TIMEOUT).await;
+        }
+        dial
+    }
+}
+
+impl Seeker for Client<'_> {
+    type Served = ();
+
+    async fn round(&mut self, routes: &Routes, _hold: &mut Option<Hold>) -> Result<Round<()>, End> {
+        let Town { board, pool, .. } = self.town;
+        self.town.state().waiting.retain(|waiting| waiting.client != self.session.id);
+        let waits = |dial_failed| {
+            let waiting = Waiting { client: self.session.id, since: self.town.now(), dial_failed };
+            self.town.state().waiting.push(waiting);
+        };
+        let Some(backend) = routes.writer.map(|index| &routes.backends[index]) else {
+            waits(false);
+            return Ok(Round::Nobody);
+        };
+        let i = NODES.iter().position(|node| *node == &*backend.name).expect("a node");
+        if self.dial(i).await != Dial::Served {
+            self.town.state().troubles.push(i);
+            if !board.allows(pool, backend) {
+                return Ok(Round::Moved);
+            }
+            waits(true);
+            return Ok(Round::Failed);
+        }
+        if self.town.removed != Some(Rule::SecondLook) && !board.allows(pool, backend) {
+            return Ok(Round::Moved);
+        }
+        self.session.heads_for(Some(backend));
+        self.session.relays(ANYWHERE, ANYWHERE);
+        let now = self.town.now();
+        self.town.state().ledger.hand_over(now, i);
+        Ok(Round::Served(()))
+    }
+
+    async fn left(&self) {
+        match self.leaves_at {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
