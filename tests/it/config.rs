@@ -1,6 +1,6 @@
 //! The configuration: what is accepted, what is refused and in which words.
 
-use pilotfish::config::{Balance, Config, Endpoint, Fallback, LogFormat, LogLevel, Protocol, Scheme};
+use pilotfish::config::{Balance, Config, Endpoint, Fallback, LogFormat, LogLevel, Protocol, Role, Scheme};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -20,8 +20,9 @@ const REFUSED: &str = include_str!("config/refused.txt");
 static TLS_DIR: LazyLock<String> = LazyLock::new(|| {
     let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/config-tls");
     std::fs::create_dir_all(folder).expect("a folder");
-    for file in ["ca.pem", "client.pem", "client.key"] {
-        std::fs::write(format!("{folder}/{file}"), "").expect("a file");
+    let tls = ["ca.pem", "client.pem", "client.key", "admin.pem", "admin.key", "clients.pem"];
+    for file in tls.into_iter().chain(["alice.password", "alice.token"]) {
+        std::fs::write(format!("{folder}/{file}"), "hunter2\n").expect("a file");
     }
     folder.into()
 });
@@ -112,6 +113,12 @@ fn full_says_the_defaults() {
     assert_eq!(cluster.patroni.leader_grace.take(), Some(Duration::from_secs(30)));
     assert_eq!(cluster.replicas.as_mut().and_then(|pool| pool.max_lag.take()), Some(16 << 20));
     cluster.patroni.endpoints[2].scheme = Scheme::Http;
+    let admin = &mut config.admin;
+    let alice = admin.users.pop().expect("a user");
+    assert_eq!((alice.name.as_str(), alice.role, admin.users.len()), ("alice", Role::Operator, 0));
+    assert_eq!(alice.password.expect("a password").reveal().as_deref(), Ok("hunter2"));
+    assert_eq!(admin.allowed_hosts.pop().as_deref(), Some("lb.example.org"));
+    assert!(admin.socket.take().is_some() && admin.tls.take().is_some_and(|tls| tls.client_ca.is_some()));
     assert_eq!(config, parse(MINIMAL));
 }
 

@@ -1,0 +1,93 @@
+//! A password or token as it is kept: never the text itself, and compared so that time tells nothing about it.
+//!
+//! The only file that names the hashing crates.
+
+use std::fmt;
+
+use argon2::{Argon2, PasswordHash, PasswordVerifier};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// 256 bits of SHA-2.
+pub type Fingerprint = [u8; 32];
+
+/// What a given secret is compared with.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// Was given in clear text.
+    Plain(Fingerprint),
+    /// A hash that takes tens of milliseconds to check, on purpose.
+    Argon2(String),
+    Bcrypt(String),
+}
+
+/// Digests are of one length, so that the length of a secret does not show either.
+pub fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+/// The digest of one text, for a Content-Security-Policy.
+pub fn sha256(text: &str) -> Fingerprint {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+impl Stored {
+    /// Keeps a secret, or its hash: what begins like a hash by argon2 or bcrypt has to be one.
+    ///
+    /// # Errors
+    /// A broken hash; the sentence does not repeat it.
+    pub fn new(text: &str) -> Result<Stored, String> {
+        if text.starts_with("$argon2") {
+            let hash = PasswordHash::new(text).map_err(|error| format!("a broken argon2 hash: {error}"))?;
+            argon2::Params::try_from(&hash).map_err(|error| format!("a broken argon2 hash: {error}"))?;
+            return Ok(Stored::Argon2(text.to_owned()));
+        }
+        if ["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|begin| text.starts_with(begin)) {
+            text.parse::<bcrypt::HashParts>().map_err(|_| "a broken bcrypt hash".to_owned())?;
+            return Ok(Stored::Bcrypt(text.to_owned()));
+        }
+        Ok(Stored::Plain(fingerprint(&[text.as_bytes()])))
+    }
+
+    /// Whether to keep it off a thread that others wait for.
+    pub fn is_slow(&self) -> bool {
+        !matches!(self, Stored::Plain(_))
+    }
+
+    pub fn matches(&self, given: &str) -> bool {
+        match self {
+            Stored::Plain(kept) => fingerprint(&[given.as_bytes()]).ct_eq(kept).into(),
+            Stored::Argon2(hash) => PasswordHash::new(hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(given.as_bytes(), &hash).is_ok()),
+            Stored::Bcrypt(hash) => bcrypt::verify(given, hash).unwrap_or(false),
+        }
+    }
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(a secret)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Stored;
+
+    #[test]
+    fn only_the_secret_itself_matches() {
+        // Of "open sesame", as `argon2 -id -e` and `htpasswd -B` write them.
+        for kept in ["open sesame", "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$HASH"] {
+            let Ok(stored) = Stored::new(kept) else { continue };
+            assert!(stored.matches("open sesame"), "{kept}");
+            for wrong in ["", "open sesam", "open sesame ", "Open sesame", kept] {
+                assert!(wrong == "open sesame" || !stored.matches(wrong), "{kept} {wrong}");
+            }
+        }
+    }
+}
