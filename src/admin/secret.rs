@@ -79,15 +79,25 @@ impl fmt::Debug for Stored {
 mod tests {
     use super::Stored;
 
+    /// The hashes are from the test vectors of argon2's reference and of crypt_blowfish.
     #[test]
     fn only_the_secret_itself_matches() {
-        // Of "open sesame", as `argon2 -id -e` and `htpasswd -B` write them.
-        for kept in ["open sesame", "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$HASH"] {
-            let Ok(stored) = Stored::new(kept) else { continue };
-            assert!(stored.matches("open sesame"), "{kept}");
-            for wrong in ["", "open sesam", "open sesame ", "Open sesame", kept] {
-                assert!(wrong == "open sesame" || !stored.matches(wrong), "{kept} {wrong}");
+        for (kept, secret) in [
+            ("open sesame", "open sesame"),
+            ("$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b2dWRWJTmaaJObG", "password"),
+            ("$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", "U*U"),
+        ] {
+            let stored = Stored::new(kept).expect("a secret");
+            assert_eq!(stored.is_slow(), kept.starts_with('$'));
+            assert!(stored.matches(secret), "{kept}");
+            for wrong in ["", &secret[1..], &format!("{secret} "), &secret.to_uppercase().replace('U', "v")] {
+                assert!(!stored.matches(wrong), "{kept} {wrong:?}");
             }
+            assert!(!format!("{stored:?}").contains(secret), "a secret is not shown");
+        }
+        for broken in ["$argon2id$v=19$m=1,t=0,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub", "$argon2", "$2b$12$short"] {
+            let error = Stored::new(broken).expect_err("a broken hash");
+            assert!(!error.contains("short") && !error.contains("RdescudvJ"), "{error}");
         }
     }
 }
