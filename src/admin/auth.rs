@@ -99,7 +99,9 @@ impl Users {
             Login::Bearer { token } => {
                 let right = |stored: &Option<Stored>| stored.as_ref().is_some_and(|s| s.matches(token));
                 // All of them each time, so that time does not tell which was nearly right.
-                accounts.filter(|(_, account)| right(&account.token)).map(|(index, _)| index).last()
+                let right: Vec<usize> =
+                    accounts.filter(|(_, account)| right(&account.token)).map(|(index, _)| index).collect();
+                right.first().copied()
             }
         }
     }

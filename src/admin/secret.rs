@@ -11,6 +11,9 @@ use subtle::ConstantTimeEq;
 /// 256 bits of SHA-2.
 pub type Fingerprint = [u8; 32];
 
+/// Characters of a bcrypt hash: 7 for version and cost, 22 for the salt, 31 for the output.
+const BCRYPT_LENGTH: usize = 60;
+
 /// What a given secret is compared with.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Stored {
@@ -43,12 +46,19 @@ impl Stored {
     /// A broken hash; the sentence does not repeat it.
     pub fn new(text: &str) -> Result<Stored, String> {
         if text.starts_with("$argon2") {
-            let hash = PasswordHash::new(text).map_err(|error| format!("a broken argon2 hash: {error}"))?;
-            argon2::Params::try_from(&hash).map_err(|error| format!("a broken argon2 hash: {error}"))?;
+            let broken = |why: &dyn fmt::Display| format!("a broken argon2 hash: {why}");
+            let hash = PasswordHash::new(text).map_err(|error| broken(&error))?;
+            argon2::Params::try_from(&hash).map_err(|error| broken(&error))?;
+            if hash.salt.is_none() || hash.hash.is_none() {
+                return Err(broken(&"it has no salt or no output"));
+            }
             return Ok(Stored::Argon2(text.to_owned()));
         }
         if ["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|begin| text.starts_with(begin)) {
-            text.parse::<bcrypt::HashParts>().map_err(|_| "a broken bcrypt hash".to_owned())?;
+            let whole = text.len() == BCRYPT_LENGTH && text.parse::<bcrypt::HashParts>().is_ok();
+            if !whole {
+                return Err("a broken bcrypt hash".to_owned());
+            }
             return Ok(Stored::Bcrypt(text.to_owned()));
         }
         Ok(Stored::Plain(fingerprint(&[text.as_bytes()])))
@@ -79,12 +89,15 @@ impl fmt::Debug for Stored {
 mod tests {
     use super::Stored;
 
-    /// The hashes are from the test vectors of argon2's reference and of crypt_blowfish.
+    /// The hashes are by argon2's reference library, and from the test vectors of crypt_blowfish.
     #[test]
     fn only_the_secret_itself_matches() {
         for (kept, secret) in [
             ("open sesame", "open sesame"),
-            ("$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b2dWRWJTmaaJObG", "password"),
+            (
+                "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+                "password",
+            ),
             ("$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", "U*U"),
         ] {
             let stored = Stored::new(kept).expect("a secret");
@@ -97,7 +110,7 @@ mod tests {
         }
         for broken in ["$argon2id$v=19$m=1,t=0,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub", "$argon2", "$2b$12$short"] {
             let error = Stored::new(broken).expect_err("a broken hash");
-            assert!(!error.contains("short") && !error.contains("RdescudvJ"), "{error}");
+            assert!(!error.contains("$short") && !error.contains("RdescudvJ"), "{error}");
         }
     }
 }

@@ -137,7 +137,7 @@ pub struct Source {
 /// Which pilotfish, and who asks it.
 #[derive(Debug, Args)]
 pub struct Remote {
-    /// Where to ask: HOST:PORT, http://… or https://…, or unix:PATH
+    /// Where to ask: HOST:PORT, http://HOST:PORT, https://HOST:PORT, or unix:PATH
     #[arg(long, value_name = "ADDRESS", env = "PILOTFISH_ADMIN")]
     pub admin: Option<String>,
     /// Configuration file whose section admin says where

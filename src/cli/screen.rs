@@ -94,6 +94,9 @@ impl Screen {
             Event::Resize(..) => Some(Key::Resized),
             Event::Key(key) if key.kind != KeyEventKind::Release => match key.code {
                 KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Interrupt),
+                KeyCode::Char(_) if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => {
+                    None
+                }
                 KeyCode::Char(letter) => Some(Key::Letter(letter)),
                 KeyCode::Enter => Some(Key::Enter),
                 KeyCode::Esc => Some(Key::Escape),

@@ -149,6 +149,28 @@ fn full_names_every_key() {
     assert_eq!(named, known);
 }
 
+/// What a reload names.
+#[test]
+fn differences_are_named_by_their_keys() {
+    let full = parse(FULL);
+    assert_eq!(full.differences(&parse(&full.to_string())), [""; 0]);
+    for (from, to, paths) in [
+        ("hold: 45s", "hold: 46s", &["clusters[0].primary.hold", "clusters[0].replicas.hold"][..]),
+        ("interval: 1s", "interval: 2s", &["clusters[0].patroni.interval"]),
+        ("leader_grace: 30s", "", &["clusters[0].patroni.leader_grace"]),
+        ("[\"0.0.0.0:5000\"]", "[\":5000\", \":5002\"]", &["clusters[0].primary.listen"]),
+        ("workers: auto", "workers: 3", &["workers"]),
+        ("role: operator", "role: viewer", &["admin.users[0].role"]),
+        ("socket: /run/pilotfish/admin.sock", "socket: off", &["admin.socket"]),
+    ] {
+        let changed = FULL.replace(from, to);
+        assert_ne!(changed, FULL, "{from}");
+        assert_eq!(full.differences(&parse(&changed)), paths);
+    }
+    let others = parse(SEVERAL).differences(&full);
+    assert_eq!(others, ["admin.allowed_hosts", "admin.socket", "admin.tls", "admin.users", "clusters"]);
+}
+
 #[test]
 fn several_clusters_listen_apart() {
     let config = parse(SEVERAL);

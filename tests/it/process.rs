@@ -183,6 +183,8 @@ async fn a_hangup_reloads_and_ends_nothing() {
     let cluster = FakeCluster::start("demo", &["a"]).await;
     let pilotfish = Pilotfish::run(&config(&cluster, ""));
     let (mut client, _) = Client::enter(pilotfish.pool("primary").await).await;
+    // Whatever is asked of it, the control plane goes on asking its nodes.
+    assert!(pilotfish.threads().contains(&"admin".to_owned()), "{:?}", pilotfish.threads());
     pilotfish.signal(Signal::HUP);
     let reloaded = pilotfish.says("the configuration was reloaded").await;
     assert_eq!(["user", "applied", "needs_restart"].map(|name| reloaded[name].clone()), ["SIGHUP", "", ""]);

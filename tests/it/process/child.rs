@@ -167,6 +167,15 @@ impl Pilotfish {
         *self.exit.borrow()
     }
 
+    /// The names of its threads.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero())).expect("it runs");
+        let name = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+        };
+        tasks.filter_map(name).map(|name| name.trim_end().to_owned()).collect()
+    }
+
     /// Kilobytes of memory that it holds.
     pub fn memory_kb(&self) -> u64 {
         let status =

@@ -107,8 +107,6 @@ async fn a_new_certificate_counts_soon_and_a_bad_one_never() {
     assert!(listening["page"].as_str().is_some_and(|page| page.starts_with("https://")), "{listening}");
     let admin = pilotfish.admin().await;
     assert_eq!(authority.not_after(admin).await, END_OF_2040);
-    let kept = authority.connect(admin, None).await.expect("a handshake");
-
     let refused = |times: usize| {
         let refusals = || {
             let lines = pilotfish.lines();
@@ -125,8 +123,11 @@ async fn a_new_certificate_counts_soon_and_a_bad_one_never() {
     std::fs::write(&cert, &certificate).expect("a file");
     within("a word on half a renewal", refused(1)).await;
     assert_eq!(authority.not_after(admin).await, END_OF_2040);
+    let kept = authority.connect(admin, None).await.expect("a handshake");
     std::fs::write(&key, &new_key).expect("a file");
     pilotfish.says("the certificate was reloaded").await;
+    let old = exchange(kept, "GET", "/livez", &[("Host", "localhost")], "").await;
+    assert_eq!(old.status, 200, "an open connection goes on");
     assert_eq!(authority.not_after(admin).await, END_OF_2041);
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (times, bad) in [(2, "nonsense"), (3, broken)] {
@@ -136,8 +137,7 @@ async fn a_new_certificate_counts_soon_and_a_bad_one_never() {
     }
     std::fs::remove_file(&cert).expect("a file");
     within("a word on a missing certificate", refused(4)).await;
-    let old = exchange(kept, "GET", "/livez", &[("Host", "localhost")], "").await;
-    assert_eq!(old.status, 200, "an open connection goes on");
+    assert_eq!(authority.not_after(admin).await, END_OF_2041);
 }
 
 #[tokio::test]

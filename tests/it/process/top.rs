@@ -63,7 +63,9 @@ impl Terminal {
             }
         };
         if tokio::time::timeout(crate::control::PATIENCE, search).await.is_err() {
-            panic!("{wanted:?} is not in {:?}", self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+            let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            let frame = shown.rsplit("\u{1b}[1;1H").next().unwrap_or("");
+            panic!("{wanted:?} is not in what was shown last: {frame:?}");
         }
     }
 
@@ -110,7 +112,7 @@ async fn top_shows_members_hears_keys_and_gives_the_terminal_back() {
     top.shows("s sort (sessions)").await;
     top.press("/alp");
     top.shows("filter: alp_").await;
-    top.press("\n");
+    top.press("\u{a}\u{1b}[A\r");
     top.shows("/ filter (alp)").await;
     top.press("p");
     top.shows("PAUSED").await;
