@@ -5,12 +5,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
+use self::console::Console;
+use crate::admin::actions::Reload;
 use crate::admin::{self, PoolSource, Sources};
 use crate::config::{self, Config};
 use crate::control::{
@@ -22,6 +25,10 @@ use crate::stats::PoolStats;
 use crate::topology::ReaderCuts;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::Seed;
+
+mod console;
+
+pub use console::Source;
 
 /// Descriptors kept for everything but sessions: listeners, checks, the page, logs, the dials of cancel requests.
 const RESERVED_DESCRIPTORS: u64 = 256;
@@ -43,6 +50,10 @@ pub enum StartError {
     Descriptors { wanted: usize, limit: u64, possible: usize },
     #[error("{path}: {error}")]
     File { path: String, error: io::Error },
+    #[error("{0}")]
+    Users(String),
+    #[error("admin.tls: {0}")]
+    Certificate(String),
     #[error("cluster {cluster}: {problem}")]
     Tls { cluster: String, problem: String },
     #[error("a thread or its event loop cannot be made: {0}; is a limit of open files or threads reached?")]
@@ -65,7 +76,8 @@ pub struct App {
     workers: usize,
     max_sessions: usize,
     pools: Vec<BoundPool>,
-    admin: Option<TcpListener>,
+    console: Console,
+    reload: Reload,
     patronis: Vec<Patroni>,
     stats: Vec<ClusterStats>,
     names: Names,
@@ -79,11 +91,11 @@ struct BoundPool {
 }
 
 impl App {
-    /// Binds every port and reads every file that the configuration names.
+    /// Binds every port and reads every file that the configuration names. `source` is where a reload reads it anew.
     ///
     /// # Errors
     /// The first thing that cannot be had; nothing has been served then.
-    pub fn prepare(config: Config) -> Result<App, StartError> {
+    pub fn prepare(config: Config, source: Option<Source>) -> Result<App, StartError> {
         let max_sessions = session_limit(config.max_sessions)?;
         // Set once in a process; a second App in one process (tests) finds it set.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -97,8 +109,10 @@ impl App {
             patronis.push(patroni(cluster, &names)?);
             stats.push(cluster_stats);
         }
-        let admin = config.admin.listen.map(|address| bind("the admin page", address)).transpose()?;
-        Ok(App { config, workers, max_sessions, pools, admin, patronis, stats, names })
+        let console = Console::prepare(&config.admin)?;
+        let (gate, certificates) = (Arc::clone(&console.gate), console.certificates.clone());
+        let reload = console::reload(config.clone(), source, gate, certificates);
+        Ok(App { config, workers, max_sessions, pools, console, reload, patronis, stats, names })
     }
 
     /// Where each pool listens, by its name; the ports are the real ones.
@@ -107,11 +121,16 @@ impl App {
     }
 
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(|socket| socket.local_addr().ok())
+        self.console.address
     }
 
-    /// Serves until `stop` resolves, then drains; `hurry` ends the drain early. Runs control and admin on this
-    /// thread, in a tokio current-thread runtime.
+    /// What a hangup does.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
+    /// Serves until `stop` resolves, then drains; `hurry` ends the drain early. Runs control on this thread, in
+    /// a tokio current-thread runtime; the admin side has its own.
     ///
     /// # Errors
     /// When threads cannot be made.
@@ -120,8 +139,8 @@ impl App {
         stop: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<Stopped, StartError> {
-        let page = self.admin_address();
-        let App { config, workers, max_sessions, pools, admin, patronis, stats, names } = self;
+        let page = self.page();
+        let App { config, workers, max_sessions, pools, console, reload, patronis, stats, names } = self;
         let (publisher, cell) = cell::cell(first_table(config.clusters.len()));
         let (inbox, events) = inbox();
         let trouble = {
@@ -143,14 +162,18 @@ impl App {
             started: Instant::now(),
             started_at: SystemTime::now(),
             stopping: AtomicBool::new(false),
+            inbox,
+            gate: console.gate,
+            certificates: console.certificates,
+            reload,
         });
         let end_admin = CancellationToken::new();
+        // Whichever way this ends, the thread of the admin side does too.
+        let _end_admin = end_admin.clone().drop_guard();
         let mut control = tokio::spawn(controller.run());
-        if let Some(socket) = admin {
-            let router = admin::routes::router(Arc::clone(&sources));
-            tokio::spawn(admin::server::run(admin::server::adopt(socket)?, router, end_admin.clone()));
-        }
-        announce(&pools, page);
+        let router = admin::routes::router(Arc::clone(&sources));
+        let admin = admin::server::start(console.doors, router, end_admin.clone())?;
+        announce(&pools, page, config.admin.socket.as_deref());
         for (number, (pool, socket)) in pools.into_iter().flat_map(BoundPool::into_sockets).enumerate() {
             sources.workers.listen(number, socket, pool);
         }
@@ -162,7 +185,16 @@ impl App {
         let stopped = drain(&sources, config.drain_timeout, hurry).await;
         end_admin.cancel();
         control.abort();
+        // The socket's file is gone by then.
+        let _ = admin.join();
         Ok(stopped)
+    }
+}
+
+impl App {
+    fn page(&self) -> Option<String> {
+        let scheme = if self.console.certificates.is_some() { "https" } else { "http" };
+        self.admin_address().map(|address| format!("{scheme}://{address}/"))
     }
 }
 
@@ -200,14 +232,17 @@ async fn drain(sources: &Sources, patience: Duration, hurry: impl Future<Output 
     Stopped { cut }
 }
 
-fn announce(pools: &[BoundPool], page: Option<SocketAddr>) {
+fn announce(pools: &[BoundPool], page: Option<String>, socket: Option<&Path>) {
     for bound in pools {
         let listen: Vec<String> = bound.listen.iter().map(ToString::to_string).collect();
         tracing::info!(pool = &*bound.pool.options.name, listen = listen.join(", "), "listening");
     }
     match page {
-        Some(address) => tracing::info!(page = format!("http://{address}/"), "listening"),
+        Some(page) => tracing::info!(page, "listening"),
         None => tracing::info!("the admin page is off"),
+    }
+    if let Some(socket) = socket {
+        tracing::info!(socket = %socket.display(), "listening");
     }
 }
 

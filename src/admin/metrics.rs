@@ -21,6 +21,7 @@ pub fn encode(sources: &Sources) -> Result<String, prometheus::Error> {
     let status = view::status(sources);
     let mut page = Page::default();
     process(&mut page, &status);
+    entrance(&mut page, sources);
     for cluster in &status.clusters {
         describe_cluster(&mut page, cluster);
         for pool in &cluster.pools {
@@ -34,6 +35,23 @@ pub fn encode(sources: &Sources) -> Result<String, prometheus::Error> {
     let mut text = Vec::new();
     TextEncoder::new().encode(&page.families, &mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Who was not let in, and until when the certificate holds.
+fn entrance(page: &mut Page, sources: &Sources) {
+    let (wrong, throttled) = sources.gate.failures();
+    let help = "Logins that were refused: wrong, or not looked at after too many wrong ones.";
+    for (reason, count) in [("wrong", wrong), ("throttled", throttled)] {
+        page.counter("pilotfish_admin_login_failures_total", help, &[("reason", reason)], count as f64);
+    }
+    if let Some(certificates) = &sources.certificates {
+        page.gauge(
+            "pilotfish_certificate_not_after_seconds",
+            "Unix time at which the certificate of the admin side ends.",
+            &[],
+            certificates.not_after() as f64,
+        );
+    }
 }
 
 fn process(page: &mut Page, status: &StatusView) {

@@ -2,11 +2,25 @@
 //!
 //! Everything is read from pictures and counters at the moment somebody asks; nothing here is on the way of a
 //! session. [`view`] says what is shown and is shared by all forms; [`dashboard`] and [`metrics`] only draw it.
+//!
+//! [`server`] runs on a thread of its own, [`guard`] lets in who may come in, and [`actions`] are all that can be
+//! changed from outside.
 
+pub mod actions;
+pub mod auth;
+pub mod caller;
 pub mod dashboard;
+pub mod guard;
+pub mod hosts;
 pub mod metrics;
+pub mod policy;
+pub mod refusal;
 pub mod routes;
+pub mod secret;
 pub mod server;
+pub mod socket;
+pub mod throttle;
+pub mod tls;
 pub mod view;
 
 use std::net::SocketAddr;
@@ -14,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
-use crate::control::Pictures;
+use crate::control::{Inbox, Pictures};
 use crate::proxy::{Pool, Workers};
 
 /// Where the admin side reads from.
@@ -27,6 +41,11 @@ pub struct Sources {
     pub started_at: SystemTime,
     /// Set when the process has been told to stop.
     pub stopping: AtomicBool,
+    /// Where operators' wishes go.
+    pub inbox: Inbox,
+    pub gate: Arc<auth::Gate>,
+    pub certificates: Option<Arc<tls::Certificates>>,
+    pub reload: actions::Reload,
 }
 
 /// A pool and where it listens.

@@ -1,22 +1,33 @@
 //! The HTTP server of the admin side.
 //!
 //! A connection loop of our own around hyper, since a server that faces a network needs limits: how many connections,
-//! how long for the headers, how large, how long for an answer. None of them can take anything from the data plane.
+//! how long for the handshake and the headers, how large, how long for an answer. It has a thread of its own, so that
+//! neither a flood nor a slow scrape keeps the control plane from its nodes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// Open pages, scrapers and scripts; more wait in the kernel's backlog.
+use super::caller::Peer;
+use super::socket::SocketFile;
+use super::tls::Certificates;
+
+/// Open pages, scrapers and scripts at each door; more wait in the kernel's backlog. The socket has its own, so that
+/// a crowd on the network does not keep the operator out.
 const MAX_CONNECTIONS: usize = 128;
-/// A browser sends its headers at once; who does not is not waited for.
+/// A client sends its headers at once, and does its part of a handshake at once; who does not is not waited for.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Headers and request line together.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -24,52 +35,167 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
 /// When accepting fails for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Slow hashes and files, a few at a time.
+const BLOCKING_THREADS: usize = 4;
 
-/// Serves until `stop`; open connections are then closed.
-pub async fn run(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let accept_all = async {
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (router, stop) = (router.clone(), stop.clone());
-                    tokio::spawn(async move {
-                        let _place = place;
-                        tokio::select! {
-                            () = stop.cancelled() => {}
-                            outcome = tokio::time::timeout(CONNECTION_LIFETIME, serve(stream, router)) => {
-                                tracing::debug!(?outcome, "admin connection closed");
-                            }
-                        }
-                    });
-                }
-                Err(error) => {
+/// Where the admin side lets people in.
+#[derive(Debug)]
+pub enum Door {
+    Network { listener: std::net::TcpListener, tls: Option<Arc<Certificates>> },
+    Socket(SocketFile),
+}
+
+/// Starts the thread. It serves until `stop`; open connections are then closed.
+///
+/// # Errors
+/// When the thread, its event loop or a listener in it cannot be made.
+pub fn start(doors: Vec<Door>, router: Router, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("admin-blocking")
+        .build()?;
+    let served = {
+        let _within = runtime.enter();
+        doors.into_iter().map(Served::open).collect::<io::Result<Vec<Served>>>()?
+    };
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            for door in served {
+                tokio::spawn(door.serve(router.clone(), stop.clone()));
+            }
+            stop.cancelled().await;
+        });
+        // A hash under way is not waited for.
+        runtime.shutdown_background();
+    })
+}
+
+/// A door within the runtime that serves it.
+enum Served {
+    Network(TcpListener, Option<Arc<Certificates>>),
+    /// The file stays for as long as it is served.
+    Socket {
+        listener: UnixListener,
+        _file: SocketFile,
+    },
+}
+
+impl Served {
+    fn open(door: Door) -> io::Result<Served> {
+        match door {
+            Door::Network { listener, tls } => {
+                listener.set_nonblocking(true)?;
+                Ok(Served::Network(TcpListener::from_std(listener)?, tls))
+            }
+            Door::Socket(mut file) => {
+                let listener = file.take().ok_or(io::ErrorKind::NotConnected)?;
+                Ok(Served::Socket { listener: UnixListener::from_std(listener)?, _file: file })
+            }
+        }
+    }
+
+    async fn serve(self, router: Router, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let accept_all = async {
+            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+                let visit = Visit { router: router.clone(), stop: stop.clone(), place };
+                if let Err(error) = self.accept(visit).await {
                     tracing::debug!(%error, "admin connection not accepted");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
+        };
+        let follow = async {
+            match &self {
+                Served::Network(_, Some(certificates)) => Arc::clone(certificates).follow().await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = accept_all => {}
+            () = follow => {}
         }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = accept_all => {}
+    }
+
+    async fn accept(&self, visit: Visit) -> io::Result<()> {
+        match self {
+            Served::Network(listener, certificates) => {
+                let (stream, address) = listener.accept().await?;
+                match certificates {
+                    None => {
+                        visit.begin(async move { Ok(stream) }, Peer::Network { address, encrypted: false })
+                    }
+                    Some(certificates) => {
+                        let peer = Peer::Network { address, encrypted: true };
+                        visit.begin(
+                            handshake(TlsAcceptor::from(certificates.config()), stream, address),
+                            peer,
+                        );
+                    }
+                }
+            }
+            Served::Socket { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred()?.uid();
+                visit.begin(async move { Ok::<UnixStream, io::Error>(stream) }, Peer::Socket { uid });
+            }
+        }
+        Ok(())
     }
 }
 
-async fn serve(stream: tokio::net::TcpStream, router: Router) -> Result<(), hyper::Error> {
+async fn handshake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    let outcome = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await;
+    let outcome = outcome.unwrap_or_else(|late| Err(late.into()));
+    outcome.inspect_err(|error| tracing::debug!(%address, %error, "no handshake with an admin client"))
+}
+
+/// One connection and its place among them.
+struct Visit {
+    router: Router,
+    stop: CancellationToken,
+    place: OwnedSemaphorePermit,
+}
+
+impl Visit {
+    fn begin<S>(self, ready: impl Future<Output = io::Result<S>> + Send + 'static, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Visit { router, stop, place } = self;
+        tokio::spawn(async move {
+            let _place = place;
+            let whole = async { exchange(ready.await?, router, peer).await.map_err(io::Error::other) };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                outcome = tokio::time::timeout(CONNECTION_LIFETIME, whole) => {
+                    tracing::debug!(?outcome, "admin connection closed");
+                }
+            }
+        });
+    }
+}
+
+/// Requests and answers until one side has had enough; each request carries who its sender is.
+async fn exchange<S>(stream: S, router: Router, peer: Peer) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), service)
         .await
-}
-
-/// Makes a bound socket ready for [`run`], within the runtime that will run it.
-///
-/// # Errors
-/// Those of the system.
-pub fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket)
 }

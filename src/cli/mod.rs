@@ -1,82 +1,89 @@
 //! The command line: arguments in, an exit code out.
+//!
+//! `run` and `check` are about a configuration. All other commands talk to a running pilotfish over its admin side:
+//! [`client`] asks, [`answers`] is the part of what comes back that they need, and each command shows it.
 
+mod act;
+mod answers;
+mod arguments;
+mod client;
+mod documents;
+mod door;
+mod events;
 mod logging;
+mod output;
 mod run;
+mod screen;
+mod sessions;
+mod status;
+mod table;
+mod top;
 
-use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use self::arguments::Command;
+use self::output::{complain, print};
+use crate::config::Config;
 
-use crate::config::{Config, DEFAULT_PATH, Problems};
-
+/// The condition asked for does not hold, or what was asked for failed.
+pub const EXIT_FAILED: u8 = 1;
+/// Wrong arguments (clap's own code).
+pub const EXIT_USAGE: u8 = 2;
+/// sysexits.h `EX_UNAVAILABLE`: no pilotfish answers at the admin address.
+pub const EXIT_UNREACHABLE: u8 = 69;
+/// sysexits.h `EX_NOPERM`: not allowed, by who asks or how often.
+pub const EXIT_NOT_ALLOWED: u8 = 77;
 /// sysexits.h `EX_CONFIG`: the configuration is at fault, and trying again will not help.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// The TCP load balancer that follows your PostgreSQL leader.
-#[derive(Debug, Parser)]
-#[command(name = "pilotfish", version, about)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
+/// Why a command did not do what it should: what to say, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    /// Empty when all has been said already.
+    pub message: String,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Balance until told to stop (SIGTERM or SIGINT: finish sessions first; a second one: at once).
-    Run(Source),
-    /// Say what is wrong with a configuration, or how it is understood.
-    Check(Source),
-}
-
-/// Where the configuration comes from.
-#[derive(Debug, Args)]
-struct Source {
-    /// Configuration file [default: /etc/pilotfish/config.yaml]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Patroni REST endpoints instead of a file; all else has its default
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', conflicts_with = "config")]
-    patroni: Vec<String>,
-}
-
-impl Source {
-    fn read(&self) -> Result<Config, Problems> {
-        if !self.patroni.is_empty() {
-            return Config::from_endpoints(&self.patroni);
-        }
-        let path = self.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PATH));
-        Config::load(&path)
+impl Failure {
+    pub fn new(code: u8, message: impl Into<String>) -> Failure {
+        Failure { code, message: message.into() }
     }
 }
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = match &arguments.command {
-        Command::Run(source) => source.read().map(run::run),
-        Command::Check(source) => source.read().map(|config| show(&config)),
-    };
-    outcome.unwrap_or_else(|problems| {
-        complain(&problems.to_string());
-        ExitCode::from(EXIT_CONFIG)
-    })
-}
-
-/// Whoever has read enough may close the pipe (`pilotfish check | head`).
-fn show(config: &Config) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    match write!(stdout, "{config}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("the configuration cannot be shown: {error}"));
-            ExitCode::FAILURE
+    let outcome = match arguments::parse() {
+        Command::Run(source) => match source.read() {
+            Ok(config) => return run::run(config, Box::new(move || source.read())),
+            Err(problems) => Err(Failure::new(EXIT_CONFIG, problems.to_string())),
+        },
+        Command::Check(source) => check(source.read()),
+        Command::Completions { shell } => documents::completions(shell),
+        Command::Man { command, dir } => documents::man(command.as_deref(), dir.as_deref()),
+        Command::Status { remote, wanted } => remote.ask(|remote| status::status(remote, wanted)),
+        Command::Sessions { remote, filter } => remote.ask(|remote| sessions::sessions(remote, filter)),
+        Command::Events { remote, cluster, follow } => {
+            remote.ask(|remote| events::events(remote, cluster, follow))
         }
-        _ => ExitCode::SUCCESS,
+        Command::Top { remote, interval } => remote.ask(|remote| top::top(remote, interval)),
+        Command::Drain { remote, target } => remote.ask(|remote| act::set_state(remote, target, "drain")),
+        Command::Maint { remote, target } => remote.ask(|remote| act::set_state(remote, target, "maint")),
+        Command::Ready { remote, target } => remote.ask(|remote| act::set_state(remote, target, "ready")),
+        Command::CloseSessions { remote, target } => remote.ask(|remote| act::close_sessions(remote, target)),
+        Command::Reload { remote } => remote.ask(act::reload),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            if !message.is_empty() {
+                complain(&message);
+            }
+            ExitCode::from(code)
+        }
     }
 }
 
-fn complain(words: &str) {
-    // Nobody is left to tell when standard error is closed; the exit code says it all the same.
-    let _ = writeln!(io::stderr(), "{words}");
+fn check(config: Result<Config, crate::config::Problems>) -> Result<(), Failure> {
+    let config = config.map_err(|problems| Failure::new(EXIT_CONFIG, problems.to_string()))?;
+    print(&config.to_string())
 }

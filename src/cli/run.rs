@@ -6,13 +6,14 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logging;
-use crate::app::{App, Stopped};
+use crate::admin::actions::Reload;
+use crate::app::{App, Source, Stopped};
 use crate::config::Config;
 
 /// Runs until a signal says stop. 0 after a stop, 1 when it could not start.
-pub fn run(config: Config) -> ExitCode {
+pub fn run(config: Config, source: Source) -> ExitCode {
     let _flushes_at_the_end = logging::init(&config.log);
-    match serve(config) {
+    match serve(config, source) {
         Ok(Stopped { .. }) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -21,8 +22,8 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> anyhow::Result<Stopped> {
-    let app = App::prepare(config)?;
+fn serve(config: Config, source: Source) -> anyhow::Result<Stopped> {
+    let app = App::prepare(config, Some(source))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("control")
@@ -32,7 +33,7 @@ fn serve(config: Config) -> anyhow::Result<Stopped> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut again = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::spawn(explain_hangups(signal(SignalKind::hangup())?));
+        tokio::spawn(reload_at_hangups(signal(SignalKind::hangup())?, app.reload()));
         let stop = either(&mut terminate, &mut interrupt);
         // The second signal: these streams see the first one too.
         let hurry = async {
@@ -53,9 +54,10 @@ async fn either(first: &mut Signal, second: &mut Signal) {
     }
 }
 
-/// A hangup must not end the process, as it would by default.
-async fn explain_hangups(mut hangups: Signal) {
+/// A hangup reloads, and never ends the process as it would by default. What has come of it is in the log.
+async fn reload_at_hangups(mut hangups: Signal, reload: Reload) {
     while hangups.recv().await.is_some() {
-        tracing::warn!("SIGHUP: this version does not reload; restart to use a changed configuration");
+        let reload = reload.clone();
+        let _ = tokio::task::spawn_blocking(move || reload.run("SIGHUP", "-")).await;
     }
 }

@@ -21,6 +21,14 @@ pub const MAX_ENDPOINTS: usize = 64;
 pub const MAX_LISTEN: usize = 16;
 /// A label in metrics and a column in views.
 pub const MAX_NAME_BYTES: usize = 64;
+/// A bearer token is compared with each of them.
+pub const MAX_USERS: usize = 64;
+/// One host has a few names.
+pub const MAX_HOSTS: usize = 64;
+/// What `sockaddr_un` holds besides its end (unix(7)).
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// Longer than any password or token; what is larger is some other file given by mistake.
+pub const MAX_SECRET_BYTES: u64 = 4096;
 
 /// The least and the most that a number or a duration may be, and why not less.
 pub struct Bounds<T> {

@@ -6,7 +6,7 @@
 //! line and column looked up. What comes out of here has been checked as a whole; no one after this has to ask again.
 //!
 //! Knows nothing of sockets, Patroni's answers or the runtime. [`Config::parse`] takes the environment as an argument,
-//! and looks at no file but those that `tls` names, whether they can be read.
+//! and looks at no file but those that `tls` and `users` name, whether they can be read.
 
 use std::fmt;
 use std::io::Read as _;
@@ -14,6 +14,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod admin;
+mod changes;
 mod claims;
 mod complaints;
 mod endpoint;
@@ -28,6 +30,7 @@ mod syntax;
 mod value;
 mod word;
 
+pub use admin::{Admin, AdminTls, Role, Secret, User};
 pub use endpoint::{Endpoint, Scheme};
 pub use problem::{Problem, Problems};
 pub use word::Word;
@@ -146,13 +149,6 @@ pub struct OpenSessions {
     pub gone: Fate,
 }
 
-/// Dashboard, API and metrics.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Admin {
-    /// A loopback address, default `127.0.0.1:7000`. `None` (`off`): none of it.
-    pub listen: Option<SocketAddr>,
-}
-
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Log {
     pub format: LogFormat,
@@ -228,7 +224,7 @@ impl Config {
         };
         env::expand(&mut tree, env);
         let complaints = complaints::Complaints::default();
-        let config = read::config(&node::Node::root(&tree, &complaints));
+        let config = read::config(&node::Node::root(&tree, &complaints), env);
         match config {
             Some(config) if complaints.is_empty() => Ok(config),
             _ => Err(complaints.located(file_name, |id| raw::locate(text, id))),
@@ -267,7 +263,9 @@ impl Config {
         let endpoints = read::endpoints(&node::Node::named("--patroni", &tree, &complaints));
         match endpoints {
             Some(endpoints) if complaints.is_empty() => {
-                Ok(Self::of(vec![Cluster::of(Patroni::of(endpoints))]))
+                let mut config = Self::of(vec![Cluster::of(Patroni::of(endpoints))]);
+                config.admin.socket = admin::default_socket(&|variable| std::env::var(variable).ok());
+                Ok(config)
             }
             _ => Err(complaints.located("command line", |_| None)),
         }
@@ -356,17 +354,12 @@ impl Default for OpenSessions {
     }
 }
 
-impl Default for Admin {
-    fn default() -> Self {
-        Self { listen: Some((Ipv4Addr::LOCALHOST, 7000).into()) }
-    }
-}
-
 fn all_ipv4(port: u16) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
-/// The whole effective configuration as YAML: reading it again gives the same [`Config`].
+/// The whole effective configuration as YAML: reading it again gives the same [`Config`], but for hashes of passwords,
+/// which are left out.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         show::config(self, f)

@@ -112,6 +112,18 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Text that must not be shown, not even where it is wrong.
+    pub fn hidden_text(&self, expected: &str) -> Option<&'a str> {
+        match &self.raw.value {
+            Value::Text(text) | Value::Filled { text, .. } => return Some(text),
+            Value::Unusable(_) => {
+                self.refuse(format!("holds a ${{VAR}} that cannot be filled in; write {expected}"));
+            }
+            _ => self.refuse(format!("is not text (not shown here); write {expected}")),
+        }
+        None
+    }
+
     /// Text or a number, as text.
     fn scalar(&self, expected: &str) -> Option<&'a str> {
         match &self.raw.value {

@@ -1,11 +1,12 @@
 //! The keys of the configuration, what each takes, and the rules between them.
 
+use super::admin;
 use super::claims::Claims;
 use super::limits;
 use super::node::{Map, Node};
 use super::value;
 use super::{
-    Admin, Cluster, Config, Endpoint, Log, OpenSessions, Patroni, Primary, Protocol, Replicas, Scheme, Tls,
+    Cluster, Config, Endpoint, Log, OpenSessions, Patroni, Primary, Protocol, Replicas, Scheme, Tls,
 };
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,7 +17,7 @@ const ENDPOINTS: &str = "Patroni's REST addresses such as [10.0.0.1:8008, 10.0.0
 const LISTEN: &str = "an address such as 0.0.0.0:5000, or a list of these";
 
 /// The whole configuration. `None`, or complaints at the nodes: it cannot be used.
-pub fn config(root: &Node<'_>) -> Option<Config> {
+pub fn config(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
     if root.is_empty() {
         root.refuse("is empty; the least is `clusters: [{patroni: [HOST:8008]}]`");
         return None;
@@ -25,7 +26,7 @@ pub fn config(root: &Node<'_>) -> Option<Config> {
     let mut claims = Claims::default();
     let default = Config::of(clusters(&map, &mut claims));
     Some(Config {
-        admin: admin(&map, &mut claims).unwrap_or_default(),
+        admin: admin::admin(&map, &mut claims, env),
         workers: map.read("workers", None, |node| node.auto_or(|node| count(node, &limits::WORKERS))),
         max_sessions: map.read("max_sessions", None, |n| n.auto_or(|n| count(n, &limits::MAX_SESSIONS))),
         drain_timeout: map
@@ -56,7 +57,7 @@ fn clusters<'a>(map: &Map<'a>, claims: &mut Claims<'a>) -> Vec<Cluster> {
 }
 
 /// Complains at the second one with the same `key`.
-fn unique<'a, K: Hash + Eq>(
+pub(super) fn unique<'a, K: Hash + Eq>(
     seen: &mut HashMap<K, Node<'a>>,
     key: K,
     at: Node<'a>,
@@ -160,7 +161,7 @@ fn tls(patroni: &Map<'_>, endpoints: &[Endpoint]) -> Option<Tls> {
 }
 
 /// The path of a file that can be read now.
-fn file(node: &Node<'_>) -> Option<PathBuf> {
+pub(super) fn file(node: &Node<'_>) -> Option<PathBuf> {
     let path = Path::new(node.text("the path of a PEM file")?);
     // Looked at before it is opened: to open a pipe could wait for ever.
     let checked = std::fs::metadata(path).and_then(|meta| match meta.is_file() {
@@ -236,27 +237,6 @@ fn listen<'a>(
     stated.into_iter().map(|(_, address)| address).collect()
 }
 
-fn admin<'a>(map: &Map<'a>, claims: &mut Claims<'a>) -> Option<Admin> {
-    let Some(map) = map.map_or_off("admin", &["listen"]) else { return Some(Admin { listen: None }) };
-    let default = Admin::default();
-    let Some(node) = map.find("listen") else {
-        default.listen.iter().for_each(|address| claims.assume(*address, map.node()));
-        return Some(default);
-    };
-    let address = match value::listen_address(node.text("an address such as 127.0.0.1:7000")?) {
-        Ok(address) => address,
-        Err(why) => return node.refuse_value(why),
-    };
-    if !address.ip().is_loopback() {
-        return node.refuse_value(
-            "is not on loopback, and this version knows no login; listen on loopback only and \
-             put a TLS proxy with a login before it, or use ssh -L",
-        );
-    }
-    claims.state(address, &node);
-    Some(Admin { listen: Some(address) })
-}
-
 fn log(map: &Map<'_>) -> Option<Log> {
     let map = map.map("log", &["format", "level"])?;
     let default = Log::default();
@@ -267,7 +247,7 @@ fn log(map: &Map<'_>) -> Option<Log> {
 }
 
 /// A name that is safe in a URL, a metric label and a column of CSV.
-fn name(node: &Node<'_>) -> Option<String> {
+pub(super) fn name(node: &Node<'_>) -> Option<String> {
     let text = node.text("a name; a number needs quotes")?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let begins_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());

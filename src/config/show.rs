@@ -1,7 +1,7 @@
 //! The effective configuration as YAML that reads back as the same.
 
 use super::value::{show_duration, show_size};
-use super::{Cluster, Config, OpenSessions, Patroni, Primary, Replicas, Word};
+use super::{Admin, AdminTls, Cluster, Config, OpenSessions, Patroni, Primary, Replicas, Secret, User, Word};
 use std::fmt::{Formatter, Result};
 use std::net::SocketAddr;
 
@@ -9,15 +9,59 @@ use std::net::SocketAddr;
 pub fn config(config: &Config, f: &mut Formatter<'_>) -> Result {
     writeln!(f, "clusters:")?;
     config.clusters.iter().try_for_each(|shown| cluster(shown, f))?;
-    match config.admin.listen {
-        Some(address) => writeln!(f, "admin:\n  listen: \"{address}\"")?,
-        None => writeln!(f, "admin: off")?,
-    }
+    admin(&config.admin, f)?;
     let auto = |number: Option<usize>| number.map_or("auto".into(), |number| number.to_string());
     writeln!(f, "workers: {}", auto(config.workers))?;
     writeln!(f, "max_sessions: {}", auto(config.max_sessions))?;
     writeln!(f, "drain_timeout: {}", show_duration(config.drain_timeout))?;
     writeln!(f, "log:\n  format: {}\n  level: {}", config.log.format.word(), config.log.level.word())
+}
+
+fn admin(admin: &Admin, f: &mut Formatter<'_>) -> Result {
+    if admin.listen.is_none() && admin.socket.is_none() {
+        return writeln!(f, "admin: off");
+    }
+    writeln!(f, "admin:")?;
+    match admin.listen {
+        Some(address) => writeln!(f, "  listen: \"{address}\"")?,
+        None => writeln!(f, "  listen: off")?,
+    }
+    match &admin.socket {
+        Some(path) => writeln!(f, "  socket: {}", quoted(&path.to_string_lossy()))?,
+        None => writeln!(f, "  socket: off")?,
+    }
+    if !admin.allowed_hosts.is_empty() {
+        let hosts: Vec<String> = admin.allowed_hosts.iter().map(|host| quoted(host)).collect();
+        writeln!(f, "  allowed_hosts: [{}]", hosts.join(", "))?;
+    }
+    match admin.users.is_empty() {
+        true => writeln!(f, "  # users: none, so whoever reaches listen is a viewer")?,
+        false => writeln!(f, "  users:")?,
+    }
+    admin.users.iter().try_for_each(|shown| user(shown, f))?;
+    let Some(AdminTls { cert, key, client_ca }) = &admin.tls else { return Ok(()) };
+    writeln!(f, "  tls:")?;
+    for (name, file) in [("cert", Some(cert)), ("key", Some(key)), ("client_ca", client_ca.as_ref())] {
+        if let Some(file) = file {
+            writeln!(f, "    {name}: {}", quoted(&file.to_string_lossy()))?;
+        }
+    }
+    Ok(())
+}
+
+fn user(user: &User, f: &mut Formatter<'_>) -> Result {
+    writeln!(f, "    - name: {}\n      role: {}", quoted(&user.name), user.role.word())?;
+    for (key, secret) in [("password", &user.password), ("token", &user.token)] {
+        match secret {
+            Some(Secret::File(path)) => {
+                writeln!(f, "      {key}: {}", quoted(&format!("file:{}", path.display())))?;
+            }
+            Some(Secret::Env(name)) => writeln!(f, "      {key}: {}", quoted(&format!("env:{name}")))?,
+            Some(Secret::Hash(_)) => writeln!(f, "      # {key}: a hash, which is not shown")?,
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 fn cluster(cluster: &Cluster, f: &mut Formatter<'_>) -> Result {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::names::Names;
@@ -15,7 +15,7 @@ use super::picture::Pictures;
 use super::steward::{Steward, StewardOptions};
 use crate::proxy::Trouble;
 use crate::routing::{ClusterStats, Publisher, Table};
-use crate::topology::Observation;
+use crate::topology::{Observation, Operator};
 
 /// Everything that control reacts to.
 #[derive(Debug)]
@@ -32,6 +32,16 @@ pub enum Event {
     Resolved { cluster: usize, host: String, addresses: Result<Vec<std::net::IpAddr>, String> },
     /// Something went wrong on a member's data port.
     Trouble(Trouble),
+    /// An operator wants something of a member, and waits for the answer.
+    Operate { cluster: usize, member: String, wish: Operator, answer: oneshot::Sender<Option<Operated>> },
+}
+
+/// What has come of an operator's wish; it is in the published table by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operated {
+    pub before: Operator,
+    /// The member has the writer's seat: its new writers wait from now on, or do no more.
+    pub is_writer: bool,
 }
 
 /// Events that may wait. Pollers wait for room; troubles are dropped instead, since the next one says the same.
@@ -62,6 +72,13 @@ impl Inbox {
     pub fn trouble(&self, trouble: Trouble) {
         // Full: the queue holds thousands of events, among them surely one that says the same.
         let _ = self.0.try_send(Event::Trouble(trouble));
+    }
+
+    /// Sets what an operator wants of a member. `None`: the cluster has no member of that name, or the process ends.
+    pub async fn operate(&self, cluster: usize, member: String, wish: Operator) -> Option<Operated> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Event::Operate { cluster, member, wish, answer }).await.ok()?;
+        answered.await.ok()?
     }
 }
 
@@ -155,6 +172,13 @@ impl Controller {
                     return;
                 }
                 trouble.cluster
+            }
+            Event::Operate { cluster, member, wish, answer } => {
+                let operated = self.stewards[cluster].operate(&member, wish);
+                self.decide(cluster);
+                // Whoever does not wait for the answer any more sees it in the picture.
+                let _ = answer.send(operated);
+                return;
             }
         };
         self.decide(cluster);

@@ -16,7 +16,7 @@ pub mod poller;
 mod seeds;
 pub mod steward;
 
-pub use controller::{ClusterOptions, Controller, Event, Inbox, first_table, inbox};
+pub use controller::{ClusterOptions, Controller, Event, Inbox, Operated, first_table, inbox};
 pub use incident::Incident;
 pub use names::Names;
 pub use patroni::{Patroni, PatroniOptions};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::addresses::AddressBook;
-use super::controller::Event;
+use super::controller::{Event, Operated};
 use super::discovery::{Discovery, Targets};
 use super::incident::{Chronicle, Clients, Moment};
 use super::journal;
@@ -27,7 +27,7 @@ use crate::topology::cluster::Tracked;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::{self, Seed};
 use crate::topology::{
-    Class, Cluster, Condition, Decision, Hearsay, Observation, ReaderCuts, Report, Settings,
+    Class, Cluster, Condition, Decision, Hearsay, Observation, Operator, ReaderCuts, Report, Settings,
 };
 
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
@@ -215,6 +215,11 @@ impl Steward {
             poller.poke();
         }
         news
+    }
+
+    pub fn operate(&mut self, member: &str, wish: Operator) -> Option<Operated> {
+        let before = self.core.set_operator(member, wish)?;
+        Some(Operated { before, is_writer: self.core.is_incumbent(member) })
     }
 
     /// What Patroni calls the cluster, if that is to be its name.

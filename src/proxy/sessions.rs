@@ -180,6 +180,12 @@ impl Session {
         }
     }
 
+    /// Whether it is on this member of this cluster, or about to be.
+    fn is_on(&self, cluster: usize, member: &str) -> bool {
+        let on = |(name, _): &(Arc<str>, Active)| **name == *member;
+        self.pool.options.cluster == cluster && self.progress().on.as_ref().is_some_and(on)
+    }
+
     pub fn row(&self) -> SessionRow {
         let progress = self.progress();
         SessionRow {
@@ -250,6 +256,11 @@ impl Shard {
 
     pub fn cut_all(&self, end: End) -> usize {
         self.cut_where(|_| Some(end))
+    }
+
+    /// Cuts the sessions on one member; says how many.
+    pub fn cut_on(&self, cluster: usize, member: &str, end: End) -> usize {
+        self.cut_where(|session| session.is_on(cluster, member).then_some(end))
     }
 
     fn cut_where(&self, verdict: impl Fn(&Session) -> Option<End>) -> usize {

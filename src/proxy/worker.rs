@@ -158,6 +158,11 @@ impl Workers {
         self.handles.iter().map(|handle| handle.shard.cut_all(End::Shutdown)).sum()
     }
 
+    /// Cuts the sessions on one member, for an operator; says how many. New ones may come at once.
+    pub fn close_sessions(&self, cluster: usize, member: &str) -> usize {
+        self.handles.iter().map(|handle| handle.shard.cut_on(cluster, member, End::Operator)).sum()
+    }
+
     pub fn open_sessions(&self) -> usize {
         self.handles.iter().map(|handle| handle.shard.len()).sum()
     }

@@ -40,6 +40,8 @@ pub enum End {
     MemberGone,
     /// Cut: its member takes no more readers, and open ones are set not to outlive that.
     Withdrawn,
+    /// Cut: an operator closed the sessions of its member.
+    Operator,
     /// Cut or refused because pilotfish stops.
     Shutdown,
     /// A fault inside pilotfish.
@@ -65,7 +67,7 @@ pub enum Phase {
 }
 
 impl End {
-    pub const ALL: [End; 18] = [
+    pub const ALL: [End; 19] = [
         End::ClientClosed,
         End::ClientReset,
         End::ClientTimeout,
@@ -82,6 +84,7 @@ impl End {
         End::RoleLost,
         End::MemberGone,
         End::Withdrawn,
+        End::Operator,
         End::Shutdown,
         End::Internal,
     ];
@@ -105,6 +108,7 @@ impl End {
             End::RoleLost => "role_lost",
             End::MemberGone => "member_gone",
             End::Withdrawn => "withdrawn",
+            End::Operator => "operator",
             End::Shutdown => "shutdown",
             End::Internal => "internal",
         }
@@ -126,6 +130,7 @@ impl End {
             | End::RoleLost
             | End::MemberGone
             | End::Withdrawn
+            | End::Operator
             | End::Shutdown
             | End::Internal => Side::Pilotfish,
         }

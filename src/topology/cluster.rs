@@ -71,6 +71,9 @@ pub struct Cluster {
     blind_until: Duration,
     signs: BTreeSet<Sign>,
     last_sign_at: Option<Duration>,
+    /// What operators want, by name: a member that is away for a while is not back in service unasked. Only members
+    /// are named here, and only what is not [`Operator::Ready`].
+    wishes: BTreeMap<String, Operator>,
 }
 
 /// A sign of trouble: which member, and what. The cluster's own have no member.
@@ -91,6 +94,7 @@ impl Cluster {
             blind_until: Duration::ZERO,
             signs: BTreeSet::new(),
             last_sign_at: None,
+            wishes: BTreeMap::new(),
         };
         cluster.replace_members(Duration::ZERO, members);
         cluster
@@ -125,9 +129,16 @@ impl Cluster {
         }
     }
 
-    pub fn set_operator(&mut self, name: &str, operator: Operator) -> bool {
-        let tracked = self.members.get_mut(name);
-        tracked.map(|tracked| tracked.operator = operator).is_some()
+    /// What an operator wants of a member from now on: what was wanted before, or `None` for an unknown name. It
+    /// holds until it is changed, however often the member leaves and comes back.
+    pub fn set_operator(&mut self, name: &str, operator: Operator) -> Option<Operator> {
+        let tracked = self.members.get_mut(name)?;
+        let before = std::mem::replace(&mut tracked.operator, operator);
+        match operator {
+            Operator::Ready => drop(self.wishes.remove(name)),
+            Operator::Drain | Operator::Maint => drop(self.wishes.insert(name.to_owned(), operator)),
+        }
+        Some(before)
     }
 
     pub fn set_leader_grace(&mut self, grace: Duration) {
@@ -154,6 +165,9 @@ impl Cluster {
             if let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.name == tracked.member.name) {
                 tenure.name.clone_from(&member.name);
             }
+            if let Some(wish) = self.wishes.remove(&tracked.member.name) {
+                self.wishes.entry(member.name.clone()).or_insert(wish);
+            }
             self.track(Tracked { member, ..tracked });
         }
         if self.incumbent().is_none() {
@@ -162,7 +176,8 @@ impl Cluster {
         self.settle_identity(now);
     }
 
-    fn track(&mut self, tracked: Tracked) {
+    fn track(&mut self, mut tracked: Tracked) {
+        tracked.operator = self.wishes.get(&tracked.member.name).copied().unwrap_or_default();
         self.members.insert(tracked.member.name.clone(), tracked);
     }
 
@@ -200,11 +215,18 @@ impl Cluster {
             None => {}
         }
         let fast_until = self.watch_signs(now, seat.writer.is_some());
-        let writer = seat.writer.filter(|name| self.members[name].operator == Operator::Ready);
+        let wish = seat.writer.as_ref().map(|name| self.members[name].operator).unwrap_or_default();
+        let reason = match &seat.writer {
+            Some(name) if wish != Operator::Ready => {
+                format!("{name} is the writer, but an operator set it to {wish}: new writers wait")
+            }
+            _ => seat.reason,
+        };
+        let writer = seat.writer.filter(|_| wish == Operator::Ready);
         let (readers, fallback) = decide::readers(self, writer.as_ref());
         Decision {
             condition: seat.condition,
-            reason: seat.reason,
+            reason,
             verdicts: decide::verdicts(self, seat.tenant.as_ref(), &readers),
             alarms: decide::alarms(self),
             tenant: seat.tenant,

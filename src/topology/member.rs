@@ -27,6 +27,8 @@ pub enum Operator {
 }
 
 impl Operator {
+    pub const ALL: [Operator; 3] = [Operator::Ready, Operator::Drain, Operator::Maint];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Operator::Ready => "ready",

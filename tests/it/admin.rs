@@ -1,6 +1,9 @@
 //! What the admin side shows, and what it lets nobody do.
 
+mod actions;
 mod exposition;
+mod guard;
+pub mod tls;
 
 use std::time::{Duration, Instant};
 
@@ -280,10 +283,10 @@ async fn who_does_not_finish_a_request_is_not_waited_for() {
     let cluster = FakeCluster::start("demo", &["a"]).await;
     let served = Served::cluster(&cluster).await;
     let long = [b"GET /livez HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 40_000]].concat();
-    let asked = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+    let asked = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let (mute, slow, idle, (garbage, at_once), (long, _)) = tokio::join!(
         provoke(&served, b""),
-        provoke(&served, b"GET /livez HTTP/1.1\r\nHost: a\r\n"),
+        provoke(&served, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"),
         provoke(&served, asked),
         provoke(&served, b"\x16\x03\x01 this is TLS\r\n\r\n"),
         provoke(&served, &long),

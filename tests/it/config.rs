@@ -1,6 +1,6 @@
 //! The configuration: what is accepted, what is refused and in which words.
 
-use pilotfish::config::{Balance, Config, Endpoint, Fallback, LogFormat, LogLevel, Protocol, Scheme};
+use pilotfish::config::{Balance, Config, Endpoint, Fallback, LogFormat, LogLevel, Protocol, Role, Scheme};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -20,8 +20,9 @@ const REFUSED: &str = include_str!("config/refused.txt");
 static TLS_DIR: LazyLock<String> = LazyLock::new(|| {
     let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/config-tls");
     std::fs::create_dir_all(folder).expect("a folder");
-    for file in ["ca.pem", "client.pem", "client.key"] {
-        std::fs::write(format!("{folder}/{file}"), "").expect("a file");
+    let tls = ["ca.pem", "client.pem", "client.key", "admin.pem", "admin.key", "clients.pem"];
+    for file in tls.into_iter().chain(["alice.password", "alice.token"]) {
+        std::fs::write(format!("{folder}/{file}"), "hunter2\n").expect("a file");
     }
     folder.into()
 });
@@ -112,6 +113,12 @@ fn full_says_the_defaults() {
     assert_eq!(cluster.patroni.leader_grace.take(), Some(Duration::from_secs(30)));
     assert_eq!(cluster.replicas.as_mut().and_then(|pool| pool.max_lag.take()), Some(16 << 20));
     cluster.patroni.endpoints[2].scheme = Scheme::Http;
+    let admin = &mut config.admin;
+    let alice = admin.users.pop().expect("a user");
+    assert_eq!((alice.name.as_str(), alice.role, admin.users.len()), ("alice", Role::Operator, 0));
+    assert_eq!(alice.password.expect("a password").reveal().as_deref(), Ok("hunter2"));
+    assert_eq!(admin.allowed_hosts.pop().as_deref(), Some("lb.example.org"));
+    assert!(admin.socket.take().is_some() && admin.tls.take().is_some_and(|tls| tls.client_ca.is_some()));
     assert_eq!(config, parse(MINIMAL));
 }
 
@@ -140,6 +147,28 @@ fn full_names_every_key() {
         known.extend(keys.split(", ").map(|key| (column - 1, key)));
     }
     assert_eq!(named, known);
+}
+
+/// What a reload names.
+#[test]
+fn differences_are_named_by_their_keys() {
+    let full = parse(FULL);
+    assert_eq!(full.differences(&parse(&full.to_string())), [""; 0]);
+    for (from, to, paths) in [
+        ("hold: 45s", "hold: 46s", &["clusters[0].primary.hold", "clusters[0].replicas.hold"][..]),
+        ("interval: 1s", "interval: 2s", &["clusters[0].patroni.interval"]),
+        ("leader_grace: 30s", "", &["clusters[0].patroni.leader_grace"]),
+        ("[\"0.0.0.0:5000\"]", "[\":5000\", \":5002\"]", &["clusters[0].primary.listen"]),
+        ("workers: auto", "workers: 3", &["workers"]),
+        ("role: operator", "role: viewer", &["admin.users[0].role"]),
+        ("socket: /run/pilotfish/admin.sock", "socket: off", &["admin.socket"]),
+    ] {
+        let changed = FULL.replace(from, to);
+        assert_ne!(changed, FULL, "{from}");
+        assert_eq!(full.differences(&parse(&changed)), paths);
+    }
+    let others = parse(SEVERAL).differences(&full);
+    assert_eq!(others, ["admin.allowed_hosts", "admin.socket", "admin.tls", "admin.users", "clusters"]);
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! The program as its users meet it: arguments, exit codes, signals and log lines.
 
 mod child;
+mod console;
+mod documents;
 mod logs;
+mod terminal;
+mod top;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
@@ -175,14 +179,15 @@ async fn a_second_signal_cuts_at_once() {
 }
 
 #[tokio::test]
-async fn a_hangup_ends_nothing() {
+async fn a_hangup_reloads_and_ends_nothing() {
     let cluster = FakeCluster::start("demo", &["a"]).await;
     let pilotfish = Pilotfish::run(&config(&cluster, ""));
     let (mut client, _) = Client::enter(pilotfish.pool("primary").await).await;
+    // Whatever is asked of it, the control plane goes on asking its nodes.
+    assert!(pilotfish.threads().contains(&"admin".to_owned()), "{:?}", pilotfish.threads());
     pilotfish.signal(Signal::HUP);
-    pilotfish
-        .line("a word on SIGHUP", |line| line["message"].as_str().is_some_and(|m| m.contains("SIGHUP")))
-        .await;
+    let reloaded = pilotfish.says("the configuration was reloaded").await;
+    assert_eq!(["user", "applied", "needs_restart"].map(|name| reloaded[name].clone()), ["SIGHUP", "", ""]);
     assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
     drop(client);
     pilotfish.signal(Signal::TERM);

@@ -102,13 +102,16 @@ fn crate_paths(source: &Source) -> Vec<(usize, String)> {
 }
 
 /// A crate, and the only files that may name it.
-const ONE_PLACE: [(&str, &[&str]); 6] = [
+const ONE_PLACE: [(&str, &[&str]); 9] = [
     ("arc_swap", &["src/routing/cell.rs"]),
     ("reqwest", &["src/control/patroni.rs"]),
     ("prometheus::", &["src/admin/metrics.rs"]),
     ("serde_yaml", &["src/config/raw.rs"]),
     ("askama", &["src/admin/dashboard.rs", "src/admin/routes.rs"]),
-    ("clap::", &["src/cli/mod.rs"]),
+    ("clap::", &["src/cli/arguments.rs"]),
+    ("crossterm", &["src/cli/screen.rs"]),
+    ("argon2::", &["src/admin/secret.rs"]),
+    ("bcrypt::", &["src/admin/secret.rs"]),
 ];
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::within;
@@ -34,12 +34,28 @@ impl Response {
 }
 
 pub async fn request(address: SocketAddr, method: &str, path: &str) -> Response {
+    let stream = TcpStream::connect(address).await.expect("a listener");
+    exchange(stream, method, path, &[("Host", &address.to_string())], "").await
+}
+
+/// One request with exactly these headers, over whatever is connected to the other side.
+pub async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Response {
     let exchange = async {
-        let mut stream = TcpStream::connect(address).await.expect("a listener");
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.expect("an open connection");
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let head = format!("{method} {path} HTTP/1.1\r\n{headers}{length}Connection: close\r\n\r\n{body}");
+        // Whoever has seen enough of it answers before it has all been sent.
+        let _ = stream.write_all(head.as_bytes()).await;
         let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.expect("an answer");
+        // A server that closes without the farewell of TLS has answered all the same.
+        let _ = stream.read_to_end(&mut bytes).await;
         Response::parse(&bytes).unwrap_or_else(|| panic!("{:?}", String::from_utf8_lossy(&bytes)))
     };
     within(&format!("the answer to {method} {path}"), exchange).await

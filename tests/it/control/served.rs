@@ -1,4 +1,4 @@
-//! All of pilotfish within a test: control and admin on the test's own thread, workers on theirs.
+//! All of pilotfish within a test: control on the test's own thread, workers and admin on theirs.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub fn config(clusters: &[&FakeCluster]) -> Config {
 
 impl Served {
     pub fn start(config: Config) -> Served {
-        let app = App::prepare(config).unwrap_or_else(|error| panic!("{error}"));
+        let app = App::prepare(config, None).unwrap_or_else(|error| panic!("{error}"));
         let admin = app.admin_address().expect("an admin page");
         let pools = app.pool_addresses();
         let (signals, received) = watch::channel(0);

@@ -42,6 +42,13 @@ impl File {
         File { folder }
     }
 
+    /// Puts another file beside it.
+    pub fn beside(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    }
+
     pub fn path(&self) -> String {
         self.folder.path().join("config.yaml").display().to_string()
     }
@@ -68,7 +75,8 @@ pub struct Pilotfish {
     lines: Arc<Mutex<Vec<String>>>,
     news: watch::Receiver<usize>,
     exit: watch::Receiver<Option<ExitStatus>>,
-    _file: File,
+    /// Its configuration, for changes.
+    pub file: File,
 }
 
 impl Pilotfish {
@@ -97,7 +105,7 @@ impl Pilotfish {
         }
         let (ended, exit) = watch::channel(None);
         thread::spawn(move || ended.send_replace(child.wait().ok()));
-        Pilotfish { pid, lines, news, exit, _file: file }
+        Pilotfish { pid, lines, news, exit, file }
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -140,7 +148,11 @@ impl Pilotfish {
     pub async fn admin(&self) -> SocketAddr {
         let line = self.line("the page", |line| line["page"].is_string()).await;
         let page = line["page"].as_str().expect("a URL");
-        page.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address")
+        page.trim_start_matches("http://")
+            .trim_start_matches("https://")
+            .trim_end_matches('/')
+            .parse()
+            .expect("an address")
     }
 
     /// Waits for its end: the exit code.
@@ -148,6 +160,20 @@ impl Pilotfish {
         let mut exit = self.exit.clone();
         let status = within("the end of the process", exit.wait_for(Option::is_some)).await;
         status.expect("somebody waits").expect("a status").code().expect("an exit, not a signal")
+    }
+
+    /// Whether it has ended, and how.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        *self.exit.borrow()
+    }
+
+    /// The names of its threads.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero())).expect("it runs");
+        let name = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+        };
+        tasks.filter_map(name).map(|name| name.trim_end().to_owned()).collect()
     }
 
     /// Kilobytes of memory that it holds.

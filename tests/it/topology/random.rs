@@ -70,7 +70,7 @@ fn act(cluster: &mut Cluster, now: Duration, step: &Step, oracle: &Oracle) {
         Step::Heard(place, observation) => cluster.observe(now, name(place), (**observation).clone()),
         Step::Suspect(place) => cluster.suspect(name(place)),
         Step::Operator(place, wish) => {
-            let known = cluster.set_operator(name(place), *wish);
+            let known = cluster.set_operator(name(place), *wish).is_some();
             assert_eq!(known, oracle.name_at(*place).is_some(), "operators are told who is a member");
         }
         Step::Members(placed) => cluster.replace_members(now, members(placed)),

@@ -98,9 +98,9 @@ impl Story {
     fn act(&mut self, action: &str) {
         let words: Vec<&str> = action.split_whitespace().collect();
         match words.as_slice() {
-            ["ready", name] => assert!(self.cluster.set_operator(name, Operator::Ready)),
-            ["drain", name] => assert!(self.cluster.set_operator(name, Operator::Drain)),
-            ["maint", name] => assert!(self.cluster.set_operator(name, Operator::Maint)),
+            ["ready", name] => assert!(self.cluster.set_operator(name, Operator::Ready).is_some()),
+            ["drain", name] => assert!(self.cluster.set_operator(name, Operator::Drain).is_some()),
+            ["maint", name] => assert!(self.cluster.set_operator(name, Operator::Maint).is_some()),
             ["suspect", name] => self.cluster.suspect(name),
             ["grace", seconds] => {
                 let seconds = seconds.parse().expect("seconds of grace");

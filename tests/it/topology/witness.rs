@@ -1,5 +1,6 @@
 //! What was said and done, as far as the oracle needs it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pilotfish::topology::{Observation, Operator, Report, Role};
@@ -13,6 +14,8 @@ pub struct Witness {
     pub identity: Option<String>,
     /// When a word of ours last broke a silence of all.
     silence_broken_at: Duration,
+    /// Names that an operator has taken out of service, whether their nodes are there or not.
+    wishes: BTreeMap<&'static str, Operator>,
 }
 
 #[derive(Default)]
@@ -35,7 +38,7 @@ impl Witness {
         match step {
             Step::Heard(place, observation) => self.hear(now, *place, observation),
             Step::Suspect(place) => self.change(*place, |node| node.suspect = true),
-            Step::Operator(place, wish) => self.change(*place, |node| node.operator = *wish),
+            Step::Operator(place, wish) => self.operate(*place, *wish),
             Step::Members(members) => self.settle_members(members),
             Step::Reset => self.forget(),
             Step::Grace(_) | Step::Nothing => {}
@@ -44,6 +47,15 @@ impl Witness {
 
     fn change(&mut self, place: usize, change: impl FnOnce(&mut Node)) {
         self.nodes.iter_mut().find(|node| node.place == place).map(change);
+    }
+
+    fn operate(&mut self, place: usize, wish: Operator) {
+        let Some(node) = self.nodes.iter_mut().find(|node| node.place == place) else { return };
+        node.operator = wish;
+        match wish {
+            Operator::Ready => self.wishes.remove(node.name),
+            _ => self.wishes.insert(node.name, wish),
+        };
     }
 
     fn hear(&mut self, now: Duration, place: usize, observation: &Observation) {
@@ -73,7 +85,15 @@ impl Witness {
         for &(place, which) in members {
             let known = old.iter().position(|node| node.place == place);
             let node = known.map_or_else(Node::default, |i| old.swap_remove(i));
-            self.nodes.push(Node { place, name: name((place, which)), ..node });
+            let name = name((place, which));
+            // What was wanted of a node under one name is wanted under its next, unless that one has a wish already.
+            if node.name != name
+                && let Some(wish) = self.wishes.remove(node.name)
+            {
+                self.wishes.entry(name).or_insert(wish);
+            }
+            let operator = self.wishes.get(name).copied().unwrap_or_default();
+            self.nodes.push(Node { place, name, operator, ..node });
         }
     }
 

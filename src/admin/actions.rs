@@ -1,0 +1,237 @@
+//! What an operator changes: the state of a member, its sessions, and what a reload applies.
+//!
+//! Each change answers what has come of it, and is in the log with who made it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Sources;
+use super::caller::Caller;
+use super::refusal::Refusal;
+use crate::topology::Operator;
+
+/// Far more than any of these bodies; see also the layer in `routes`.
+pub const MAX_BODY_BYTES: usize = 4096;
+/// The control plane answers in microseconds; when it does not, something is very wrong.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Shared = State<Arc<Sources>>;
+type Given = Result<Bytes, BytesRejection>;
+
+/// Reads the configuration anew and applies what can be applied.
+#[derive(Clone)]
+pub struct Reload(Arc<dyn Fn() -> Result<Reloaded, Rejected> + Send + Sync>);
+
+/// What has come of a reload.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// Keys whose new values count from now on.
+    pub applied: Vec<String>,
+    /// Keys whose new values count after a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// Nothing was changed, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    pub problems: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewState {
+    state: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Debug, Serialize)]
+struct StateAnswer {
+    cluster: String,
+    member: String,
+    state: &'static str,
+    before: &'static str,
+    /// What follows that is not plain to see.
+    note: Option<String>,
+}
+
+impl Reload {
+    pub fn new(reload: impl Fn() -> Result<Reloaded, Rejected> + Send + Sync + 'static) -> Reload {
+        Reload(Arc::new(reload))
+    }
+
+    /// Reads files, so it may take a while.
+    ///
+    /// # Errors
+    /// All that is wrong with the new configuration. Nothing has changed then.
+    pub fn run(&self, by: &str, remote: &str) -> Result<Reloaded, Rejected> {
+        let outcome = (self.0)();
+        match &outcome {
+            Ok(Reloaded { applied, needs_restart }) => tracing::info!(
+                user = by,
+                remote,
+                applied = applied.join(", "),
+                needs_restart = needs_restart.join(", "),
+                "the configuration was reloaded"
+            ),
+            Err(Rejected { problems }) => tracing::error!(
+                user = by,
+                remote,
+                problems = problems.join("; "),
+                "the configuration was not reloaded; the running one stays"
+            ),
+        }
+        outcome
+    }
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reload")
+    }
+}
+
+/// Who asks, and what that one may do.
+pub async fn whoami(Extension(caller): Extension<Caller>) -> Response {
+    Json(json!({"user": caller.user, "role": caller.role})).into_response()
+}
+
+/// Sets a member to ready, drain or maint.
+pub async fn set_state(
+    State(sources): Shared,
+    Extension(caller): Extension<Caller>,
+    Path((cluster, member)): Path<(String, String)>,
+    body: Given,
+) -> Result<Response, Refusal> {
+    let NewState { state } = read(body)?;
+    let wish = Operator::ALL.into_iter().find(|wish| wish.as_str() == state);
+    let wish =
+        wish.ok_or_else(|| unprocessable(format!("{state:?} is no state; write ready, drain or maint")))?;
+    let index = find(&sources, &cluster, &member)?;
+    let operated = sources.inbox.operate(index, member.clone(), wish);
+    let operated = tokio::time::timeout(ANSWER_TIMEOUT, operated).await;
+    let operated = operated.map_err(|_| {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the control plane does not answer; look at the log")
+    })?;
+    // It has left the cluster in this moment.
+    let operated = operated.ok_or_else(|| no_member(&sources, index, &member))?;
+    tracing::info!(
+        user = caller.name(),
+        remote = %caller.peer,
+        cluster,
+        member,
+        state = wish.as_str(),
+        before = operated.before.as_str(),
+        "an operator set the state of a member"
+    );
+    let note = operated.is_writer.then(|| note_on_writer(&member, wish)).flatten();
+    let (state, before) = (wish.as_str(), operated.before.as_str());
+    Ok(Json(StateAnswer { cluster, member, state, before, note }).into_response())
+}
+
+/// pilotfish does not move the leader: it only stops sending sessions to it.
+fn note_on_writer(member: &str, wish: Operator) -> Option<String> {
+    match wish {
+        Operator::Ready => None,
+        Operator::Drain | Operator::Maint => Some(format!(
+            "{member} is the writer: new writers wait until it is ready again or another node leads, and its open \
+             sessions go on; to move the leader use patronictl switchover"
+        )),
+    }
+}
+
+/// Closes the sessions of a member, of both pools. It goes on taking new ones unless it is drained first.
+pub async fn close_sessions(
+    State(sources): Shared,
+    Extension(caller): Extension<Caller>,
+    Path((cluster, member)): Path<(String, String)>,
+    body: Given,
+) -> Result<Response, Refusal> {
+    let Nothing {} = read(body)?;
+    let index = find(&sources, &cluster, &member)?;
+    let closed = sources.workers.close_sessions(index, &member);
+    tracing::info!(
+        user = caller.name(),
+        remote = %caller.peer,
+        cluster,
+        member,
+        closed,
+        "an operator closed the sessions of a member"
+    );
+    Ok(Json(json!({"cluster": cluster, "member": member, "closed": closed})).into_response())
+}
+
+pub async fn reload(
+    State(sources): Shared,
+    Extension(caller): Extension<Caller>,
+    body: Given,
+) -> Result<Response, Refusal> {
+    let Nothing {} = read(body)?;
+    let reload = sources.reload.clone();
+    let (by, remote) = (caller.name().to_owned(), caller.peer.to_string());
+    let outcome = tokio::task::spawn_blocking(move || reload.run(&by, &remote)).await;
+    Ok(match outcome {
+        Ok(Ok(reloaded)) => Json(reloaded).into_response(),
+        Ok(Err(Rejected { problems })) => {
+            let error = "the configuration cannot be used, and nothing was changed; mend it and try again";
+            let told = json!({"error": error, "problems": problems});
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(told)).into_response()
+        }
+        Err(_) => {
+            return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the reload failed; see the log"));
+        }
+    })
+}
+
+/// The body as what is expected.
+fn read<T: DeserializeOwned>(body: Given) -> Result<T, Refusal> {
+    let bytes = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {MAX_BODY_BYTES} bytes; no change needs that"),
+        ),
+        _ => Refusal::new(StatusCode::BAD_REQUEST, "the body did not arrive whole"),
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => unprocessable(format!("the body is not as expected: {error}")),
+        _ => Refusal::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")),
+    })
+}
+
+fn unprocessable(error: String) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error)
+}
+
+/// The cluster's place in the configuration, if it has this member.
+fn find(sources: &Sources, cluster: &str, member: &str) -> Result<usize, Refusal> {
+    let pictures = sources.pictures.all();
+    let Some(index) = pictures.iter().position(|picture| &*picture.name == cluster) else {
+        let known: Vec<&str> = pictures.iter().map(|picture| &*picture.name).collect();
+        let error = format!("no cluster is named {cluster:?}; there is {}", known.join(", "));
+        return Err(Refusal::new(StatusCode::NOT_FOUND, error));
+    };
+    match pictures[index].members.iter().any(|known| known.member.name == member) {
+        true => Ok(index),
+        false => Err(no_member(sources, index, member)),
+    }
+}
+
+fn no_member(sources: &Sources, cluster: usize, member: &str) -> Refusal {
+    let picture = &sources.pictures.all()[cluster];
+    let known: Vec<&str> = picture.members.iter().map(|known| known.member.name.as_str()).collect();
+    let error = format!("{} has no member named {member:?}; it has {}", picture.name, known.join(", "));
+    Refusal::new(StatusCode::NOT_FOUND, error)
+}

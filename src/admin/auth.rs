@@ -1,0 +1,257 @@
+//! Who may come in: the login of HTTP requests.
+//!
+//! Basic with a name and a password, Bearer with a token. Nobody configured means nobody has to log in, and everybody
+//! is a viewer. Secrets that are kept as hashes are slow to check on purpose; what has passed once is remembered as
+//! a digest until the users change, so that a scraper does not pay each time.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use tokio::sync::Semaphore;
+
+use super::caller::Role;
+use super::hosts::Hosts;
+use super::refusal::Refusal;
+use super::secret::{Fingerprint, Stored, fingerprint};
+use super::throttle::Throttle;
+
+/// Slow checks at one time: each takes a core for tens of milliseconds and up to some megabytes.
+const SLOW_CHECKS: usize = 2;
+/// Logins remembered; a user has one password and one token, and few of them are wrong for long.
+const MOST_REMEMBERED: usize = 256;
+
+/// Somebody who may log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub name: String,
+    pub role: Role,
+    pub password: Option<Stored>,
+    pub token: Option<Stored>,
+}
+
+/// Everybody who may log in.
+#[derive(Debug)]
+pub struct Users {
+    accounts: Vec<Account>,
+    /// Digests of logins by slow secrets that were right, and whose they were.
+    remembered: Mutex<HashMap<Fingerprint, usize>>,
+    /// Makes the digests worthless to whoever reads the memory of another process.
+    salt: Fingerprint,
+}
+
+/// What is given in an `Authorization` header.
+#[derive(Clone)]
+enum Login {
+    Basic { name: String, password: String },
+    Bearer { token: String },
+}
+
+/// All that stands before the admin side; parts of it change with a reload.
+#[derive(Debug)]
+pub struct Gate {
+    users: RwLock<Arc<Users>>,
+    hosts: RwLock<Arc<Hosts>>,
+    throttle: Mutex<Throttle>,
+    slow: Arc<Semaphore>,
+    failures: AtomicU64,
+    throttled: AtomicU64,
+}
+
+impl Users {
+    pub fn new(accounts: Vec<Account>) -> Users {
+        use std::hash::{BuildHasher, RandomState};
+        let random = || RandomState::new().hash_one(0u8).to_be_bytes();
+        let salt = fingerprint(&[&random(), &random(), &random(), &random()]);
+        Users { accounts, remembered: Mutex::default(), salt }
+    }
+
+    pub fn are_nobody(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    /// Whether these and the others are the same people with the same secrets.
+    pub fn are_same_as(&self, others: &Users) -> bool {
+        self.accounts == others.accounts
+    }
+
+    /// The account for a login; slow when the secrets are kept as hashes.
+    fn find(&self, login: &Login) -> Option<usize> {
+        let mut accounts = self.accounts.iter().enumerate();
+        match login {
+            Login::Basic { name, password } => {
+                let stored = |account: &Account| account.password.clone();
+                match accounts.find(|(_, account)| account.name == *name && account.password.is_some()) {
+                    Some((index, account)) => stored(account)?.matches(password).then_some(index),
+                    None => {
+                        // As slow as for a name that exists, so that time does not tell which do.
+                        let decoy = self.accounts.iter().find_map(stored);
+                        decoy.map(|decoy| decoy.matches(password));
+                        None
+                    }
+                }
+            }
+            Login::Bearer { token } => {
+                let right = |stored: &Option<Stored>| stored.as_ref().is_some_and(|s| s.matches(token));
+                // All of them each time, so that time does not tell which was nearly right.
+                let right: Vec<usize> =
+                    accounts.filter(|(_, account)| right(&account.token)).map(|(index, _)| index).collect();
+                right.first().copied()
+            }
+        }
+    }
+
+    fn is_slow(&self, login: &Login) -> bool {
+        let slow = |stored: &Option<Stored>| stored.as_ref().is_some_and(Stored::is_slow);
+        match login {
+            Login::Basic { .. } => self.accounts.iter().any(|account| slow(&account.password)),
+            Login::Bearer { .. } => self.accounts.iter().any(|account| slow(&account.token)),
+        }
+    }
+
+    fn digest(&self, login: &Login) -> Fingerprint {
+        match login {
+            Login::Basic { name, password } => {
+                fingerprint(&[&self.salt, b"basic", name.as_bytes(), password.as_bytes()])
+            }
+            Login::Bearer { token } => fingerprint(&[&self.salt, b"bearer", token.as_bytes()]),
+        }
+    }
+
+    fn recall(&self, digest: &Fingerprint) -> Option<usize> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
+    }
+
+    fn remember(&self, digest: Fingerprint, account: usize) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= MOST_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(digest, account);
+    }
+}
+
+impl Login {
+    fn parse(header: &HeaderValue) -> Option<Login> {
+        let (scheme, given) = header.to_str().ok()?.trim().split_once(' ')?;
+        let given = given.trim();
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(Login::Bearer { token: given.to_owned() });
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let text = String::from_utf8(BASE64_STANDARD.decode(given).ok()?).ok()?;
+        let (name, password) = text.split_once(':')?;
+        Some(Login::Basic { name: name.to_owned(), password: password.to_owned() })
+    }
+}
+
+impl Gate {
+    pub fn new(users: Users, hosts: Hosts) -> Gate {
+        Gate {
+            users: RwLock::new(Arc::new(users)),
+            hosts: RwLock::new(Arc::new(hosts)),
+            throttle: Mutex::default(),
+            slow: Arc::new(Semaphore::new(SLOW_CHECKS)),
+            failures: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
+        }
+    }
+
+    pub fn users(&self) -> Arc<Users> {
+        Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn hosts(&self) -> Arc<Hosts> {
+        Arc::clone(&self.hosts.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on these; open connections have to prove themselves to them with their next request.
+    pub fn replace(&self, users: Users, hosts: Hosts) {
+        *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
+        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(hosts);
+    }
+
+    /// Logins that were wrong, and those that were not looked at after too many of them.
+    pub fn failures(&self) -> (u64, u64) {
+        (self.failures.load(Relaxed), self.throttled.load(Relaxed))
+    }
+
+    /// Name and role of whoever asks from `address` with these headers.
+    ///
+    /// # Errors
+    /// 401 without a login or with a wrong one, 429 after too many wrong ones.
+    pub async fn admit(
+        &self,
+        headers: &HeaderMap,
+        address: IpAddr,
+    ) -> Result<(Option<String>, Role), Refusal> {
+        let users = self.users();
+        if users.are_nobody() {
+            return Ok((None, Role::Viewer));
+        }
+        let Some(given) = headers.get(AUTHORIZATION) else {
+            return Err(unknown("log in with a name and a password (Basic) or a token (Bearer)"));
+        };
+        let wait = self.throttle.lock().unwrap_or_else(PoisonError::into_inner).wait(Instant::now(), address);
+        if let Some(wait) = wait {
+            self.throttled.fetch_add(1, Relaxed);
+            return Err(too_often(wait.as_secs() + 1));
+        }
+        let Some(login) = Login::parse(given) else {
+            return Err(unknown("the header Authorization is neither Basic nor Bearer as they should be"));
+        };
+        let known = self.check(&users, &login).await;
+        let Some(account) = known.and_then(|index| users.accounts.get(index)) else {
+            self.refuse(&users, &login, address);
+            return Err(unknown("the name and the password, or the token, are not right"));
+        };
+        Ok((Some(account.name.clone()), account.role))
+    }
+
+    async fn check(&self, users: &Arc<Users>, login: &Login) -> Option<usize> {
+        if !users.is_slow(login) {
+            return users.find(login);
+        }
+        let digest = users.digest(login);
+        if let Some(account) = users.recall(&digest) {
+            return Some(account);
+        }
+        let _place = self.slow.acquire().await.ok()?;
+        let (users, login) = (Arc::clone(users), login.clone());
+        let check = move || {
+            let account = users.find(&login)?;
+            users.remember(digest, account);
+            Some(account)
+        };
+        tokio::task::spawn_blocking(check).await.ok()?
+    }
+
+    /// Counts and tells a wrong login. A name that nobody has may be a password in the wrong field: it is not told.
+    fn refuse(&self, users: &Users, login: &Login, address: IpAddr) {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner).failed(Instant::now(), address);
+        self.failures.fetch_add(1, Relaxed);
+        let named = match login {
+            Login::Basic { name, .. } => users.accounts.iter().find(|account| account.name == *name),
+            Login::Bearer { .. } => None,
+        };
+        let user = named.map_or("unknown", |account| &account.name);
+        tracing::warn!(user, remote = %address, "a login was wrong");
+    }
+}
+
+fn unknown(why: &str) -> Refusal {
+    let challenge = HeaderValue::from_static("Basic realm=\"pilotfish\", charset=\"UTF-8\"");
+    Refusal::new(StatusCode::UNAUTHORIZED, why).with(WWW_AUTHENTICATE, challenge)
+}
+
+fn too_often(seconds: u64) -> Refusal {
+    let error = format!("too many wrong logins from this address; try again in {seconds} s");
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, error).with(RETRY_AFTER, seconds)
+}

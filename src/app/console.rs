@@ -1,0 +1,149 @@
+//! The admin side from its configuration: its doors, who may come in, and what a reload changes of them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::admin::actions::{Rejected, Reload, Reloaded};
+use crate::admin::auth::{Account, Gate, Users};
+use crate::admin::caller::Role;
+use crate::admin::hosts::Hosts;
+use crate::admin::secret::Stored;
+use crate::admin::server::Door;
+use crate::admin::socket::SocketFile;
+use crate::admin::tls::{Certificates, TlsFiles};
+use crate::config::{self, Config, Problems};
+
+use super::StartError;
+
+/// Reads the configuration once more.
+pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
+
+/// What is before the admin side, ready to be served.
+#[derive(Debug)]
+pub(super) struct Console {
+    pub doors: Vec<Door>,
+    pub address: Option<std::net::SocketAddr>,
+    pub gate: Arc<Gate>,
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+impl Console {
+    /// Binds the doors, and reads the secrets and certificates.
+    pub fn prepare(admin: &config::Admin) -> Result<Console, StartError> {
+        let gate = Gate::new(users(admin).map_err(StartError::Users)?, hosts(admin));
+        let certificates = admin.tls.as_ref().map(|tls| Certificates::load(files(tls)).map(Arc::new));
+        let certificates = certificates.transpose().map_err(StartError::Certificate)?;
+        let mut doors = Vec::new();
+        let mut bound = None;
+        if let Some(address) = admin.listen {
+            let listener = super::bind("the admin page", address)?;
+            bound = listener.local_addr().ok();
+            doors.push(Door::Network { listener, tls: certificates.clone() });
+            if !address.ip().is_loopback() && certificates.is_none() {
+                tracing::warn!(%address, "logins travel in clear text; give the admin side a certificate (admin.tls)");
+            }
+        }
+        if let Some(path) = &admin.socket {
+            let file = SocketFile::bind(path);
+            doors.push(Door::Socket(
+                file.map_err(|error| StartError::File { path: path.display().to_string(), error })?,
+            ));
+        }
+        Ok(Console { doors, address: bound, gate: Arc::new(gate), certificates })
+    }
+}
+
+/// # Errors
+/// A secret that is not there any more, or a broken hash: a sentence that names the user.
+fn users(admin: &config::Admin) -> Result<Users, String> {
+    let stored = |user: &config::User, secret: &Option<config::Secret>| {
+        let stored = secret.as_ref().map(|secret| secret.reveal().and_then(|text| Stored::new(&text)));
+        stored.transpose().map_err(|problem| format!("admin.users, {}: {problem}", user.name))
+    };
+    let account = |user: &config::User| {
+        let role = match user.role {
+            config::Role::Viewer => Role::Viewer,
+            config::Role::Operator => Role::Operator,
+        };
+        let (password, token) = (stored(user, &user.password)?, stored(user, &user.token)?);
+        Ok(Account { name: user.name.clone(), role, password, token })
+    };
+    admin.users.iter().map(account).collect::<Result<Vec<Account>, String>>().map(Users::new)
+}
+
+fn hosts(admin: &config::Admin) -> Hosts {
+    Hosts::new(admin.allowed_hosts.iter().cloned())
+}
+
+fn files(tls: &config::AdminTls) -> TlsFiles {
+    TlsFiles { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() }
+}
+
+/// A reload of what can change while sessions run: who may come in, by which names, and the certificate.
+pub(super) fn reload(
+    running: Config,
+    source: Option<Source>,
+    gate: Arc<Gate>,
+    certificates: Option<Arc<Certificates>>,
+) -> Reload {
+    let running = Mutex::new(running);
+    Reload::new(move || {
+        let Some(source) = &source else {
+            return rejected(
+                "this process has no file to read its configuration from; restart it".to_owned(),
+            );
+        };
+        let next = source().map_err(|problems| Rejected {
+            problems: problems.to_string().lines().map(str::to_owned).collect(),
+        })?;
+        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        apply(&mut running, &next, &gate, certificates.as_deref())
+    })
+}
+
+/// All or nothing: whatever can fail comes before the first change.
+fn apply(
+    running: &mut Config,
+    next: &Config,
+    gate: &Gate,
+    certificates: Option<&Certificates>,
+) -> Result<Reloaded, Rejected> {
+    let exposed = running.admin.listen.filter(|address| !address.ip().is_loopback());
+    if let (Some(address), true) = (exposed, next.admin.users.is_empty()) {
+        return rejected(format!(
+            "admin.users is empty, while the running process listens on {address}, where anybody could come in; \
+             restart it to listen on loopback"
+        ));
+    }
+    let users = users(&next.admin).or_else(rejected)?;
+    let renewed = match (certificates, &next.admin.tls) {
+        (Some(certificates), Some(tls)) => {
+            let files = files(tls);
+            let loaded = files.load().or_else(rejected)?;
+            Some((certificates, files, loaded))
+        }
+        _ => None,
+    };
+    let mut reloaded = Reloaded::default();
+    if !gate.users().are_same_as(&users) {
+        reloaded.applied.push("admin.users".to_owned());
+    }
+    let hosts = hosts(&next.admin);
+    if *gate.hosts() != hosts {
+        reloaded.applied.push("admin.allowed_hosts".to_owned());
+    }
+    gate.replace(users, hosts);
+    running.admin.users.clone_from(&next.admin.users);
+    running.admin.allowed_hosts.clone_from(&next.admin.allowed_hosts);
+    if let Some((certificates, files, loaded)) = renewed {
+        if certificates.replace(files, loaded) {
+            reloaded.applied.push("admin.tls".to_owned());
+        }
+        running.admin.tls.clone_from(&next.admin.tls);
+    }
+    reloaded.needs_restart = running.differences(next);
+    Ok(reloaded)
+}
+
+fn rejected<T>(problem: String) -> Result<T, Rejected> {
+    Err(Rejected { problems: vec![problem] })
+}

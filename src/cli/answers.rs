@@ -1,0 +1,114 @@
+//! The part of the API's answers that the commands show; the whole is in `admin::view`.
+//!
+//! What an older or newer pilotfish leaves out is taken as not known, so that one version can look at another.
+
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    pub version: String,
+    pub uptime_s: f64,
+    pub ready: bool,
+    pub stopping: bool,
+    pub sessions: u64,
+    pub max_sessions: u64,
+    pub clusters: Vec<Cluster>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Cluster {
+    pub name: String,
+    pub timeline: Option<u32>,
+    pub writer: Option<String>,
+    pub writer_for_s: Option<f64>,
+    pub condition: String,
+    pub reason: String,
+    pub failovers: u64,
+    pub alarms: Vec<String>,
+    pub discovery_problem: Option<String>,
+    pub members: Vec<Member>,
+    pub pools: Vec<Pool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+    pub class: String,
+    pub role: Option<String>,
+    pub state: Option<String>,
+    pub timeline: Option<u32>,
+    pub lag_bytes: Option<u64>,
+    pub admin: String,
+    pub last_check: Option<Check>,
+    pub sessions: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Check {
+    pub ago_s: f64,
+    pub duration_ms: f64,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Pool {
+    pub name: String,
+    pub listen: Vec<String>,
+    pub routable: Vec<String>,
+    pub fallback_in_use: bool,
+    pub sessions: u64,
+    pub held: u64,
+    pub sessions_total: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Session {
+    pub id: u64,
+    pub cluster: String,
+    pub pool: String,
+    pub client: String,
+    pub member: Option<String>,
+    pub backend_client_port: Option<u16>,
+    pub phase: String,
+    pub age_s: f64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Incident {
+    pub cluster: String,
+    pub number: u64,
+    pub ongoing: bool,
+    pub writer_before: Option<String>,
+    pub writer_after: Option<String>,
+    pub lasted_ms: Option<u64>,
+    pub without_writer_ms: u64,
+    pub held: u64,
+    pub longest_hold_ms: u64,
+    pub cut: u64,
+    pub broken: u64,
+    pub failed: u64,
+    pub steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Step {
+    pub at_unix_ms: u64,
+    pub after_ms: u64,
+    pub what: String,
+}

@@ -1,0 +1,187 @@
+//! `pilotfish status`: what `patronictl list` shows, what pilotfish makes of it, and tests for scripts.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::answers::{Cluster, Member, Pool, Status};
+use super::arguments::{Form, Wanted};
+use super::client::{Client, read};
+use super::output::{ago, bytes, harmless, print, print_json};
+use super::table::Table;
+use super::{EXIT_FAILED, EXIT_UNREACHABLE, Failure};
+
+/// Between two looks while a writer is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+pub fn status(client: &Client, wanted: Wanted) -> Result<(), Failure> {
+    if let Some(patience) = wanted.wait_writer {
+        return wait_for_writer(client, wanted.cluster.as_deref(), patience);
+    }
+    let answer = of_cluster(client.get("/api/v1/status")?, wanted.cluster.as_deref())?;
+    if wanted.ready {
+        return tell_ready(client, &read(answer)?);
+    }
+    if client.form == Form::Json {
+        return print_json(&answer);
+    }
+    print(&text(&read(answer)?))
+}
+
+/// The answer with one cluster only, where one is asked for.
+fn of_cluster(mut answer: Value, cluster: Option<&str>) -> Result<Value, Failure> {
+    let Some(cluster) = cluster else { return Ok(answer) };
+    if let Some(clusters) = answer["clusters"].as_array_mut() {
+        clusters.retain(|candidate| candidate["name"] == cluster);
+        if !clusters.is_empty() {
+            return Ok(answer);
+        }
+    }
+    Err(Failure::new(EXIT_FAILED, format!("no cluster is named {cluster:?}; see pilotfish status")))
+}
+
+fn tell_ready(client: &Client, status: &Status) -> Result<(), Failure> {
+    match client.form {
+        Form::Json => print_json(&json!({"ready": status.ready, "stopping": status.stopping}))?,
+        Form::Text if status.ready => print("ready\n")?,
+        Form::Text if status.stopping => print("stopping\n")?,
+        Form::Text => print("not ready: not every cluster has been asked yet\n")?,
+    }
+    if status.ready { Ok(()) } else { Err(Failure::new(EXIT_FAILED, "")) }
+}
+
+/// A pilotfish that does not answer yet may still start.
+fn wait_for_writer(client: &Client, cluster: Option<&str>, patience: Duration) -> Result<(), Failure> {
+    let begin = Instant::now();
+    loop {
+        let failure = match client.get("/api/v1/status").and_then(|answer| of_cluster(answer, cluster)) {
+            Ok(answer) => {
+                let status: Status = read(answer)?;
+                let lacking = status.clusters.iter().find(|cluster| cluster.writer.is_none());
+                match lacking {
+                    None if !status.clusters.is_empty() => {
+                        return tell_writers(client, &status, begin.elapsed());
+                    }
+                    None => Failure::new(EXIT_FAILED, "no cluster is known yet"),
+                    Some(Cluster { name, reason, .. }) => {
+                        Failure::new(EXIT_FAILED, harmless(&format!("{name} has no writer: {reason}")))
+                    }
+                }
+            }
+            Err(failure) if matches!(failure.code, EXIT_UNREACHABLE | EXIT_FAILED) => failure,
+            Err(failure) => return Err(failure),
+        };
+        if begin.elapsed() + LOOK_EVERY > patience {
+            return Err(failure);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn tell_writers(client: &Client, status: &Status, waited: Duration) -> Result<(), Failure> {
+    let writer = |cluster: &Cluster| cluster.writer.clone().unwrap_or_default();
+    if client.form == Form::Json {
+        let of = |cluster: &Cluster| json!({"cluster": cluster.name, "writer": writer(cluster)});
+        let writers: Vec<Value> = status.clusters.iter().map(of).collect();
+        return print_json(&json!({"writers": writers, "waited_s": waited.as_millis() as f64 / 1e3}));
+    }
+    let line = |cluster: &Cluster| harmless(&format!("{}: {}", cluster.name, writer(cluster))) + "\n";
+    print(&status.clusters.iter().map(line).collect::<String>())
+}
+
+fn text(status: &Status) -> String {
+    let Status { version, uptime_s, sessions, max_sessions, .. } = status;
+    let state = match (status.stopping, status.ready) {
+        (true, _) => "stopping",
+        (false, true) => "ready",
+        (false, false) => "not ready yet",
+    };
+    let up = ago(*uptime_s);
+    let mut text =
+        format!("pilotfish {version}: {state}, up for {up}, {sessions} of at most {max_sessions} sessions\n");
+    for cluster in &status.clusters {
+        text.push('\n');
+        lines_of(cluster).iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    }
+    text
+}
+
+fn lines_of(cluster: &Cluster) -> Vec<String> {
+    let mut lines = vec![headline(cluster)];
+    if cluster.condition != "ok" || cluster.writer.is_none() {
+        lines.push(harmless(&format!("  {}", cluster.reason)));
+    }
+    lines.extend(cluster.alarms.iter().map(|alarm| harmless(&format!("  ALARM: {alarm}"))));
+    if let Some(problem) = &cluster.discovery_problem {
+        lines.push(harmless(&format!("  the members cannot be read from Patroni: {problem}")));
+    }
+    lines.extend(members(&cluster.members).lines().into_iter().map(|line| format!("  {line}")));
+    lines.push(String::new());
+    lines.extend(pools(&cluster.pools).lines().into_iter().map(|line| format!("  {line}")));
+    lines
+}
+
+/// What one wants to know first.
+pub fn headline(cluster: &Cluster) -> String {
+    let mut line = format!("Cluster {}: {}", cluster.name, cluster.condition);
+    match (&cluster.writer, cluster.writer_for_s) {
+        (Some(writer), Some(since)) => line += &format!(", writer {writer} for {}", ago(since)),
+        (Some(writer), None) => line += &format!(", writer {writer}"),
+        (None, _) => line += ", no writer",
+    }
+    if let Some(timeline) = cluster.timeline {
+        line += &format!(", timeline {timeline}");
+    }
+    harmless(&format!("{line}, {} failovers", cluster.failovers))
+}
+
+fn members(members: &[Member]) -> Table {
+    let head = ["MEMBER", "HOST", "ROLE", "STATE", ">TL", ">LAG", "CLASS", "ADMIN", "CHECKED", ">SESSIONS"];
+    let mut table = Table::new(&head);
+    for member in members {
+        let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let checked = match &member.last_check {
+            None => "not yet".to_owned(),
+            Some(check) => match &check.error {
+                None => format!("{} ago in {:.1} ms", ago(check.ago_s), check.duration_ms),
+                Some(error) => format!("{} ago: {error}", ago(check.ago_s)),
+            },
+        };
+        table.row([
+            member.name.clone(),
+            format!("{}:{}", member.host, member.port),
+            dash(&member.role),
+            dash(&member.state),
+            member.timeline.map_or("-".to_owned(), |timeline| timeline.to_string()),
+            member.lag_bytes.map_or("-".to_owned(), bytes),
+            member.class.clone(),
+            member.admin.clone(),
+            checked,
+            member.sessions.to_string(),
+        ]);
+    }
+    table
+}
+
+fn pools(pools: &[Pool]) -> Table {
+    let head = ["POOL", "LISTENS ON", "ROUTES TO", ">SESSIONS", ">HELD", ">TOTAL", ">IN", ">OUT"];
+    let mut table = Table::new(&head);
+    for pool in pools {
+        let routes = match (pool.routable.is_empty(), pool.fallback_in_use) {
+            (true, _) => "nobody: clients wait".to_owned(),
+            (false, false) => pool.routable.join(", "),
+            (false, true) => format!("{} (no replica)", pool.routable.join(", ")),
+        };
+        table.row([
+            pool.name.clone(),
+            pool.listen.join(", "),
+            routes,
+            pool.sessions.to_string(),
+            pool.held.to_string(),
+            pool.sessions_total.to_string(),
+            bytes(pool.bytes_in),
+            bytes(pool.bytes_out),
+        ]);
+    }
+    table
+}
