@@ -143,11 +143,14 @@ impl App {
             started: Instant::now(),
             started_at: SystemTime::now(),
             stopping: AtomicBool::new(false),
+            live: admin::Live::default(),
         });
         let end_admin = CancellationToken::new();
         let mut control = tokio::spawn(controller.run());
+        let mut live = None;
         if let Some(socket) = admin {
             let router = admin::routes::router(Arc::clone(&sources));
+            live = Some(tokio::spawn(admin::run(Arc::clone(&sources))));
             tokio::spawn(admin::server::run(admin::server::adopt(socket)?, router, end_admin.clone()));
         }
         announce(&pools, page);
@@ -161,6 +164,7 @@ impl App {
         }
         let stopped = drain(&sources, config.drain_timeout, hurry).await;
         end_admin.cancel();
+        live.inspect(tokio::task::JoinHandle::abort);
         control.abort();
         Ok(stopped)
     }

@@ -1,17 +1,29 @@
 //! What people and programs see: the page, the API, the metrics, and whether this process is alive and ready.
 //!
 //! Everything is read from pictures and counters at the moment somebody asks; nothing here is on the way of a
-//! session. [`view`] says what is shown and is shared by all forms; [`dashboard`] and [`metrics`] only draw it.
+//! session. [`view`] says what is shown and is shared by all forms; [`dashboard`] and [`metrics`] only draw it. Two
+//! things go on by themselves: [`sampler`] keeps a short [`history`], and [`stream`] draws for open pages.
 
 pub mod dashboard;
+pub mod figures;
+pub mod findings;
+pub mod flow;
+pub mod history;
+pub mod incidents;
+pub mod listing;
 pub mod metrics;
+pub mod past;
+pub mod ring;
 pub mod routes;
+pub mod sampler;
 pub mod server;
+pub mod spark;
+pub mod stream;
 pub mod view;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 use crate::control::Pictures;
@@ -27,6 +39,19 @@ pub struct Sources {
     pub started_at: SystemTime,
     /// Set when the process has been told to stop.
     pub stopping: AtomicBool,
+    pub live: Live,
+}
+
+/// What goes on by itself while somebody may look.
+#[derive(Debug, Default)]
+pub struct Live {
+    pub history: Mutex<history::History>,
+    pub hub: stream::Hub,
+}
+
+/// Keeps the history and feeds the open pages until it is dropped.
+pub async fn run(sources: Arc<Sources>) {
+    tokio::join!(sampler::run(&sources), stream::run(&sources));
 }
 
 /// A pool and where it listens.
