@@ -115,16 +115,24 @@ fn unreachable(cluster: &ClusterView, writer: Option<&str>) -> Headline {
     let (Some(name), Some(member)) = (name, silent) else {
         return Headline { level, what: sentence(&cluster.reason), remedy: String::new() };
     };
+    let (since, api) = (span(member.class_for_s), &member.api);
     let error = member.last_check.as_ref().and_then(|check| check.error.as_deref());
     let error = error.map(|error| format!(" ({error})")).unwrap_or_default();
-    Headline {
-        level,
-        what: format!("Patroni on {name} has not answered for {}{error}; no other node leads.", span(member.class_for_s)),
-        remedy: format!(
-            "Its PostgreSQL may be healthy: open sessions go on. Look at the patroni service on {name} and at the way to {}.",
-            member.api
-        ),
-    }
+    let what = format!("Patroni on {name} has not answered for {since}{error}; no other node leads.");
+    // Who is held while the silent writer is still dialled was refused by its PostgreSQL.
+    let waits = cluster.pools.iter().any(|pool| pool.kind == "primary" && pool.held > 0);
+    let (level, remedy) = if waits {
+        (
+            Level::Critical,
+            format!("Its PostgreSQL takes no sessions either: the node is probably down. Another takes over when its lock runs out (ttl, 30 s by default); else look at {name}."),
+        )
+    } else {
+        (
+            level,
+            format!("Its PostgreSQL may be healthy: open sessions go on. Look at the patroni service on {name} and at the way to {api}."),
+        )
+    };
+    Headline { level, what, remedy }
 }
 
 /// Nobody holds the lock: the answers of the nodes say why.
