@@ -188,8 +188,7 @@ fn pictures(history: Option<&PoolHistory>) -> Vec<Picture> {
 }
 
 fn member<'a>(view: &'a MemberView, history: Option<&MemberHistory>) -> MemberScene<'a> {
-    let draw =
-        |series: &dyn Fn(&MemberHistory) -> Spark| history.map(series).unwrap_or_default();
+    let draw = |series: &dyn Fn(&MemberHistory) -> Spark| history.map(series).unwrap_or_default();
     MemberScene {
         view,
         lag: draw(&|member| spark(member.lag_bytes.fine(), FINE, Fold::Greatest)),

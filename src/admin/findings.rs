@@ -20,6 +20,8 @@ pub const SLOW_CHECK_MS: f64 = 500.0;
 pub const LAG_GROWTH: u64 = 16 << 20;
 /// Fewer sessions than this say nothing about how they are spread.
 pub const FEW_SESSIONS: u64 = 8;
+/// A client that is held for a moment while a session is dialled anew is no trouble yet.
+pub const LONG_WAIT_S: f64 = 1.5;
 /// Younger, this process has not seen enough of the traffic to judge it.
 pub const EARLY_S: f64 = 60.0;
 
@@ -72,10 +74,17 @@ pub fn headline(cluster: &ClusterView) -> Headline {
         what: sentence(&what),
         remedy: remedy.to_owned(),
     };
+    let waits = cluster.pools.iter().find(|pool| pool.kind == "primary" && pool.held > 0);
+    let waits =
+        waits.and_then(|pool| Some((pool.held, pool.oldest_wait_s.filter(|&wait| wait >= LONG_WAIT_S)?)));
     match (&cluster.writer, cluster.condition) {
-        (Some(writer), "ok" | "conflict") => {
-            Headline { level: Level::Ok, what: format!("{writer} takes writes."), remedy: String::new() }
-        }
+        (Some(writer), "ok" | "conflict") => match waits {
+            Some((held, wait)) => bad(
+                format!("{writer} leads, but its PostgreSQL takes no sessions: {held} held, the longest for {}", span(wait)),
+                "Its connections may be used up, or PostgreSQL has crashed under a healthy Patroni, which restarts it: see its log.",
+            ),
+            None => Headline { level: Level::Ok, what: format!("{writer} takes writes."), remedy: String::new() },
+        },
         (_, "starting") => Headline {
             level: Level::Warning,
             what: sentence(&cluster.reason),
@@ -124,12 +133,16 @@ fn unreachable(cluster: &ClusterView, writer: Option<&str>) -> Headline {
     let (level, remedy) = if waits {
         (
             Level::Critical,
-            format!("Its PostgreSQL takes no sessions either: the node is probably down. Another takes over when its lock runs out (ttl, 30 s by default); else look at {name}."),
+            format!(
+                "Its PostgreSQL takes no sessions either: the node is probably down. Another takes over when its lock runs out (ttl, 30 s by default); else look at {name}."
+            ),
         )
     } else {
         (
             level,
-            format!("Its PostgreSQL may be healthy: open sessions go on. Look at the patroni service on {name} and at the way to {api}."),
+            format!(
+                "Its PostgreSQL may be healthy: open sessions go on. Look at the patroni service on {name} and at the way to {api}."
+            ),
         )
     };
     Headline { level, what, remedy }
@@ -139,7 +152,8 @@ fn unreachable(cluster: &ClusterView, writer: Option<&str>) -> Headline {
 fn no_writer(cluster: &ClusterView) -> Headline {
     let running = || cluster.members.iter().filter(|member| member.state.as_deref() == Some("running"));
     let blind = cluster.members.iter().filter(|member| member.class != "silent");
-    let blind = blind.filter_map(|member| Some((member.dcs_seen_ago_s.filter(|&s| s >= DCS_QUIET_S)?, member)));
+    let blind =
+        blind.filter_map(|member| Some((member.dcs_seen_ago_s.filter(|&s| s >= DCS_QUIET_S)?, member)));
     let (what, remedy) = if let Some((seconds, member)) = blind.max_by_key(|(seconds, _)| *seconds) {
         (
             format!(
@@ -150,7 +164,8 @@ fn no_writer(cluster: &ClusterView) -> Headline {
         )
     } else if cluster.members.iter().any(|member| member.pause) {
         (
-            "No node holds the leader lock, and the cluster is in maintenance mode: Patroni promotes nobody.".to_owned(),
+            "No node holds the leader lock, and the cluster is in maintenance mode: Patroni promotes nobody."
+                .to_owned(),
             "End it with patronictl resume, or promote by hand with patronictl failover.",
         )
     } else if running().next().is_none() {
@@ -246,15 +261,26 @@ fn outages(cluster: &ClusterView, found: &mut Vec<Finding>) {
     if cluster.condition == "starting" {
         return;
     }
-    if let Some(pool) = cluster.pools.iter().find(|pool| pool.fallback_in_use) {
-        let others = cluster.members.iter().filter(|member| !pool.routable.contains(&member.name));
+    let others_than = |routable: &[String]| {
+        let others = cluster.members.iter().filter(|member| !routable.contains(&member.name));
         let why: Vec<String> =
             others.map(|member| format!("{}: {}", member.name, member.plainly.to_lowercase())).collect();
-        let why = if why.is_empty() { "There is no other member".to_owned() } else { why.join("; ") };
+        if why.is_empty() { "There is no other member.".to_owned() } else { format!("{}.", why.join("; ")) }
+    };
+    if let Some(pool) = cluster.pools.iter().find(|pool| pool.kind == "replicas" && pool.routable.is_empty())
+    {
+        warn(
+            "no_readers",
+            format!("Nobody takes reads; {} clients wait for a replica.", pool.held),
+            others_than(&[]),
+            "Bring a replica back. With replicas.fallback: primary the leader stands in.",
+        );
+    }
+    if let Some(pool) = cluster.pools.iter().find(|pool| pool.fallback_in_use) {
         warn(
             "reads_on_leader",
             "Reads go to the leader, since no replica can take them.".to_owned(),
-            format!("{why}."),
+            others_than(&pool.routable),
             "Bring a replica back, or raise replicas.max_lag if being behind is all that keeps it out.",
         );
     }
@@ -305,7 +331,11 @@ fn troubles_of(member: &MemberView, found: &mut Vec<Finding>) {
             "flapping",
             Level::Warning,
             format!("{name} flaps."),
-            format!("It changed {} times within five minutes; now it is {}.", member.flips_5m, member.plainly.to_lowercase()),
+            format!(
+                "It changed {} times within five minutes; now it is {}.",
+                member.flips_5m,
+                member.plainly.to_lowercase()
+            ),
             "Look at its load, memory and network, and at Patroni's log. Until it is found, set it to drain.",
         );
     }
@@ -402,7 +432,8 @@ fn sentence(text: &str) -> String {
     let mut letters = text.trim_end_matches('.').chars();
     // Names are written as they are: only a word that is a word gets a capital.
     let first = letters.next().map(String::from).unwrap_or_default();
-    let plain = text.split(' ').next().is_some_and(|word| matches!(word, "no" | "not" | "every" | "the" | "nobody"));
+    let plain =
+        text.split(' ').next().is_some_and(|word| matches!(word, "no" | "not" | "every" | "the" | "nobody"));
     let first = if plain { first.to_uppercase() } else { first };
     format!("{first}{}.", letters.as_str())
 }

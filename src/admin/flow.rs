@@ -99,8 +99,15 @@ pub fn flow(cluster: &ClusterView) -> Flow {
         at_pool[link.pool] += wide;
         at_member[link.member] += wide;
         let to = &cluster.members[link.member].name;
-        flow.to_members
-            .push(ribbon(&link.view.name, to, link.view, path, wide, link.sessions, link.bytes_per_s));
+        flow.to_members.push(ribbon(
+            &link.view.name,
+            to,
+            link.view,
+            path,
+            wide,
+            link.sessions,
+            link.bytes_per_s,
+        ));
     }
     flow.told = told(&flow);
     flow

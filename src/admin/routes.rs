@@ -1,10 +1,10 @@
 //! Which path answers what.
 
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, LazyLock};
 
-use axum::extract::State;
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -39,7 +39,10 @@ pub fn router(sources: Arc<Sources>) -> Router {
 }
 
 async fn page(State(sources): Shared, uri: Uri) -> Response {
-    ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY.clone())], html(dashboard::draw(&sources, &parameter(&uri, "q"))))
+    (
+        [(header::CONTENT_SECURITY_POLICY, PAGE_POLICY.clone())],
+        html(dashboard::draw(&sources, &parameter(&uri, "q"))),
+    )
         .into_response()
 }
 
@@ -84,9 +87,7 @@ async fn stream(State(sources): Shared, uri: Uri) -> Response {
         }
     };
     match sources.live.hub.join(form) {
-        Some(frames) => {
-            ([(header::CONTENT_TYPE, stream::CONTENT_TYPE)], Body::new(frames)).into_response()
-        }
+        Some(frames) => ([(header::CONTENT_TYPE, stream::CONTENT_TYPE)], Body::new(frames)).into_response(),
         None => {
             let error = format!("{} streams are open already; close one", stream::MOST_STREAMS);
             let answer = Json(serde_json::json!({ "error": error }));

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::findings::{self, Finding, Headline};
-use super::incidents::incidents;
 use super::history::{ClusterHistory, MemberHistory, PoolHistory, Rates, sum};
+use super::incidents::incidents;
 use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture};
 use crate::routing::Choice;
@@ -232,8 +232,7 @@ impl Look<'_> {
     ) -> MemberView {
         let report = picture.report.as_ref();
         let name = &picture.member.name;
-        let counts =
-            pools.iter().map(|source| counts_of(source, name)).fold(MemberCounts::default(), sum);
+        let counts = pools.iter().map(|source| counts_of(source, name)).fold(MemberCounts::default(), sum);
         let history = self.history.and_then(|history| history.members.get(name));
         let rates = history.map(|history| history.rates).unwrap_or_default();
         let dcs_last_seen = report.and_then(|report| report.dcs_last_seen);
@@ -280,11 +279,14 @@ impl Look<'_> {
         let members = pool.stats.members();
         let total = members.iter().map(|(_, counts)| *counts).fold(MemberCounts::default(), sum);
         let (kind, routable, fallback_in_use) = routable(pool.options.choice, decision);
-        let end =
-            |end: End| EndView { cause: end.as_str(), side: end.side().as_str(), count: pool.stats.ends(end) };
-        let history = self.history.and_then(|history| {
-            history.pools.iter().find(|history| *history.name == *pool.options.name)
-        });
+        let end = |end: End| EndView {
+            cause: end.as_str(),
+            side: end.side().as_str(),
+            count: pool.stats.ends(end),
+        };
+        let history = self
+            .history
+            .and_then(|history| history.pools.iter().find(|history| *history.name == *pool.options.name));
         let rates = history.map(|history| history.rates).unwrap_or_default();
         let held = pool.stats.held();
         let oldest_wait = if held > 0 { self.sources.workers.oldest_wait(pool) } else { None };
@@ -351,7 +353,9 @@ fn plainly(picture: &MemberPicture, report: Option<&Report>, takes: &str) -> Str
         Class::Reader if picture.operator != Operator::Ready => "Replica",
         Class::Reader if takes == "nothing" => "Replica, not trusted yet",
         Class::Reader => "Replica",
-        Class::Standby if report.is_some_and(|report| report.noloadbalance) => "Replica, tagged noloadbalance",
+        Class::Standby if report.is_some_and(|report| report.noloadbalance) => {
+            "Replica, tagged noloadbalance"
+        }
         Class::Standby => "Replica, too far behind",
         Class::Orphan => "Primary without the lock",
         Class::Down => return format!("Not serving: {state}"),

@@ -50,6 +50,8 @@ pub struct Browser {
 
 impl Browser {
     pub fn open(eyes: Eyes) -> Browser {
+        // The client of the browser's driver wants one, although it speaks no TLS. Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let (service, port) = service();
         let profile = TempDir::new().expect("a directory");
         let mut wishes = DesiredCapabilities::chrome();
@@ -91,7 +93,7 @@ impl Browser {
     }
 
     pub fn visit(&self, url: &str) {
-        self.wait(self.driver().goto(url));
+        self.wait(async { self.driver().goto(url).await });
     }
 
     /// What a script within the page returns.

@@ -109,7 +109,8 @@ fn the_page_is_complete_without_javascript() {
     let text = browser.run("return document.body.innerText");
     let text = text.as_str().expect("text");
     let leader = format!("{} takes writes", cluster.leader());
-    let wanted = [&*leader, "Members", "Sessions", "Failovers and interruptions", "127.0.40.12:5432", "relaying"];
+    let wanted =
+        [&*leader, "Members", "Sessions", "Failovers and interruptions", "127.0.40.12:5432", "relaying"];
     for words in wanted {
         assert!(text.contains(words), "{words} in {text}");
     }
@@ -127,12 +128,12 @@ fn the_page_is_complete_without_javascript() {
 fn every_width_and_light_keeps_the_rules_of_accessibility() {
     let cluster = Cluster::healthy();
     let balancer = Balancer::start(cluster);
-    let _applications =
-        [Application::reader(balancer.primary()), Application::reader(balancer.replicas())];
+    let _applications = [Application::reader(balancer.primary()), Application::reader(balancer.replicas())];
     let browser = open(&balancer, DESKTOP);
     browser.run(&format!("{AXE}; window.axe = axe"));
     let night = Eyes { scheme: "dark", ..PHONE };
-    let looks = [("desktop-light", DESKTOP), ("desktop-dark", NIGHT), ("phone-light", PHONE), ("phone-dark", night)];
+    let looks =
+        [("desktop-light", DESKTOP), ("desktop-dark", NIGHT), ("phone-light", PHONE), ("phone-dark", night)];
     for (name, eyes) in looks {
         browser.look_with(eyes);
         let width = browser.run("return document.documentElement.scrollWidth");
@@ -160,7 +161,8 @@ fn acted(balancer: &Balancer, role: &str, answer: &str) -> Browser {
     browser
 }
 
-const VISIBLE: &str = "return [...document.querySelectorAll('[data-act]')].filter((b) => b.checkVisibility()).length";
+const VISIBLE: &str =
+    "return [...document.querySelectorAll('[data-act]')].filter((b) => b.checkVisibility()).length";
 
 #[test]
 fn an_operator_is_asked_once_and_a_viewer_is_not_offered_anything() {
@@ -174,7 +176,8 @@ fn an_operator_is_asked_once_and_a_viewer_is_not_offered_anything() {
     assert_eq!(operator.run(VISIBLE), json!(9), "drain, maint and close for each of three");
     let click = |button: &str| format!("document.querySelector(\"{button}\").click()");
     operator.run(&click("[data-act=drain][data-member=patroni2]"));
-    let question = operator.run("return document.getElementById('ask').open && document.getElementById('ask').innerText");
+    let question = operator
+        .run("return document.getElementById('ask').open && document.getElementById('ask').innerText");
     assert!(question.as_str().is_some_and(|text| text.contains("Drain patroni2?")), "{question}");
     operator.picture("question");
     assert_eq!(operator.run("return asked.length"), json!(0), "nothing before the answer");
@@ -190,7 +193,10 @@ fn an_operator_is_asked_once_and_a_viewer_is_not_offered_anything() {
     let asked = |path: &str, body: Value| json!({ "path": format!("{members}/{path}"), "type": "application/json", "body": body });
     assert_eq!(
         operator.run("return asked"),
-        json!([asked("patroni2/state", json!({ "state": "drain" })), asked("patroni3/close-sessions", json!({}))])
+        json!([
+            asked("patroni2/state", json!({ "state": "drain" })),
+            asked("patroni3/close-sessions", json!({}))
+        ])
     );
     assert_eq!(operator.complaints(), [""; 0]);
 }
@@ -200,12 +206,19 @@ fn a_refused_action_says_why() {
     let cluster = Cluster::healthy();
     let balancer = Balancer::start(cluster);
     let browser = acted(&balancer, "operator", "json(403, { error: 'only an operator may do this' })");
-    browser.run("document.querySelector('[data-act=maint]').click(); document.getElementById('ask-yes').click()");
+    browser.run(
+        "document.querySelector('[data-act=maint]').click(); document.getElementById('ask-yes').click()",
+    );
     let told = "return document.getElementById('ask-error').textContent";
     browser.until(
         "the refusal",
         10,
         "return document.getElementById('ask-error').textContent === 'Refused: only an operator may do this'",
     );
-    assert_eq!(browser.run("return document.getElementById('ask').open"), json!(true), "{}", browser.run(told));
+    assert_eq!(
+        browser.run("return document.getElementById('ask').open"),
+        json!(true),
+        "{}",
+        browser.run(told)
+    );
 }

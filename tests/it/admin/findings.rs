@@ -22,7 +22,11 @@ fn healthy() -> ClusterView {
         last_check: Some(CheckView { ago_s: 0.4, duration_ms: 3.0, status: Some(200), error: None }),
         ..MemberView::default()
     };
-    let on = |name: &str, sessions| PoolMemberView { name: name.to_owned(), sessions, ..PoolMemberView::default() };
+    let on = |name: &str, sessions| PoolMemberView {
+        name: name.to_owned(),
+        sessions,
+        ..PoolMemberView::default()
+    };
     let pool = |name: &str, port: u16, routable: &[&str], members: Vec<PoolMemberView>| PoolView {
         name: name.to_owned(),
         kind: if name == "primary" { "primary" } else { "replicas" },
@@ -40,7 +44,11 @@ fn healthy() -> ClusterView {
         writer: Some("a".to_owned()),
         last_writer: Some("a".to_owned()),
         readers: vec!["b".to_owned(), "c".to_owned()],
-        members: vec![member("a", "writer", "writes"), member("b", "reader", "reads"), member("c", "reader", "reads")],
+        members: vec![
+            member("a", "writer", "writes"),
+            member("b", "reader", "reads"),
+            member("c", "reader", "reads"),
+        ],
         pools: vec![
             pool("primary", 5000, &["a"], vec![on("a", 10)]),
             pool("replicas", 5001, &["b", "c"], vec![on("b", 5), on("c", 5)]),
@@ -65,21 +73,51 @@ type Case = (&'static str, fn(&mut ClusterView), &'static str);
 #[test]
 fn the_headline_says_what_is_wrong_and_what_to_do() {
     let cases: [Case; 8] = [
-        ("quorum lost", |c| c.members[1].dcs_seen_ago_s = Some(42),
-            "No node holds the leader lock and b has not seen the DCS for 42 s: etcd has probably lost its quorum."),
+        (
+            "quorum lost",
+            |c| c.members[1].dcs_seen_ago_s = Some(42),
+            "No node holds the leader lock and b has not seen the DCS for 42 s: etcd has probably lost its quorum.",
+        ),
         ("an election", |_| {}, "No node holds the leader lock; b and c can be elected."),
-        ("maintenance", |c| c.members[1].pause = true,
-            "No node holds the leader lock, and the cluster is in maintenance mode: Patroni promotes nobody."),
-        ("nothing runs", |c| c.members.iter_mut().for_each(|m| m.state = Some("stopped".to_owned())),
-            "No node holds the leader lock, and PostgreSQL runs on none of those that answer."),
-        ("nobody may", |c| c.members[1..].iter_mut().for_each(|m| m.tags = vec![("nofailover".into(), "true".into())]),
-            "No node holds the leader lock, and every running one is tagged nofailover."),
-        ("a promotion", |c| (c.condition, c.reason) = ("promoting", "b holds the leader lock and is being promoted".into()),
-            "b holds the leader lock and is being promoted."),
-        ("no network", |c| { c.condition = "unreachable"; c.members.iter_mut().for_each(|m| m.class = "silent"); },
-            "No node's Patroni answers."),
-        ("a conflict", |c| (c.condition, c.reason) = ("conflict", "a and b claim the leader lock on the same timeline".into()),
-            "a and b claim the leader lock on the same timeline."),
+        (
+            "maintenance",
+            |c| c.members[1].pause = true,
+            "No node holds the leader lock, and the cluster is in maintenance mode: Patroni promotes nobody.",
+        ),
+        (
+            "nothing runs",
+            |c| c.members.iter_mut().for_each(|m| m.state = Some("stopped".to_owned())),
+            "No node holds the leader lock, and PostgreSQL runs on none of those that answer.",
+        ),
+        (
+            "nobody may",
+            |c| c.members[1..].iter_mut().for_each(|m| m.tags = vec![("nofailover".into(), "true".into())]),
+            "No node holds the leader lock, and every running one is tagged nofailover.",
+        ),
+        (
+            "a promotion",
+            |c| {
+                (c.condition, c.reason) =
+                    ("promoting", "b holds the leader lock and is being promoted".into())
+            },
+            "b holds the leader lock and is being promoted.",
+        ),
+        (
+            "no network",
+            |c| {
+                c.condition = "unreachable";
+                c.members.iter_mut().for_each(|m| m.class = "silent");
+            },
+            "No node's Patroni answers.",
+        ),
+        (
+            "a conflict",
+            |c| {
+                (c.condition, c.reason) =
+                    ("conflict", "a and b claim the leader lock on the same timeline".into())
+            },
+            "a and b claim the leader lock on the same timeline.",
+        ),
     ];
     for (what, change, said) in cases {
         let mut cluster = leaderless();
@@ -106,11 +144,14 @@ fn a_silent_writer_is_told_apart_from_a_dead_one() {
     cluster.condition = "unreachable";
     cluster.members[0].class = "silent";
     cluster.members[0].class_for_s = 12.0;
-    let check = |error: &str| Some(CheckView { error: Some(error.to_owned()), ..CheckView::default() });
-    cluster.members[0].last_check = check("timeout: no answer within 2 s");
+    let error = Some("timeout: no answer within 2 s".to_owned());
+    cluster.members[0].last_check = Some(CheckView { error, ..CheckView::default() });
     let hung = headline(&cluster);
     assert_eq!(hung.level, Level::Warning);
-    assert_eq!(hung.what, "Patroni on a has not answered for 12 s (timeout: no answer within 2 s); no other node leads.");
+    assert_eq!(
+        hung.what,
+        "Patroni on a has not answered for 12 s (timeout: no answer within 2 s); no other node leads."
+    );
     assert!(hung.remedy.starts_with("Its PostgreSQL may be healthy"), "{}", hung.remedy);
     cluster.pools[0].held = 3;
     let dead = headline(&cluster);
@@ -118,20 +159,47 @@ fn a_silent_writer_is_told_apart_from_a_dead_one() {
     assert!(dead.remedy.starts_with("Its PostgreSQL takes no sessions either"), "{}", dead.remedy);
 }
 
+#[test]
+fn a_leader_that_takes_no_sessions_is_not_said_to_take_writes() {
+    let mut cluster = healthy();
+    (cluster.pools[0].held, cluster.pools[0].oldest_wait_s) = (7, Some(0.3));
+    assert_eq!(headline(&cluster).level, Level::Ok, "a moment is no trouble yet");
+    cluster.pools[0].oldest_wait_s = Some(4.0);
+    let headline = headline(&cluster);
+    assert_eq!(headline.level, Level::Critical);
+    assert_eq!(
+        headline.what,
+        "a leads, but its PostgreSQL takes no sessions: 7 held, the longest for 4.0 s."
+    );
+}
+
 /// One thing that deserves a look: the code and level of the finding, and a piece of what it says.
 type Seen = (&'static str, Level, &'static str, fn(&mut ClusterView));
 
-const SEEN: [Seen; 17] = [
-    ("two_writers", Level::Critical, "a, b all claim the leader lock.", |c| c.alarmed = vec![Alarm::TwoWriters(vec!["a".into(), "b".into()])]),
-    ("orphan_primary", Level::Critical, "b is primary without the leader lock.", |c| c.alarmed = vec![Alarm::OrphanPrimary("b".into())]),
-    ("foreign_member", Level::Critical, "b belongs to another cluster.", |c| c.alarmed = vec![Alarm::ForeignMember("b".into())]),
-    ("old_timeline", Level::Critical, "a later timeline has been seen", |c| c.alarmed = vec![Alarm::OldTimeline("b".into())]),
-    ("no_identity", Level::Critical, "The endpoints belong to different clusters.", |c| c.alarmed = vec![Alarm::NoIdentity]),
+const SEEN: [Seen; 18] = [
+    ("two_writers", Level::Critical, "a, b all claim the leader lock.", |c| {
+        c.alarmed = vec![Alarm::TwoWriters(vec!["a".into(), "b".into()])]
+    }),
+    ("orphan_primary", Level::Critical, "b is primary without the leader lock.", |c| {
+        c.alarmed = vec![Alarm::OrphanPrimary("b".into())]
+    }),
+    ("foreign_member", Level::Critical, "b belongs to another cluster.", |c| {
+        c.alarmed = vec![Alarm::ForeignMember("b".into())]
+    }),
+    ("old_timeline", Level::Critical, "A later timeline has been seen", |c| {
+        c.alarmed = vec![Alarm::OldTimeline("b".into())]
+    }),
+    ("no_identity", Level::Critical, "The endpoints belong to different clusters.", |c| {
+        c.alarmed = vec![Alarm::NoIdentity]
+    }),
     ("reads_on_leader", Level::Warning, "b: replica, too far behind; c: no answer: unknown.", |c| {
         (c.pools[1].fallback_in_use, c.pools[1].routable) = (true, vec!["a".into()]);
         c.readers.clear();
         c.members[1].plainly = "Replica, too far behind".into();
         c.members[2].plainly = "No answer: unknown".into();
+    }),
+    ("no_readers", Level::Warning, "Nobody takes reads; 2 clients wait for a replica. a: leader; b:", |c| {
+        (c.pools[1].routable, c.pools[1].held) = (vec![], 2);
     }),
     ("failsafe", Level::Warning, "a says so", |c| c.members[0].failsafe = true),
     ("paused", Level::Warning, "nobody is promoted", |c| c.members[0].pause = true),
@@ -140,9 +208,15 @@ const SEEN: [Seen; 17] = [
     ("lag_grows", Level::Warning, "grew from 1.0 MiB to 64.0 MiB within a minute", |c| {
         (c.members[1].lag_bytes, c.members[1].lag_bytes_1m_ago) = (Some(64 << 20), Some(1 << 20));
     }),
-    ("slow_checks", Level::Warning, "They take 812 ms of late.", |c| c.members[1].check_ms_mean = Some(812.4)),
-    ("withdrawn", Level::Advice, "b takes no new sessions: it is set to drain.", |c| c.members[1].admin = "drain"),
-    ("old_sessions", Level::Advice, "4 sessions on b are older than the last failover.", |c| c.members[1].outdated_sessions = 4),
+    ("slow_checks", Level::Warning, "They take 812 ms of late.", |c| {
+        c.members[1].check_ms_mean = Some(812.4)
+    }),
+    ("withdrawn", Level::Advice, "b takes no new sessions: it is set to drain.", |c| {
+        c.members[1].admin = "drain"
+    }),
+    ("old_sessions", Level::Advice, "4 sessions on b are older than the last failover.", |c| {
+        c.members[1].outdated_sessions = 4
+    }),
     ("one_sided", Level::Advice, "10 of 10 sessions, while 1 more can take readers.", |c| {
         (c.pools[1].members[0].sessions, c.pools[1].members[1].sessions) = (10, 0);
     }),
