@@ -166,13 +166,15 @@ impl App {
             gate: console.gate,
             certificates: console.certificates,
             reload,
+            live: admin::Live::default(),
         });
         let end_admin = CancellationToken::new();
         // Whichever way this ends, the thread of the admin side does too.
         let _end_admin = end_admin.clone().drop_guard();
         let mut control = tokio::spawn(controller.run());
         let router = admin::routes::router(Arc::clone(&sources));
-        let admin = admin::server::start(console.doors, router, end_admin.clone())?;
+        let live = admin::run(Arc::clone(&sources));
+        let admin = admin::server::start(console.doors, router, live, end_admin.clone())?;
         announce(&pools, page, config.admin.socket.as_deref());
         for (number, (pool, socket)) in pools.into_iter().flat_map(BoundPool::into_sockets).enumerate() {
             sources.workers.listen(number, socket, pool);

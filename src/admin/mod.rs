@@ -1,7 +1,8 @@
 //! What people and programs see: the page, the API, the metrics, and whether this process is alive and ready.
 //!
 //! Everything is read from pictures and counters at the moment somebody asks; nothing here is on the way of a
-//! session. [`view`] says what is shown and is shared by all forms; [`dashboard`] and [`metrics`] only draw it.
+//! session. [`view`] says what is shown and is shared by all forms; [`dashboard`] and [`metrics`] only draw it. Two
+//! things go on by themselves: [`sampler`] keeps a short [`history`], and [`stream`] draws for open pages.
 //!
 //! [`server`] runs on a thread of its own, [`guard`] lets in who may come in, and [`actions`] are all that can be
 //! changed from outside.
@@ -10,22 +11,33 @@ pub mod actions;
 pub mod auth;
 pub mod caller;
 pub mod dashboard;
+pub mod figures;
+pub mod findings;
+pub mod flow;
 pub mod guard;
+pub mod history;
 pub mod hosts;
+pub mod incidents;
+pub mod listing;
 pub mod metrics;
+pub mod past;
 pub mod policy;
 pub mod refusal;
+pub mod ring;
 pub mod routes;
+pub mod sampler;
 pub mod secret;
 pub mod server;
 pub mod socket;
+pub mod spark;
+pub mod stream;
 pub mod throttle;
 pub mod tls;
 pub mod view;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 use crate::control::{Inbox, Pictures};
@@ -46,6 +58,19 @@ pub struct Sources {
     pub gate: Arc<auth::Gate>,
     pub certificates: Option<Arc<tls::Certificates>>,
     pub reload: actions::Reload,
+    pub live: Live,
+}
+
+/// What goes on by itself while somebody may look.
+#[derive(Debug, Default)]
+pub struct Live {
+    pub history: Mutex<history::History>,
+    pub hub: stream::Hub,
+}
+
+/// Keeps the history and feeds the open pages until it is dropped.
+pub async fn run(sources: Arc<Sources>) {
+    tokio::join!(sampler::run(&sources), stream::run(&sources));
 }
 
 /// A pool and where it listens.

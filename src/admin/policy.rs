@@ -12,7 +12,7 @@ use super::secret::sha256;
 const NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The `Content-Security-Policy` of a page with these scripts and styles within `<script>` and `<style>`, letter for
-/// letter. The page may also talk to this host, and show pictures that are written in it.
+/// letter. The page may also talk to this host, and its search is a form that works without its script.
 ///
 /// A handler puts it into its answer; [`harden`] leaves it there.
 pub fn page(scripts: &[&str], styles: &[&str]) -> HeaderValue {
@@ -22,16 +22,10 @@ pub fn page(scripts: &[&str], styles: &[&str]) -> HeaderValue {
     };
     let (scripts, styles) = (sources(scripts), sources(styles));
     let policy = format!(
-        "{NOTHING}; script-src{scripts}; style-src{styles}; connect-src 'self'; img-src 'self' data:"
+        "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'; connect-src 'self'; \
+         script-src{scripts}; style-src{styles}"
     );
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(NOTHING))
-}
-
-/// What stands between `<tag>` and `</tag>` in a document that we wrote: of a template, never of a page that holds
-/// what others said.
-pub fn inline<'a>(document: &'a str, tag: &str) -> Vec<&'a str> {
-    let (begin, end) = (format!("<{tag}>"), format!("</{tag}>"));
-    document.split(begin.as_str()).skip(1).filter_map(|rest| Some(rest.split_once(&end)?.0)).collect()
 }
 
 /// For every answer: always new, shown inside nothing, taken for nothing that it is not.

@@ -3,14 +3,16 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 
 use super::refusal::Refusal;
-use super::{Sources, actions, dashboard, guard, metrics, policy, view};
+use super::stream::{self, Form};
+use super::{Sources, actions, dashboard, guard, metrics, past, policy, view};
 
 type Shared = State<Arc<Sources>>;
 
@@ -33,6 +35,10 @@ pub fn router(sources: Arc<Sources>) -> Router {
         )
         .route("/api/v1/events", get(|State(sources): Shared| async move { Json(view::events(&sources)) }))
         .route("/api/v1/whoami", get(actions::whoami))
+        .route("/api/v1/ends", get(|State(sources): Shared| async move { Json(view::ends(&sources)) }))
+        .route("/api/v1/history", get(|State(sources): Shared| async move { Json(past::past(&sources)) }))
+        .route("/api/v1/stream", get(stream))
+        .route("/part/sessions", get(session_list))
         .route("/metrics", get(scrape))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
@@ -50,16 +56,49 @@ pub fn router(sources: Arc<Sources>) -> Router {
 }
 
 /// The digests of what the page has inside, made once.
-static PAGE_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let template = include_str!("templates/dashboard.html");
-    policy::page(&policy::inline(template, "script"), &policy::inline(template, "style"))
-});
+static PAGE_POLICY: LazyLock<HeaderValue> =
+    LazyLock::new(|| policy::page(&[dashboard::SCRIPT], &[dashboard::STYLE]));
 
-async fn page(State(sources): Shared) -> Response {
-    match dashboard::draw(&view::status(&sources)) {
-        Ok(page) => ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY.clone())], Html(page)).into_response(),
+async fn page(State(sources): Shared, uri: Uri) -> Response {
+    let page = html(dashboard::draw(&sources, &parameter(&uri, "q")));
+    ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY.clone())], page).into_response()
+}
+
+/// The tables of sessions alone, for the open page.
+async fn session_list(State(sources): Shared, uri: Uri) -> Response {
+    html(dashboard::draw_sessions(&sources, &parameter(&uri, "q")))
+}
+
+fn html(drawn: askama::Result<String>) -> Response {
+    match drawn {
+        Ok(page) => Html(page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be drawn: {error}\n"))
             .into_response(),
+    }
+}
+
+/// A parameter of the query; empty when it is not there.
+fn parameter(uri: &Uri, name: &str) -> String {
+    let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+async fn stream(State(sources): Shared, uri: Uri) -> Response {
+    let form = match &*parameter(&uri, "as") {
+        "" | "status" => Form::Status,
+        "page" => Form::Page,
+        other => {
+            let error = format!("as={other}: expected status or page");
+            return (StatusCode::BAD_REQUEST, Json(serde_json::json!({ "error": error }))).into_response();
+        }
+    };
+    match sources.live.hub.join(form) {
+        Some(frames) => ([(header::CONTENT_TYPE, stream::CONTENT_TYPE)], Body::new(frames)).into_response(),
+        None => {
+            let error = format!("{} streams are open already; close one", stream::MOST_STREAMS);
+            let answer = Json(serde_json::json!({ "error": error }));
+            (StatusCode::SERVICE_UNAVAILABLE, answer).into_response()
+        }
     }
 }
 

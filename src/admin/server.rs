@@ -45,11 +45,16 @@ pub enum Door {
     Socket(SocketFile),
 }
 
-/// Starts the thread. It serves until `stop`; open connections are then closed.
+/// Starts the thread. It serves until `stop`, with `work` beside it; open connections are then closed.
 ///
 /// # Errors
 /// When the thread, its event loop or a listener in it cannot be made.
-pub fn start(doors: Vec<Door>, router: Router, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
+pub fn start(
+    doors: Vec<Door>,
+    router: Router,
+    work: impl Future<Output = ()> + Send + 'static,
+    stop: CancellationToken,
+) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -61,6 +66,9 @@ pub fn start(doors: Vec<Door>, router: Router, stop: CancellationToken) -> io::R
     };
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
+            if !served.is_empty() {
+                tokio::spawn(work);
+            }
             for door in served {
                 tokio::spawn(door.serve(router.clone(), stop.clone()));
             }

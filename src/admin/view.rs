@@ -3,17 +3,22 @@
 //! Field names and words are a contract with scripts: fields are added, not renamed. Units stand last in a name.
 
 use std::net::SocketAddr;
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::findings::{self, Finding, Headline};
+use super::history::{ClusterHistory, MemberHistory, PoolHistory, Rates, sum};
+use super::incidents::{self, incidents};
 use super::{PoolSource, Sources};
-use crate::control::incident::{Step, Totals};
-use crate::control::{Check, ClusterPicture, Incident, MemberPicture};
-use crate::proxy::SessionRow;
+use crate::control::{Check, ClusterPicture, MemberPicture};
 use crate::routing::Choice;
 use crate::stats::{End, MemberCounts};
-use crate::topology::Decision;
+use crate::topology::{Alarm, Class, Decision, Operator, Report};
+
+pub use super::incidents::{IncidentTotalsView, IncidentView, StepView, events};
+pub use super::listing::{SessionView, ends, sessions};
 
 /// Incidents within the status; the rest is history.
 const SHOWN_INCIDENTS: usize = 5;
@@ -30,18 +35,26 @@ pub struct StatusView {
     pub clusters: Vec<ClusterView>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ClusterView {
     pub name: String,
+    /// Whether there is a writer, in a sentence, and what to do if not.
+    pub headline: Option<Headline>,
+    /// What else deserves a look, most urgent first.
+    pub findings: Vec<Finding>,
     pub epoch: u64,
     pub timeline: Option<u32>,
     pub writer: Option<String>,
     pub writer_for_s: Option<f64>,
+    /// Who takes writes, or took them last.
+    pub last_writer: Option<String>,
     pub readers: Vec<String>,
     pub condition: &'static str,
     pub reason: String,
     pub failovers: u64,
     pub alarms: Vec<String>,
+    #[serde(skip)]
+    pub alarmed: Vec<Alarm>,
     /// Why the last attempt to read the members from Patroni failed.
     pub discovery_problem: Option<String>,
     /// The newest recorded losses of the writer; all of them are in `/api/v1/events`.
@@ -51,7 +64,7 @@ pub struct ClusterView {
     pub pools: Vec<PoolView>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct MemberView {
     pub name: String,
     pub host: String,
@@ -61,24 +74,43 @@ pub struct MemberView {
     pub addresses: Vec<SocketAddr>,
     pub class: &'static str,
     pub class_for_s: f64,
+    /// The class in words.
+    pub plainly: String,
+    /// What new sessions are sent here: `writes`, `reads`, `writes and reads` or `nothing`.
+    pub takes: &'static str,
     /// As the member last said, which may be a while ago: see `last_check`.
     pub role: Option<String>,
     pub state: Option<String>,
     pub timeline: Option<u32>,
     pub lag_bytes: Option<u64>,
+    pub lag_bytes_1m_ago: Option<u64>,
     pub pause: bool,
+    /// The node sees no leader key in the DCS.
+    pub cluster_unlocked: bool,
+    /// Patroni's failsafe mode is active: the primary goes on without a DCS.
+    pub failsafe: bool,
     pub dcs_last_seen: Option<u64>,
+    pub dcs_seen_ago_s: Option<u64>,
     pub tags: Vec<(String, String)>,
     pub admin: &'static str,
     pub last_check: Option<CheckView>,
+    /// Smoothed over the last answered checks.
+    pub check_ms_mean: Option<f64>,
+    /// Changes of class within five minutes.
+    pub flips_5m: usize,
+    /// Reader sessions that were opened before the last failover.
+    pub outdated_sessions: usize,
     pub sessions: u64,
     pub sessions_total: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub sessions_per_s: f64,
+    pub bytes_in_per_s: f64,
+    pub bytes_out_per_s: f64,
     pub failed_dials: u64,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct CheckView {
     pub ago_s: f64,
     pub duration_ms: f64,
@@ -86,7 +118,7 @@ pub struct CheckView {
     pub error: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct PoolView {
     pub name: String,
     /// `primary` or `replicas`.
@@ -99,9 +131,16 @@ pub struct PoolView {
     pub clients: usize,
     pub sessions: u64,
     pub held: usize,
+    /// How long the client has waited that has waited longest.
+    pub oldest_wait_s: Option<f64>,
     pub sessions_total: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub sessions_per_s: f64,
+    /// Sessions that began within five minutes.
+    pub sessions_5m: f64,
+    pub bytes_in_per_s: f64,
+    pub bytes_out_per_s: f64,
     pub ends: Vec<EndView>,
     pub members: Vec<PoolMemberView>,
 }
@@ -113,135 +152,36 @@ pub struct EndView {
     pub count: u64,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct PoolMemberView {
     pub name: String,
     pub sessions: u64,
     pub sessions_total: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub bytes_in_per_s: f64,
+    pub bytes_out_per_s: f64,
     pub failed_dials: u64,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct SessionView {
-    pub id: u64,
-    pub cluster: String,
-    pub pool: String,
-    pub client: SocketAddr,
-    pub member: Option<String>,
-    pub backend: Option<SocketAddr>,
-    /// The port that the server sees: `pg_stat_activity.client_port`.
-    pub backend_client_port: Option<u16>,
-    pub phase: &'static str,
-    pub age_s: f64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-}
-
-/// One loss of the writer, for `/api/v1/events`.
-#[derive(Debug, Clone, Serialize)]
-pub struct IncidentView {
-    pub cluster: String,
-    /// Counts the cluster's incidents from 1, since the start of the process.
-    pub number: u64,
-    pub ongoing: bool,
-    pub writer_before: Option<String>,
-    pub writer_after: Option<String>,
-    /// From the first sign to the first session on a writer.
-    pub lasted_ms: Option<u64>,
-    pub without_writer_ms: u64,
-    pub held: u64,
-    pub longest_hold_ms: u64,
-    pub cut: u64,
-    pub broken: u64,
-    pub failed: u64,
-    pub steps: Vec<StepView>,
-}
-
-/// All losses of the writer since the start of the process, one that lasts included.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct IncidentTotalsView {
-    pub incidents: u64,
-    pub without_writer_s: f64,
-    pub longest_hold_s: f64,
-    pub held: u64,
-    pub cut: u64,
-    pub broken: u64,
-    pub failed: u64,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct StepView {
-    /// Unix time in milliseconds.
-    pub at_unix_ms: u64,
-    /// Since the first step.
-    pub after_ms: u64,
-    pub what: String,
-}
-
-/// The recorded incidents of all clusters, newest first within each.
-pub fn events(sources: &Sources) -> Vec<IncidentView> {
-    let now = sources.pictures.now();
-    let of_cluster = |picture: std::sync::Arc<ClusterPicture>| incidents(&picture, now);
-    sources.pictures.all().into_iter().flat_map(of_cluster).collect()
-}
-
-fn incidents(picture: &ClusterPicture, now: Duration) -> Vec<IncidentView> {
-    picture.incidents.iter().map(|recorded| incident(&picture.name, recorded, now)).collect()
-}
-
-fn incident(cluster: &str, incident: &Incident, now: Duration) -> IncidentView {
-    let began = incident.steps.first().map(|step| step.at).unwrap_or_default();
-    let step = |step: &Step| StepView {
-        at_unix_ms: step.wall.duration_since(UNIX_EPOCH).map_or(0, millis),
-        after_ms: millis(step.at.saturating_sub(began)),
-        what: step.what.clone(),
-    };
-    IncidentView {
-        cluster: cluster.to_owned(),
-        number: incident.number,
-        ongoing: incident.lasted.is_none(),
-        writer_before: incident.writer_before.clone(),
-        writer_after: incident.writer_after.clone(),
-        lasted_ms: incident.lasted.map(millis),
-        without_writer_ms: millis(incident.without_writer(now)),
-        held: incident.clients.held,
-        longest_hold_ms: millis(incident.clients.longest_hold),
-        cut: incident.clients.cut,
-        broken: incident.clients.broken,
-        failed: incident.clients.failed,
-        steps: incident.steps.iter().map(step).collect(),
-    }
-}
-
-fn incident_totals(totals: &Totals) -> IncidentTotalsView {
-    IncidentTotalsView {
-        incidents: totals.incidents,
-        without_writer_s: seconds(totals.without_writer),
-        longest_hold_s: seconds(totals.clients.longest_hold),
-        held: totals.clients.held,
-        cut: totals.clients.cut,
-        broken: totals.clients.broken,
-        failed: totals.clients.failed,
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Everything, as it is now.
 pub fn status(sources: &Sources) -> StatusView {
     let stopping = sources.stopping.load(std::sync::atomic::Ordering::Relaxed);
     let clusters = sources.pictures.all();
+    let uptime_s = seconds(sources.started.elapsed());
+    let history = sources.live.history.lock().unwrap_or_else(PoisonError::into_inner);
     let view = |(index, picture): (usize, &std::sync::Arc<ClusterPicture>)| {
         let pools = sources.pools.iter().filter(|source| source.pool.options.cluster == index);
-        cluster(picture, sources.pictures.now(), pools.collect())
+        let look =
+            Look { sources, now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(index) };
+        let mut view = look.cluster(picture, &pools.collect::<Vec<_>>());
+        view.headline = Some(findings::headline(&view));
+        view.findings = findings::findings(&view, uptime_s);
+        view
     };
     StatusView {
         version: env!("CARGO_PKG_VERSION"),
-        uptime_s: seconds(sources.started.elapsed()),
+        uptime_s,
         ready: sources.pictures.is_ready() && !stopping,
         stopping,
         sessions: sources.workers.open_sessions(),
@@ -250,77 +190,181 @@ pub fn status(sources: &Sources) -> StatusView {
     }
 }
 
-/// The open sessions, oldest first; of very many not all.
-pub fn sessions(sources: &Sources) -> Vec<SessionView> {
-    let mut rows: Vec<SessionRow> = sources.workers.rows();
-    rows.sort_by_key(|row| row.id);
-    rows.into_iter().map(session).collect()
+/// What a cluster's view is made from beside its picture.
+struct Look<'a> {
+    sources: &'a Sources,
+    now: Duration,
+    unix_s: u64,
+    history: Option<&'a ClusterHistory>,
 }
 
-fn session(row: SessionRow) -> SessionView {
-    SessionView {
-        id: row.id,
-        cluster: row.cluster,
-        pool: row.pool,
-        client: row.client,
-        member: row.member,
-        backend: row.backend_peer,
-        backend_client_port: row.backend_local.map(|local| local.port()),
-        phase: row.phase.as_str(),
-        age_s: seconds(row.age),
-        bytes_in: row.bytes_in,
-        bytes_out: row.bytes_out,
+impl Look<'_> {
+    fn cluster(&self, picture: &ClusterPicture, pools: &[&PoolSource]) -> ClusterView {
+        let decision = picture.decision.as_ref();
+        ClusterView {
+            name: picture.name.to_string(),
+            headline: None,
+            findings: Vec::new(),
+            epoch: picture.epoch,
+            timeline: decision.and_then(|decision| decision.timeline),
+            writer: decision.and_then(|decision| decision.writer.clone()),
+            writer_for_s: picture.writer_since.map(|since| seconds(self.now.saturating_sub(since))),
+            last_writer: picture.last_writer.clone(),
+            readers: decision.map(|decision| decision.readers.clone()).unwrap_or_default(),
+            condition: decision.map_or("starting", |decision| decision.condition.as_str()),
+            reason: decision
+                .map_or("not every node has been asked yet", |decision| &decision.reason)
+                .to_owned(),
+            failovers: picture.failovers,
+            alarms: decision.map(|d| d.alarms.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+            alarmed: decision.map(|d| d.alarms.iter().cloned().collect()).unwrap_or_default(),
+            discovery_problem: picture.discovery_problem.clone(),
+            incidents: incidents(picture, self.now).into_iter().take(SHOWN_INCIDENTS).collect(),
+            incident_totals: incidents::totals(&picture.incident_totals),
+            members: picture.members.iter().map(|member| self.member(member, decision, pools)).collect(),
+            pools: pools.iter().map(|source| self.pool(source, decision)).collect(),
+        }
+    }
+
+    fn member(
+        &self,
+        picture: &MemberPicture,
+        decision: Option<&Decision>,
+        pools: &[&PoolSource],
+    ) -> MemberView {
+        let report = picture.report.as_ref();
+        let name = &picture.member.name;
+        let counts = pools.iter().map(|source| counts_of(source, name)).fold(MemberCounts::default(), sum);
+        let history = self.history.and_then(|history| history.members.get(name));
+        let rates = history.map(|history| history.rates).unwrap_or_default();
+        let dcs_last_seen = report.and_then(|report| report.dcs_last_seen);
+        let takes = takes(name, decision);
+        MemberView {
+            name: name.clone(),
+            host: picture.member.host.clone(),
+            port: picture.member.port,
+            api: picture.member.api.clone(),
+            addresses: picture.addresses.to_vec(),
+            class: picture.class.as_str(),
+            class_for_s: seconds(self.now.saturating_sub(picture.class_since)),
+            plainly: plainly(picture, report, takes),
+            takes,
+            role: report.map(|report| report.role.as_str().to_owned()),
+            state: report.map(|report| report.state.clone()),
+            timeline: report.and_then(|report| report.timeline),
+            lag_bytes: picture.lag_bytes,
+            lag_bytes_1m_ago: history.and_then(MemberHistory::lag_before),
+            pause: report.is_some_and(|report| report.pause),
+            cluster_unlocked: report.is_some_and(|report| report.cluster_unlocked),
+            failsafe: report.is_some_and(|report| report.failsafe),
+            dcs_last_seen,
+            dcs_seen_ago_s: dcs_last_seen.map(|at| self.unix_s.saturating_sub(at)),
+            tags: report.map(|report| report.tags.clone()).unwrap_or_default(),
+            admin: picture.operator.as_str(),
+            last_check: picture.last_check.as_ref().map(|check| self::check(check, self.now)),
+            check_ms_mean: history.and_then(|history| history.check_ms).map(tenths),
+            flips_5m: history.map_or(0, MemberHistory::flips_lately),
+            outdated_sessions: history.map_or(0, |history| history.outdated_sessions),
+            sessions: counts.active,
+            sessions_total: counts.total,
+            bytes_in: counts.bytes_in,
+            bytes_out: counts.bytes_out,
+            sessions_per_s: tenths(rates.sessions_per_s),
+            bytes_in_per_s: tenths(rates.bytes_in_per_s),
+            bytes_out_per_s: tenths(rates.bytes_out_per_s),
+            failed_dials: counts.failed_dials,
+        }
+    }
+
+    fn pool(&self, source: &PoolSource, decision: Option<&Decision>) -> PoolView {
+        let pool = &source.pool;
+        let members = pool.stats.members();
+        let total = members.iter().map(|(_, counts)| *counts).fold(MemberCounts::default(), sum);
+        let (kind, routable, fallback_in_use) = routable(pool.options.choice, decision);
+        let end = |end: End| EndView {
+            cause: end.as_str(),
+            side: end.side().as_str(),
+            count: pool.stats.ends(end),
+        };
+        let history = self
+            .history
+            .and_then(|history| history.pools.iter().find(|history| *history.name == *pool.options.name));
+        let rates = history.map(|history| history.rates).unwrap_or_default();
+        let held = pool.stats.held();
+        let oldest_wait = if held > 0 { self.sources.workers.oldest_wait(pool) } else { None };
+        PoolView {
+            name: pool.options.name.to_string(),
+            kind,
+            listen: source.listen.clone(),
+            routable,
+            fallback_in_use,
+            clients: pool.stats.clients(),
+            sessions: total.active,
+            held,
+            oldest_wait_s: oldest_wait.map(seconds),
+            sessions_total: total.total,
+            bytes_in: total.bytes_in,
+            bytes_out: total.bytes_out,
+            sessions_per_s: tenths(rates.sessions_per_s),
+            sessions_5m: history.map_or(0.0, PoolHistory::started_lately).round(),
+            bytes_in_per_s: tenths(rates.bytes_in_per_s),
+            bytes_out_per_s: tenths(rates.bytes_out_per_s),
+            ends: End::ALL.into_iter().map(end).filter(|end| end.count > 0).collect(),
+            members: members.into_iter().map(|member| pool_member(member, history)).collect(),
+        }
     }
 }
 
-fn cluster(picture: &ClusterPicture, now: Duration, pools: Vec<&PoolSource>) -> ClusterView {
-    let decision = picture.decision.as_ref();
-    ClusterView {
-        name: picture.name.to_string(),
-        epoch: picture.epoch,
-        timeline: decision.and_then(|decision| decision.timeline),
-        writer: decision.and_then(|decision| decision.writer.clone()),
-        writer_for_s: picture.writer_since.map(|since| seconds(now.saturating_sub(since))),
-        readers: decision.map(|decision| decision.readers.clone()).unwrap_or_default(),
-        condition: decision.map_or("starting", |decision| decision.condition.as_str()),
-        reason: decision.map_or("not every node has been asked yet", |decision| &decision.reason).to_owned(),
-        failovers: picture.failovers,
-        alarms: decision.map(|d| d.alarms.iter().map(ToString::to_string).collect()).unwrap_or_default(),
-        discovery_problem: picture.discovery_problem.clone(),
-        incidents: incidents(picture, now).into_iter().take(SHOWN_INCIDENTS).collect(),
-        incident_totals: incident_totals(&picture.incident_totals),
-        members: picture.members.iter().map(|m| member(m, now, &pools)).collect(),
-        pools: pools.iter().map(|source| pool(source, decision)).collect(),
-    }
-}
-
-fn member(picture: &MemberPicture, now: Duration, pools: &[&PoolSource]) -> MemberView {
-    let report = picture.report.as_ref();
-    let counts =
-        pools.iter().map(|source| counts_of(source, &picture.member.name)).fold(MemberCounts::default(), add);
-    MemberView {
-        name: picture.member.name.clone(),
-        host: picture.member.host.clone(),
-        port: picture.member.port,
-        api: picture.member.api.clone(),
-        addresses: picture.addresses.to_vec(),
-        class: picture.class.as_str(),
-        class_for_s: seconds(now.saturating_sub(picture.class_since)),
-        role: report.map(|report| report.role.as_str().to_owned()),
-        state: report.map(|report| report.state.clone()),
-        timeline: report.and_then(|report| report.timeline),
-        lag_bytes: picture.lag_bytes,
-        pause: report.is_some_and(|report| report.pause),
-        dcs_last_seen: report.and_then(|report| report.dcs_last_seen),
-        tags: report.map(|report| report.tags.clone()).unwrap_or_default(),
-        admin: picture.operator.as_str(),
-        last_check: picture.last_check.as_ref().map(|check| self::check(check, now)),
+fn pool_member((name, counts): (String, MemberCounts), history: Option<&PoolHistory>) -> PoolMemberView {
+    let rates: Rates = history.and_then(|history| history.links.get(&name)).copied().unwrap_or_default();
+    PoolMemberView {
+        name,
         sessions: counts.active,
         sessions_total: counts.total,
         bytes_in: counts.bytes_in,
         bytes_out: counts.bytes_out,
+        bytes_in_per_s: tenths(rates.bytes_in_per_s),
+        bytes_out_per_s: tenths(rates.bytes_out_per_s),
         failed_dials: counts.failed_dials,
     }
+}
+
+fn takes(name: &str, decision: Option<&Decision>) -> &'static str {
+    let Some(decision) = decision else { return "nothing" };
+    let writes = decision.writer.as_deref() == Some(name);
+    let reads = decision.readers.iter().any(|reader| reader == name);
+    let stands_in = decision.readers.is_empty() && decision.fallback.as_deref() == Some(name);
+    match (writes, reads || stands_in) {
+        (true, true) => "writes and reads",
+        (true, false) => "writes",
+        (false, true) => "reads",
+        (false, false) => "nothing",
+    }
+}
+
+/// What the member is, in words that are true: a healthy standby is a replica and not down.
+fn plainly(picture: &MemberPicture, report: Option<&Report>, takes: &str) -> String {
+    let state = report.map_or("not running", |report| &*report.state);
+    let words = match picture.class {
+        Class::Unknown => "Not asked yet",
+        Class::Writer if takes == "nothing" => "Leader, not trusted",
+        Class::Writer => "Leader",
+        Class::Promoting => "Being promoted",
+        Class::Leaving => return format!("Leader, {state}"),
+        Class::StandbyLeader => "Standby leader, read-only",
+        Class::Reader if picture.operator != Operator::Ready => "Replica",
+        Class::Reader if takes == "nothing" => "Replica, not trusted yet",
+        Class::Reader => "Replica",
+        Class::Standby if report.is_some_and(|report| report.noloadbalance) => {
+            "Replica, tagged noloadbalance"
+        }
+        Class::Standby => "Replica, too far behind",
+        Class::Orphan => "Primary without the lock",
+        Class::Down => return format!("Not serving: {state}"),
+        Class::Silent => "No answer: unknown",
+        Class::Foreign => "Of another cluster",
+    };
+    words.to_owned()
 }
 
 fn check(check: &Check, now: Duration) -> CheckView {
@@ -330,38 +374,6 @@ fn check(check: &Check, now: Duration) -> CheckView {
         duration_ms: (check.took.as_secs_f64() * 1e6).round() / 1e3,
         status: check.status,
         error: check.silence.as_ref().map(error),
-    }
-}
-
-fn pool(source: &PoolSource, decision: Option<&Decision>) -> PoolView {
-    let pool = &source.pool;
-    let members = pool.stats.members();
-    let sum = members.iter().map(|(_, counts)| *counts).fold(MemberCounts::default(), add);
-    let (kind, routable, fallback_in_use) = routable(pool.options.choice, decision);
-    let end =
-        |end: End| EndView { cause: end.as_str(), side: end.side().as_str(), count: pool.stats.ends(end) };
-    let member = |(name, counts): (String, MemberCounts)| PoolMemberView {
-        name,
-        sessions: counts.active,
-        sessions_total: counts.total,
-        bytes_in: counts.bytes_in,
-        bytes_out: counts.bytes_out,
-        failed_dials: counts.failed_dials,
-    };
-    PoolView {
-        name: pool.options.name.to_string(),
-        kind,
-        listen: source.listen.clone(),
-        routable,
-        fallback_in_use,
-        clients: pool.stats.clients(),
-        sessions: sum.active,
-        held: pool.stats.held(),
-        sessions_total: sum.total,
-        bytes_in: sum.bytes_in,
-        bytes_out: sum.bytes_out,
-        ends: End::ALL.into_iter().map(end).filter(|end| end.count > 0).collect(),
-        members: members.into_iter().map(member).collect(),
     }
 }
 
@@ -384,17 +396,16 @@ fn counts_of(source: &PoolSource, member: &str) -> MemberCounts {
     members.into_iter().find(|(name, _)| name == member).map(|(_, counts)| counts).unwrap_or_default()
 }
 
-fn add(a: MemberCounts, b: MemberCounts) -> MemberCounts {
-    MemberCounts {
-        active: a.active + b.active,
-        total: a.total + b.total,
-        bytes_in: a.bytes_in + b.bytes_in,
-        bytes_out: a.bytes_out + b.bytes_out,
-        failed_dials: a.failed_dials + b.failed_dials,
-    }
+/// Milliseconds are enough for people.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
 }
 
-/// Milliseconds are enough for people.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e3).round() / 1e3
+/// Rates are not known to more.
+fn tenths(rate: f64) -> f64 {
+    (rate * 10.0).round() / 10.0
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -18,6 +18,8 @@ pub struct ClusterPicture {
     pub decision: Option<Decision>,
     /// Since when the writer has been the writer.
     pub writer_since: Option<Duration>,
+    /// The writer, or who was it last.
+    pub last_writer: Option<String>,
     /// How often a writer was followed by another since the start.
     pub failovers: u64,
     pub members: Vec<MemberPicture>,

@@ -295,6 +295,7 @@ impl Steward {
             epoch: self.routes.epoch,
             decision: self.decision.clone(),
             writer_since: self.writer_since,
+            last_writer: self.last_writer.clone(),
             failovers: self.failovers,
             incidents: self.chronicle.incidents(),
             incident_totals: self.chronicle.totals(now),

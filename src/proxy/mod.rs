@@ -9,6 +9,7 @@
 
 pub mod cancel;
 pub mod connect;
+pub mod ended;
 pub mod first_packet;
 pub mod hold;
 pub mod listener;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use crate::routing::Choice;
 use crate::stats::PoolStats;
 
+pub use ended::Ended;
 pub use sessions::{Session, SessionRow};
 pub use worker::{Workers, WorkersOptions};
 

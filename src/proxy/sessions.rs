@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 use super::Pool;
+use super::ended::{Ended, Recent};
 use super::relay::Meter;
 use crate::routing::{Backend, Choice, Table};
 use crate::stats::{Active, End, Gauge, Phase, Side};
@@ -41,6 +42,8 @@ struct Progress {
     on: Option<(Arc<str>, Active)>,
     /// This side's address towards the member: `pg_stat_activity.client_port` on the server.
     backend: Option<(SocketAddr, SocketAddr)>,
+    /// Since when a member has been looked for.
+    waits_since: Option<Instant>,
     held: Duration,
     dialled: Duration,
     cut: Option<End>,
@@ -68,6 +71,7 @@ pub struct SessionRow {
 #[derive(Debug, Default)]
 pub struct Shard {
     open: Mutex<HashMap<u64, Arc<Session>>>,
+    pub ended: Recent,
 }
 
 impl Session {
@@ -83,6 +87,7 @@ impl Session {
                 cluster: Arc::from(""),
                 on: None,
                 backend: None,
+                waits_since: None,
                 held: Duration::ZERO,
                 dialled: Duration::ZERO,
                 cut: None,
@@ -109,6 +114,7 @@ impl Session {
     pub fn waits(&self, cluster: Arc<str>) {
         let mut progress = self.progress();
         progress.phase = Phase::Waiting;
+        progress.waits_since.get_or_insert_with(Instant::now);
         progress.cluster = cluster;
     }
 
@@ -186,6 +192,13 @@ impl Session {
         self.pool.options.cluster == cluster && self.progress().on.as_ref().is_some_and(on)
     }
 
+    /// How long it has been looking for a member, if it still does.
+    fn wait(&self) -> Option<Duration> {
+        let progress = self.progress();
+        let since = progress.waits_since.filter(|_| progress.phase == Phase::Waiting)?;
+        Some(since.elapsed())
+    }
+
     pub fn row(&self) -> SessionRow {
         let progress = self.progress();
         SessionRow {
@@ -198,6 +211,26 @@ impl Session {
             backend_peer: progress.backend.map(|(_, peer)| peer),
             phase: progress.phase,
             age: self.accepted_at.elapsed(),
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+        }
+    }
+}
+
+impl Session {
+    fn ended(&self, progress: &Progress, end: End) -> Ended {
+        Ended {
+            id: self.id,
+            cluster: Arc::clone(&progress.cluster),
+            pool: Arc::clone(&self.pool),
+            client: self.client,
+            member: progress.on.as_ref().map(|(member, _)| Arc::clone(member)),
+            backend_local: progress.backend.map(|(local, _)| local),
+            end,
+            phase: progress.phase,
+            at: Instant::now(),
+            age: self.accepted_at.elapsed(),
+            held: progress.held,
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
         }
@@ -249,6 +282,13 @@ impl Shard {
         listed.iter().map(|session| session.row()).collect()
     }
 
+    /// The longest wait of a client of this pool that has no member yet, of at most `limit` sessions.
+    pub fn oldest_wait(&self, pool: &Arc<Pool>, limit: usize) -> Option<Duration> {
+        let listed: Vec<Arc<Session>> = self.open().values().take(limit).map(Arc::clone).collect();
+        let of_pool = listed.iter().filter(|session| Arc::ptr_eq(&session.pool, pool));
+        of_pool.filter_map(|session| session.wait()).max()
+    }
+
     /// Cuts what the table does not keep; says how many.
     pub fn enforce(&self, table: &Table) -> usize {
         self.cut_where(|session| session.verdict(table))
@@ -293,6 +333,7 @@ impl Drop for Ending {
         let end = progress.cut.unwrap_or(self.end);
         session.pool.stats.count_end(end);
         log_end(session, &progress, end);
+        self.shard.ended.note(session.ended(&progress, end));
         progress.on = None;
     }
 }

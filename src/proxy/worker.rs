@@ -21,7 +21,7 @@ use super::connect::{reset_on_close, tune};
 use super::hold::Board;
 use super::listener::{self, Listener};
 use super::sessions::{Session, Shard};
-use super::{Pool, SessionRow, TellTrouble, session};
+use super::{Ended, Pool, SessionRow, TellTrouble, session};
 use crate::routing::Cell;
 use crate::stats::End;
 
@@ -174,6 +174,19 @@ impl Workers {
     /// Open sessions in no order, at most [`MOST_ROWS`] of each worker.
     pub fn rows(&self) -> Vec<SessionRow> {
         self.handles.iter().flat_map(|handle| handle.shard.rows(MOST_ROWS)).collect()
+    }
+
+    /// How long the longest waiting client of a pool has waited for a member.
+    pub fn oldest_wait(&self, pool: &Arc<Pool>) -> Option<std::time::Duration> {
+        self.handles.iter().filter_map(|handle| handle.shard.oldest_wait(pool, MOST_ROWS)).max()
+    }
+
+    /// The sessions that ended last, newest first; at most [`KEPT`](super::ended::KEPT) of each worker.
+    pub fn recent_ends(&self) -> Vec<Ended> {
+        let mut ended: Vec<Ended> =
+            self.handles.iter().flat_map(|handle| handle.shard.ended.list()).collect();
+        ended.sort_by_key(|ended| std::cmp::Reverse(ended.at));
+        ended
     }
 }
 

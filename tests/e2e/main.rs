@@ -5,6 +5,7 @@
 
 mod application;
 mod balancer;
+mod browser;
 mod cluster;
 mod program;
 mod session;
@@ -17,5 +18,6 @@ mod cancel;
 mod clients;
 mod failover;
 mod garbage;
+mod page;
 mod quorum;
 mod stop;

@@ -2,7 +2,10 @@
 
 mod actions;
 mod exposition;
+mod findings;
 mod guard;
+mod live;
+mod pictures;
 pub mod tls;
 
 use std::time::{Duration, Instant};
@@ -219,13 +222,17 @@ async fn names_are_shown_as_they_are_and_never_as_markup() {
     served.until("a strange state", |s| s["clusters"][0]["members"][0]["state"] == "<s>").await;
     let page = get(served.admin, "/").await;
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
-    for markup in ["<b>", "<i>", "<u>", "<em>", "<s>", "<script", "&\"", "{{", "{%"] {
+    for markup in ["<b>&", "<i>", "<u>", "<em>", "<s>", "</title><script", "&\"", "{{", "{%"] {
         assert!(!page.body.contains(markup), "{markup} in {}", page.body);
     }
     let plain =
         page.body.replace("&#60;", "<").replace("&#62;", ">").replace("&#34;", "\"").replace("&#39;", "'");
     assert!(plain.replace("&#38;", "&").contains(odd), "{}", page.body);
-    assert!(page.body.contains("<td>a"), "{}", page.body);
+    assert!(page.body.contains("<th scope=\"row\">a<br>"), "{}", page.body);
+    assert_eq!((page.body.matches("<script>").count(), page.body.matches("<style>").count()), (1, 1));
+    for exception in [" style=", " onclick=", "javascript:"] {
+        assert!(!page.body.contains(exception), "{exception} in {}", page.body);
+    }
     for reference in ["://", "src=", "href=\"//", "url(", "@import", "<link", "<iframe"] {
         assert!(!page.body.contains(reference), "{reference} in {}", page.body);
     }
@@ -252,6 +259,7 @@ async fn every_answer_forbids_what_no_page_needs() {
     for (status, response) in answers {
         assert_eq!(response.status, status, "{response:?}");
         let policy = response.header("content-security-policy").expect("a policy");
+        assert!(!policy.contains("unsafe"), "{policy}");
         assert!(
             policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
             "{policy}"

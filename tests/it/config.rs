@@ -367,7 +367,7 @@ fn files_that_cannot_be_loaded() {
 fn huge_and_deep_texts_are_refused_soon() {
     let bomb = (0..9).fold("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_string(), |text, i| {
         let next = i + 1;
-        text + &format!("a{next}: &a{next} [{}]\n", format!("*a{i}, ").repeat(10))
+        format!("{text}a{next}: &a{next} [{}]\n", format!("*a{i}, ").repeat(10))
     });
     let long = format!("a: &a {}\nb: [{}]", "x".repeat(100_000), ["*a"; 100].join(", "));
     for (text, reason) in [

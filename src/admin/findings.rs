@@ -1,0 +1,447 @@
+//! What is wrong, in plain sentences: what is seen, what it is seen by, and what to do.
+//!
+//! Pure: a cluster's view goes in, sentences come out. The headline says whether there is a writer, and if not, why not;
+//! the findings say what else deserves a look, most urgent first and no more than a handful.
+
+use serde::Serialize;
+
+use super::view::{ClusterView, MemberView, PoolView};
+use crate::topology::Alarm;
+
+/// More would not be read.
+pub const MOST: usize = 6;
+/// Patroni looks at its DCS each `loop_wait`, 10 s by default; twice that and nothing is missed by chance.
+pub const DCS_QUIET_S: u64 = 25;
+/// In five minutes: a switchover makes three or four changes on the nodes that it concerns.
+pub const FLIPS: usize = 6;
+/// Patroni answers within milliseconds; so slow, checks come near their time limit.
+pub const SLOW_CHECK_MS: f64 = 500.0;
+/// Growth within a minute that is more than a burst of writes.
+pub const LAG_GROWTH: u64 = 16 << 20;
+/// Fewer sessions than this say nothing about how they are spread.
+pub const FEW_SESSIONS: u64 = 8;
+/// A client that is held for a moment while a session is dialled anew is no trouble yet.
+pub const LONG_WAIT_S: f64 = 1.5;
+/// Younger, this process has not seen enough of the traffic to judge it.
+pub const EARLY_S: f64 = 60.0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Service is not given, or data is in danger.
+    Critical,
+    /// Will become worse, or already costs something.
+    Warning,
+    /// Could be better.
+    Advice,
+    Ok,
+}
+
+/// The state of the writer in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Headline {
+    pub level: Level,
+    pub what: String,
+    /// Empty when there is nothing to do.
+    pub remedy: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// A word for scripts.
+    pub code: &'static str,
+    pub level: Level,
+    pub what: String,
+    pub evidence: String,
+    pub remedy: String,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Critical => "critical",
+            Level::Warning => "warning",
+            Level::Advice => "advice",
+            Level::Ok => "ok",
+        }
+    }
+}
+
+/// Whether there is a writer; if not, why, and what to do.
+pub fn headline(cluster: &ClusterView) -> Headline {
+    let bad = |what: String, remedy: &str| Headline {
+        level: Level::Critical,
+        what: sentence(&what),
+        remedy: remedy.to_owned(),
+    };
+    let waits = cluster.pools.iter().find(|pool| pool.kind == "primary" && pool.held > 0);
+    let waits =
+        waits.and_then(|pool| Some((pool.held, pool.oldest_wait_s.filter(|&wait| wait >= LONG_WAIT_S)?)));
+    match (&cluster.writer, cluster.condition) {
+        (Some(writer), "ok" | "conflict") => match waits {
+            Some((held, wait)) => bad(
+                format!("{writer} leads, but its PostgreSQL takes no sessions: {held} held, the longest for {}", span(wait)),
+                "Its connections may be used up, or PostgreSQL has crashed under a healthy Patroni, which restarts it: see its log.",
+            ),
+            None => Headline { level: Level::Ok, what: format!("{writer} takes writes."), remedy: String::new() },
+        },
+        (_, "starting") => Headline {
+            level: Level::Warning,
+            what: sentence(&cluster.reason),
+            remedy: "Clients wait meanwhile. If it lasts, the endpoints in the configuration do not answer: see the last checks below."
+                .to_owned(),
+        },
+        (writer, "unreachable") => unreachable(cluster, writer.as_deref()),
+        (_, "no_writer") => no_writer(cluster),
+        (_, "promoting") => bad(
+            cluster.reason.clone(),
+            "It takes a second or two; new clients wait. If it lasts, the PostgreSQL log of that node says what recovery waits for.",
+        ),
+        (_, "leaving") => bad(
+            cluster.reason.clone(),
+            "New clients wait. During a switchover another node takes over within seconds; if its PostgreSQL has crashed, Patroni restarts it.",
+        ),
+        (_, "conflict") => bad(
+            cluster.reason.clone(),
+            "Compare with patronictl list. Stop PostgreSQL on the node that should not lead before anything else.",
+        ),
+        _ => bad(cluster.reason.clone(), ""),
+    }
+}
+
+fn unreachable(cluster: &ClusterView, writer: Option<&str>) -> Headline {
+    let level = if writer.is_some() { Level::Warning } else { Level::Critical };
+    if cluster.members.iter().all(|member| member.class == "silent") {
+        return Headline {
+            level: Level::Critical,
+            what: "No node's Patroni answers.".to_owned(),
+            remedy: "Is the network between this host and the nodes broken, or a firewall new? Sessions that are open go on."
+                .to_owned(),
+        };
+    }
+    let name = writer.or(cluster.last_writer.as_deref());
+    let silent = name.and_then(|name| cluster.members.iter().find(|member| member.name == name));
+    let (Some(name), Some(member)) = (name, silent) else {
+        return Headline { level, what: sentence(&cluster.reason), remedy: String::new() };
+    };
+    let (since, api) = (span(member.class_for_s), &member.api);
+    let error = member.last_check.as_ref().and_then(|check| check.error.as_deref());
+    let error = error.map(|error| format!(" ({error})")).unwrap_or_default();
+    let what = format!("Patroni on {name} has not answered for {since}{error}; no other node leads.");
+    // Who is held while the silent writer is still dialled was refused by its PostgreSQL.
+    let waits = cluster.pools.iter().any(|pool| pool.kind == "primary" && pool.held > 0);
+    let (level, remedy) = if waits {
+        (
+            Level::Critical,
+            format!(
+                "Its PostgreSQL takes no sessions either: the node is probably down. Another takes over when its lock runs out (ttl, 30 s by default); else look at {name}."
+            ),
+        )
+    } else {
+        (
+            level,
+            format!(
+                "Its PostgreSQL may be healthy: open sessions go on. Look at the patroni service on {name} and at the way to {api}."
+            ),
+        )
+    };
+    Headline { level, what, remedy }
+}
+
+/// Nobody holds the lock: the answers of the nodes say why.
+fn no_writer(cluster: &ClusterView) -> Headline {
+    let running = || cluster.members.iter().filter(|member| member.state.as_deref() == Some("running"));
+    let blind = cluster.members.iter().filter(|member| member.class != "silent");
+    let blind =
+        blind.filter_map(|member| Some((member.dcs_seen_ago_s.filter(|&s| s >= DCS_QUIET_S)?, member)));
+    let (what, remedy) = if let Some((seconds, member)) = blind.max_by_key(|(seconds, _)| *seconds) {
+        (
+            format!(
+                "No node holds the leader lock and {} has not seen the DCS for {seconds} s: etcd has probably lost its quorum.",
+                member.name
+            ),
+            "Bring the etcd members back (etcdctl endpoint status --cluster). A leader comes by itself then; reads go on meanwhile.",
+        )
+    } else if cluster.members.iter().any(|member| member.pause) {
+        (
+            "No node holds the leader lock, and the cluster is in maintenance mode: Patroni promotes nobody."
+                .to_owned(),
+            "End it with patronictl resume, or promote by hand with patronictl failover.",
+        )
+    } else if running().next().is_none() {
+        (
+            "No node holds the leader lock, and PostgreSQL runs on none of those that answer.".to_owned(),
+            "See the state of each member below, and the logs of Patroni and PostgreSQL there.",
+        )
+    } else if running().all(|member| tagged(member, "nofailover")) {
+        (
+            "No node holds the leader lock, and every running one is tagged nofailover.".to_owned(),
+            "Bring the old leader back, or remove the tag from a node that may lead.",
+        )
+    } else {
+        let candidates: Vec<&str> = running().map(|member| &*member.name).collect();
+        (
+            format!("No node holds the leader lock; {} can be elected.", list(&candidates)),
+            "Usually a matter of seconds, at most the cluster's ttl. If it lasts: patronictl list, and is a replica further behind than maximum_lag_on_failover?",
+        )
+    };
+    Headline { level: Level::Critical, what, remedy: remedy.to_owned() }
+}
+
+/// What deserves a look beside the headline, most urgent first.
+pub fn findings(cluster: &ClusterView, uptime_s: f64) -> Vec<Finding> {
+    let mut found = Vec::new();
+    alarms(cluster, &mut found);
+    outages(cluster, &mut found);
+    for member in &cluster.members {
+        troubles_of(member, &mut found);
+    }
+    traffic(cluster, uptime_s, &mut found);
+    found.push(Finding {
+        code: "only_balancer",
+        level: Level::Advice,
+        what: "This page knows of no second balancer.".to_owned(),
+        evidence: "A balancer does not see others: each stands alone, and none needs the others.".to_owned(),
+        remedy: "If this is the only one, its host is a single point of failure. Run a second with the same configuration, and give clients both hosts or a virtual address."
+            .to_owned(),
+    });
+    found.sort_by_key(|finding| finding.level);
+    found.truncate(MOST);
+    found
+}
+
+/// What the decision itself warns of.
+fn alarms(cluster: &ClusterView, found: &mut Vec<Finding>) {
+    for alarm in &cluster.alarmed {
+        let (code, level, evidence, remedy) = match alarm {
+            Alarm::TwoWriters(_) => (
+                "two_writers",
+                Level::Critical,
+                match &cluster.writer {
+                    Some(writer) => format!("Writes go to {writer} alone: its timeline is the newest, or it led before."),
+                    None => "Neither is trusted; clients wait.".to_owned(),
+                },
+                "Stop PostgreSQL on the node that should not lead, then rejoin it (patronictl reinit). What was written there meanwhile is not on the other.",
+            ),
+            Alarm::OrphanPrimary(_) => (
+                "orphan_primary",
+                Level::Critical,
+                "It is up and may accept writes from whoever connects past the balancer; nothing is routed to it.".to_owned(),
+                "Look why Patroni has lost the lock there, and stop PostgreSQL on it if another node leads.",
+            ),
+            Alarm::ForeignMember(_) => (
+                "foreign_member",
+                Level::Critical,
+                "Its database_system_identifier is not the one of this cluster; nothing is routed to it.".to_owned(),
+                "Is the endpoint one of another cluster, or was the node initialised anew? Correct the address, or run patronictl reinit.",
+            ),
+            Alarm::OldTimeline(_) => (
+                "old_timeline",
+                Level::Critical,
+                "A later timeline has been seen: following it would lose what was written there.".to_owned(),
+                "Find the node with the newest timeline and bring it back. After a restore on purpose, restart pilotfish.",
+            ),
+            Alarm::NoIdentity => (
+                "no_identity",
+                Level::Critical,
+                "Their first answers name different systems.".to_owned(),
+                "Correct the endpoints in the configuration: all of them must belong to one cluster.",
+            ),
+        };
+        let what = sentence(&alarm.to_string());
+        found.push(Finding { code, level, what, evidence, remedy: remedy.to_owned() });
+    }
+}
+
+/// What the cluster as a whole lacks.
+fn outages(cluster: &ClusterView, found: &mut Vec<Finding>) {
+    let mut warn = |code, what: String, evidence: String, remedy: &str| {
+        found.push(Finding { code, level: Level::Warning, what, evidence, remedy: remedy.to_owned() });
+    };
+    if cluster.condition == "starting" {
+        return;
+    }
+    let others_than = |routable: &[String]| {
+        let others = cluster.members.iter().filter(|member| !routable.contains(&member.name));
+        let why: Vec<String> =
+            others.map(|member| format!("{}: {}", member.name, member.plainly.to_lowercase())).collect();
+        if why.is_empty() { "There is no other member.".to_owned() } else { format!("{}.", why.join("; ")) }
+    };
+    if let Some(pool) = cluster.pools.iter().find(|pool| pool.kind == "replicas" && pool.routable.is_empty())
+    {
+        warn(
+            "no_readers",
+            format!("Nobody takes reads; {} clients wait for a replica.", pool.held),
+            others_than(&[]),
+            "Bring a replica back. With replicas.fallback: primary the leader stands in.",
+        );
+    }
+    if let Some(pool) = cluster.pools.iter().find(|pool| pool.fallback_in_use) {
+        warn(
+            "reads_on_leader",
+            "Reads go to the leader, since no replica can take them.".to_owned(),
+            others_than(&pool.routable),
+            "Bring a replica back, or raise replicas.max_lag if being behind is all that keeps it out.",
+        );
+    }
+    if let Some(member) = cluster.members.iter().find(|member| member.failsafe) {
+        warn(
+            "failsafe",
+            "The DCS is lost; Patroni goes on in failsafe mode.".to_owned(),
+            format!("{} says so. There is no failover while it lasts.", member.name),
+            "Bring etcd back before a second thing breaks.",
+        );
+    }
+    if let Some(member) = cluster.members.iter().find(|member| member.pause) {
+        warn(
+            "paused",
+            "The cluster is in maintenance mode: if the leader fails, nobody is promoted.".to_owned(),
+            format!("{} says so.", member.name),
+            "When the work is done: patronictl resume.",
+        );
+    }
+    if let Some(problem) = &cluster.discovery_problem {
+        warn(
+            "discovery",
+            "The members cannot be read from Patroni; the last known ones stay.".to_owned(),
+            sentence(problem),
+            "Do the nodes answer GET /cluster? It needs the DCS.",
+        );
+    }
+}
+
+/// What one member should be looked at for.
+fn troubles_of(member: &MemberView, found: &mut Vec<Finding>) {
+    let name = &member.name;
+    let mut note = |code, level, what: String, evidence: String, remedy: &str| {
+        found.push(Finding { code, level, what, evidence, remedy: remedy.to_owned() });
+    };
+    if member.admin != "ready" {
+        note(
+            "withdrawn",
+            Level::Advice,
+            format!("{name} takes no new sessions: it is set to {}.", member.admin),
+            format!("{} sessions are still open on it.", member.sessions),
+            "Set it ready when the work is done.",
+        );
+        return;
+    }
+    if member.flips_5m >= FLIPS {
+        note(
+            "flapping",
+            Level::Warning,
+            format!("{name} flaps."),
+            format!(
+                "It changed {} times within five minutes; now it is {}.",
+                member.flips_5m,
+                member.plainly.to_lowercase()
+            ),
+            "Look at its load, memory and network, and at Patroni's log. Until it is found, set it to drain.",
+        );
+    }
+    if let (Some(lag), Some(before)) = (member.lag_bytes, member.lag_bytes_1m_ago)
+        && lag > before.saturating_add(LAG_GROWTH)
+    {
+        note(
+            "lag_grows",
+            Level::Warning,
+            format!("{name} falls behind."),
+            format!("Its lag grew from {} to {} within a minute.", bytes(before), bytes(lag)),
+            "Is a long query on it holding up replay, is its disk slow, or does the leader write more than the line carries? replicas.max_lag keeps readers from stale data.",
+        );
+    }
+    if let Some(slow) = member.check_ms_mean.filter(|&ms| ms >= SLOW_CHECK_MS) {
+        note(
+            "slow_checks",
+            Level::Warning,
+            format!("Checks of {name} are slow."),
+            format!("They take {slow:.0} ms of late."),
+            "Each check runs SQL there: is the node busy, or short of connections for Patroni? A failover is noticed later by as much.",
+        );
+    }
+    if member.outdated_sessions > 0 && member.takes == "reads" {
+        note(
+            "old_sessions",
+            Level::Advice,
+            format!("{} sessions on {name} are older than the last failover.", member.outdated_sessions),
+            "They were opened when the roles were others, and stay where they are.".to_owned(),
+            "Limit the lifetime of connections in the application's pool, so that readers spread anew; or close them here.",
+        );
+    }
+}
+
+/// Who takes how much.
+fn traffic(cluster: &ClusterView, uptime_s: f64, found: &mut Vec<Finding>) {
+    let pool = |kind| cluster.pools.iter().find(|pool| pool.kind == kind);
+    let Some(replicas) = pool("replicas") else { return };
+    if let Some(primary) = pool("primary").filter(|_| uptime_s >= EARLY_S) {
+        idle_replicas(cluster, primary, replicas, found);
+    }
+    let Some(busiest) = replicas.members.iter().max_by_key(|member| member.sessions) else { return };
+    let others = cluster.readers.iter().filter(|name| **name != busiest.name).count();
+    if replicas.sessions >= FEW_SESSIONS && others > 0 && busiest.sessions * 10 >= replicas.sessions * 9 {
+        found.push(Finding {
+            code: "one_sided",
+            level: Level::Advice,
+            what: format!("{} takes nearly all reads.", busiest.name),
+            evidence: format!("{} of {} sessions, while {others} more can take readers.", busiest.sessions, replicas.sessions),
+            remedy: "Sessions stay where they were opened: limit their lifetime in the application's pool. balance: source sends one client host to one replica."
+                .to_owned(),
+        });
+    }
+}
+
+/// The classic mistake: the application never connects to the replica port.
+fn idle_replicas(cluster: &ClusterView, primary: &PoolView, replicas: &PoolView, found: &mut Vec<Finding>) {
+    let idle = replicas.sessions == 0 && replicas.sessions_5m < 0.5;
+    if primary.sessions == 0 || !idle || cluster.readers.is_empty() {
+        return;
+    }
+    let port = replicas.listen.first().map(|address| address.port().to_string()).unwrap_or_default();
+    let ever = match replicas.sessions_total {
+        0 => "nobody has connected to the replica port yet".to_owned(),
+        total => format!("{total} came to the replica port before, none within five minutes"),
+    };
+    found.push(Finding {
+        code: "idle_replicas",
+        level: Level::Advice,
+        what: format!("All traffic uses the primary port while {} idle.", plural(&cluster.readers)),
+        evidence: format!("{} sessions on {}; {ever}.", primary.sessions, primary.name),
+        remedy: format!("Let the application open a second pool for what only reads, at port {port}."),
+    });
+}
+
+fn plural(names: &[String]) -> String {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    format!("{} {}", list(&names), if names.len() == 1 { "is" } else { "are" })
+}
+
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => "nobody".to_owned(),
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn tagged(member: &MemberView, tag: &str) -> bool {
+    member.tags.iter().any(|(name, value)| name == tag && value == "true")
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    // Names are written as they are: only a word that is a word gets a capital.
+    let first = letters.next().map(String::from).unwrap_or_default();
+    let plain =
+        text.split(' ').next().is_some_and(|word| matches!(word, "no" | "not" | "every" | "the" | "nobody"));
+    let first = if plain { first.to_uppercase() } else { first };
+    format!("{first}{}.", letters.as_str())
+}
+
+fn span(seconds: f64) -> String {
+    super::figures::ago(seconds)
+}
+
+fn bytes(count: u64) -> String {
+    super::figures::bytes(count)
+}
