@@ -1,6 +1,6 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build check test bench-failover fmt clean
+.PHONY: help demo demo-down build check test bench bench-micro bench-scale bench-failover fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -30,6 +30,19 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 	cargo test --locked --lib --bins --test it
 	cargo test --locked --doc
 	cargo test --locked --test e2e -- --test-threads=1
+
+bench: build ## the data plane beside HAProxy's and nginx's, on loopback; ARGS='--quick --rows ping,bulk8'
+	@deploy/setup bench
+	cargo build --release --locked --example load
+	benches/dataplane/run $(ARGS)
+
+bench-micro: ## what runs for each session or each check, in nanoseconds; ARGS=pick
+	@deploy/setup rust
+	cargo bench --locked --bench micro -- $(ARGS)
+
+bench-scale: build ## a thousand clusters polled each second: CPU, memory, delay to the table; ARGS='--quick'
+	cargo build --release --locked --example load
+	benches/scale/run $(ARGS)
 
 bench-failover: build ## real failovers through pilotfish, HAProxy and libpq alone; ARGS='--quick --rows switchover'
 	@deploy/setup cluster bench
