@@ -33,7 +33,7 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 
 bench: build ## the data plane beside HAProxy's and nginx's, on loopback; ARGS='--quick --rows ping,bulk8'
 	@deploy/setup bench
-	cargo build --release --locked --example load
+	cargo build --release --locked --features uncounted --example load --example uncounted
 	benches/dataplane/run $(ARGS)
 
 bench-micro: ## what runs for each session or each check, in nanoseconds; ARGS=pick

@@ -94,7 +94,13 @@ impl App {
         for (index, cluster) in config.clusters.iter().enumerate() {
             let cluster_stats = ClusterStats::new(workers);
             pools.extend(bind_pools(index, cluster, &cluster_stats)?);
-            patronis.push(patroni(cluster, &names)?);
+            // Clusters that are asked in the same way share a client: each holds all the system's authorities.
+            let asked_alike = |other: &config::Cluster| {
+                (other.patroni.timeout, &other.patroni.tls) == (cluster.patroni.timeout, &cluster.patroni.tls)
+            };
+            let client: Option<&Patroni> =
+                config.clusters[..index].iter().position(asked_alike).and_then(|first| patronis.get(first));
+            patronis.push(client.cloned().map_or_else(|| patroni(cluster, &names), Ok)?);
             stats.push(cluster_stats);
         }
         let admin = config.admin.listen.map(|address| bind("the admin page", address)).transpose()?;

@@ -10,7 +10,6 @@ from child import Failure
 
 REPOSITORY = Path(__file__).parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
-UNCOUNTED = TARGET / "no-counters"  # a whole target directory of its own: other flags build everything anew
 SYSTEM = "/usr/local/sbin:/usr/sbin:" + os.environ.get("PATH", "")
 
 
@@ -19,7 +18,7 @@ def pilotfish_program() -> Path:
 
 
 def uncounted_program() -> Path:
-    return built(UNCOUNTED / "release/pilotfish", "make bench")
+    return built(TARGET / "release/examples/uncounted", "cargo build --release --features uncounted --example uncounted")
 
 
 def load_program() -> Path:

@@ -65,7 +65,8 @@ class Database:
         self.psql(f"CREATE UNLOGGED TABLE bulk AS SELECT repeat(md5(n::text), 31) AS line FROM generate_series(1, {lines}) AS n",
                   "VACUUM bulk", "SELECT count(*) FROM bulk")
 
-    def psql(self, *statements: str, host: str | None = None, port: int = 5432, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) -> None:
+    def psql(self, *statements: str, host: str | None = None, port: int = 5432, stdin=subprocess.DEVNULL,
+             stdout=subprocess.DEVNULL) -> None:
         commands = [argument for statement in statements for argument in ("-c", statement)]
         self.run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *commands, host=host, port=port, stdin=stdin, stdout=stdout)
 

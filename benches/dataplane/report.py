@@ -44,8 +44,8 @@ class Results:
             table = [["", *(TITLES[relay] for relay in shown), "to HAProxy", "to splice-auto", "to nginx", "A/A", "to reach"]]
             for measure in row.measures:
                 line = Line(row, measure, by_relay)
-                table.append([measure.title, *(line.figure(relay) for relay in shown), *(line.ratio_text(peer) for peer in PEERS),
-                              line.band_text(), line.verdicts()])
+                table.append([measure.title, *(line.figure(relay) for relay in shown),
+                              *(line.ratio_text(peer) for peer in PEERS), line.band_text(), line.verdicts()])
             keep = [n for n in range(len(table[0])) if n == 0 or any(line[n] for line in table[1:])]
             print(f"\n{row.title} ({max(map(len, by_relay.values()))} blocks)")
             widths = [max(len(line[n]) for line in table) for n in keep]
@@ -57,9 +57,9 @@ class Results:
     def conditions(self) -> str:
         facts, busy = self.facts, self.machine_medians()
         versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-        return (f"{facts['cpu']}, {facts['processors']} processors, Linux {facts['kernel']}, {versions}; loopback; one core for the "
-                f"relay ({facts['relay_core']}), load and backends on another ({facts['load_core']}); {facts['open_files']} open files; "
-                f"COPY of {facts['copy_gb']:g} GB; blocks of {facts['block_s']:g} s in mixed order; machine "
+        return (f"{facts['cpu']}, {facts['processors']} processors, Linux {facts['kernel']}, {versions}; loopback; one core "
+                f"for the relay ({facts['relay_core']}), load and backends on another ({facts['load_core']}); "
+                f"{facts['open_files']} open files; COPY of {facts['copy_gb']:g} GB; blocks of {facts['block_s']:g} s in mixed order; machine "
                 f"{busy['busy_percent']:.0f} % busy, {busy['steal_percent']:.0f} % stolen, load average {busy['load_average']:g} "
                 f"(medians){'; run at idle priority beside other work' if facts['idle_priority'] else ''}; {facts['date']}.")
 

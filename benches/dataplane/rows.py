@@ -110,7 +110,7 @@ def pgbench(clients: int):
         host, port = relay.database()
         for old in scene.place.glob("pgbench_log.*"):
             old.unlink()
-        arguments = ["-n", "-S", "-M", "prepared", "-c", str(clients), "-j", "1", "-T", str(max(1, round(scene.seconds))), "-l",
+        arguments = ["-n", "-S", "-M", "prepared", "-c", str(clients), "-j", "1", "-T", str(max(1, round(1.5 * scene.seconds))), "-l",
                      f"--log-prefix={scene.place}/pgbench_log"]
         before = relay.cpu_s()
         said = scene.database.run("pgbench", *arguments, host=host, port=port)

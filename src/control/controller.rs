@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::agenda::Agenda;
 use super::names::Names;
 use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::Pictures;
@@ -51,6 +52,7 @@ pub struct Controller {
     publisher: Publisher,
     events: mpsc::Receiver<Event>,
     pictures: Pictures,
+    agenda: Agenda,
     started: Instant,
 }
 
@@ -93,7 +95,7 @@ impl Controller {
         let started = Instant::now();
         let blank = stewards.iter().map(Steward::picture);
         let pictures = Pictures::new(started.into_std(), blank);
-        Controller { stewards, publisher, events, pictures, started }
+        Controller { stewards, publisher, events, pictures, agenda: Agenda::default(), started }
     }
 
     pub fn pictures(&self) -> Pictures {
@@ -103,18 +105,14 @@ impl Controller {
     /// Runs until it is dropped: the process ends before its events do.
     pub async fn run(mut self) {
         loop {
-            let due = self.stewards.iter().filter_map(Steward::decide_again_at).min();
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some(event) => self.handle(event),
                     None => return,
                 },
-                () = until(self.started, due) => {
-                    let now = self.started.elapsed();
-                    for cluster in 0..self.stewards.len() {
-                        if self.stewards[cluster].decide_again_at().is_some_and(|at| at <= now) {
-                            self.decide(cluster);
-                        }
+                () = until(self.started, self.agenda.next()) => {
+                    for cluster in self.agenda.due(self.started.elapsed()) {
+                        self.decide(cluster);
                     }
                 }
             }
@@ -194,6 +192,7 @@ impl Controller {
             table.clusters[cluster] = Arc::new(routes);
             self.publisher.publish(table);
         }
+        self.agenda.set(cluster, steward.decide_again_at());
         self.pictures.replace(cluster, steward.picture());
     }
 }

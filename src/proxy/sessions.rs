@@ -202,7 +202,7 @@ impl Session {
 impl Meter for (&Session, &crate::stats::MemberStats) {
     fn delivered(&self, to: Side, bytes: usize) {
         // Built this way by `make bench` only, to show what counting costs.
-        if cfg!(pilotfish_no_counters) {
+        if cfg!(feature = "uncounted") {
             return;
         }
         let (session, member) = self;
