@@ -3,6 +3,7 @@
 //! Events change what is known of a cluster ([`Steward`]); the pure core decides anew; and if sessions would notice
 //! the difference, the next table is published. Nothing else in the process changes a route.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,13 +162,11 @@ impl Controller {
     /// A cluster without a name in the configuration is called by its scope. Of several with one scope all but the
     /// first get a number, since names tell them apart in tables and metrics.
     fn settle_names(&mut self) {
+        let own_names = self.stewards.iter().filter(|steward| steward.scope().is_none());
+        let mut names: HashSet<String> = own_names.map(|steward| steward.name().to_string()).collect();
         for cluster in 0..self.stewards.len() {
             let Some(scope) = self.stewards[cluster].scope().map(str::to_owned) else { continue };
-            let mut others = self.stewards.iter().enumerate().filter(|(other, _)| *other != cluster);
-            let taken = others.any(|(other, steward)| match steward.scope() {
-                Some(theirs) => other < cluster && theirs == scope,
-                None => **steward.name() == *scope,
-            });
+            let taken = !names.insert(scope.clone());
             let name = if taken { format!("{scope}-{}", cluster + 1) } else { scope };
             if **self.stewards[cluster].name() != *name {
                 if taken {
