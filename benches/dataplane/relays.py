@@ -204,7 +204,9 @@ def haproxy(relay: Relay, option: str = "") -> list[str]:
 
 
 def splice(relay: Relay) -> list[str]:
-    return haproxy(relay, "option splice-auto")
+    """Always, not `splice-auto`: that waits for the stream to be looked at again after it has proved fast, which in 2.6 does
+    not happen to one that only flows (no pipe is ever made), and a peer is to be met at its best."""
+    return haproxy(relay, "option splice-request\n    option splice-response")
 
 
 def nginx(relay: Relay) -> list[str]:
@@ -226,7 +228,7 @@ def uncounted(relay: Relay) -> list[str]:
 MAKERS = {
     "haproxy": ("HAProxy", haproxy),
     "haproxy2": ("HAProxy again", haproxy),
-    "splice": ("HAProxy splice-auto", splice),
+    "splice": ("HAProxy splice", splice),
     "nginx": ("nginx stream", nginx),
     "pilotfish": ("pilotfish", pilotfish),
     "uncounted": ("pilotfish without counters", uncounted),

@@ -41,7 +41,7 @@ class Results:
         for key, by_relay in self.blocks.items():
             row = ROWS[key]
             shown = [relay for relay in row.who if relay in by_relay]
-            table = [["", *(TITLES[relay] for relay in shown), "to HAProxy", "to splice-auto", "to nginx", "A/A", "to reach"]]
+            table = [["", *(TITLES[relay] for relay in shown), "to HAProxy", "to splice", "to nginx", "A/A", "to reach"]]
             for measure in row.measures:
                 line = Line(row, measure, by_relay)
                 table.append([measure.title, *(line.figure(relay) for relay in shown),

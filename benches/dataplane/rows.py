@@ -178,7 +178,8 @@ def syscalls(scene: Scene, relay: Relay) -> dict[str, float]:
     finally:
         trace.close()
     calls, messages = trace.calls(), 2 * told["all"]  # one there, one back
-    of = {"receive": ("recvfrom", "recvmsg", "read", "readv"), "send": ("sendto", "sendmsg", "write", "writev"),
+    # Not read and write: those are of the eventfds by which threads wake each other, and count among all.
+    of = {"receive": ("recvfrom", "recvmsg", "readv"), "send": ("sendto", "sendmsg", "writev"),
           "wait": ("epoll_wait", "epoll_pwait", "epoll_pwait2")}
     figures = {name: sum(calls.get(call, 0) for call in names) / messages for name, names in of.items()}
     return {**figures, "all": sum(calls.values()) / messages}
