@@ -1,6 +1,6 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build check test test-nightly bench-failover fmt clean
+.PHONY: help demo demo-down build check test test-nightly bench bench-micro bench-scale bench-failover fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -34,6 +34,19 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
 	@deploy/setup rust
 	PILOTFISH_TRACES=$${PILOTFISH_TRACES:-1000000} cargo test --locked --release --test it made_up nobody_is_misled -- --nocapture
+
+bench: build ## the data plane beside HAProxy's and nginx's, on loopback; ARGS='--quick --rows ping,bulk8'
+	@deploy/setup bench
+	cargo build --release --locked --features uncounted --example load --example uncounted
+	benches/dataplane/run $(ARGS)
+
+bench-micro: ## what runs for each session or each check, in nanoseconds; ARGS=pick
+	@deploy/setup rust
+	cargo bench --locked --bench micro -- $(ARGS)
+
+bench-scale: build ## a thousand clusters polled each second: CPU, memory, delay to the table; ARGS='--quick'
+	cargo build --release --locked --example load
+	benches/scale/run $(ARGS)
 
 bench-failover: build ## real failovers through pilotfish, HAProxy and libpq alone; ARGS='--quick --rows switchover'
 	@deploy/setup cluster bench

@@ -30,8 +30,13 @@ mod console;
 
 pub use console::Source;
 
-/// Descriptors kept for everything but sessions: listeners, checks, the page, logs, the dials of cancel requests.
+/// Descriptors kept for everything but sessions: the page, logs, the dials of cancel requests, and a few clusters'
+/// listeners and checks.
 const RESERVED_DESCRIPTORS: u64 = 256;
+/// Kept beside these for each further cluster: its listeners, and a check of each of some five members.
+const DESCRIPTORS_PER_CLUSTER: u64 = 8;
+/// Clusters that the first reserve is enough for.
+const FEW_CLUSTERS: u64 = 16;
 /// A session has two sockets.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// More than the ports of this host allow, whatever the limit of open files is.
@@ -96,7 +101,7 @@ impl App {
     /// # Errors
     /// The first thing that cannot be had; nothing has been served then.
     pub fn prepare(config: Config, source: Option<Source>) -> Result<App, StartError> {
-        let max_sessions = session_limit(config.max_sessions)?;
+        let max_sessions = session_limit(config.max_sessions, config.clusters.len())?;
         // Set once in a process; a second App in one process (tests) finds it set.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let workers =
@@ -106,7 +111,13 @@ impl App {
         for (index, cluster) in config.clusters.iter().enumerate() {
             let cluster_stats = ClusterStats::new(workers);
             pools.extend(bind_pools(index, cluster, &cluster_stats)?);
-            patronis.push(patroni(cluster, &names)?);
+            // Clusters that are asked in the same way share a client: each holds all the system's authorities.
+            let asked_alike = |other: &config::Cluster| {
+                (other.patroni.timeout, &other.patroni.tls) == (cluster.patroni.timeout, &cluster.patroni.tls)
+            };
+            let client: Option<&Patroni> =
+                config.clusters[..index].iter().position(asked_alike).and_then(|first| patronis.get(first));
+            patronis.push(client.cloned().map_or_else(|| patroni(cluster, &names), Ok)?);
             stats.push(cluster_stats);
         }
         let console = Console::prepare(&config.admin)?;
@@ -249,7 +260,7 @@ fn announce(pools: &[BoundPool], page: Option<String>, socket: Option<&Path>) {
 }
 
 /// Raises the limit of open files as far as allowed, and derives how many sessions fit.
-fn session_limit(wanted: Option<usize>) -> Result<usize, StartError> {
+fn session_limit(wanted: Option<usize>, clusters: usize) -> Result<usize, StartError> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -258,7 +269,9 @@ fn session_limit(wanted: Option<usize>) -> Result<usize, StartError> {
         limit = getrlimit(Resource::Nofile);
     }
     let files = limit.current.unwrap_or(u64::MAX);
-    let possible = files.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
+    let reserved =
+        RESERVED_DESCRIPTORS + DESCRIPTORS_PER_CLUSTER * (clusters as u64).saturating_sub(FEW_CLUSTERS);
+    let possible = files.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION;
     let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, MOST_SESSIONS);
     match wanted {
         Some(wanted) if wanted > possible => Err(StartError::Descriptors { wanted, limit: files, possible }),

@@ -1,7 +1,6 @@
 """Who takes part: pilotfish, HAProxy twice, and libpq alone. All run at once, on one cluster."""
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from pathlib import Path
 import psycopg
 
 from child import Failure, Service
+from programs import first_line, haproxy_program, pilotfish_program
 
-REPOSITORY = Path(__file__).parents[2]
 LIBRARY_TIMEOUT_S = 2
 # Longer than a balancer may hold a client: what it says in the end is to be seen.
 BALANCER_TIMEOUT_S = 60
@@ -92,20 +91,6 @@ listen replicas
 """
 
 
-def pilotfish_program() -> Path:
-    program = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release/pilotfish"
-    if not program.exists():
-        raise Failure(f"there is no {program}: cargo build --release makes it")
-    return program
-
-
-def haproxy_program() -> str:
-    program = shutil.which("haproxy", path="/usr/local/sbin:/usr/sbin:" + os.environ.get("PATH", ""))
-    if not program:
-        raise Failure("haproxy is not installed: run deploy/setup bench")
-    return program
-
-
 @dataclass
 class Contender:
     """What clients see of it: a name and libpq's connection string."""
@@ -167,13 +152,10 @@ class Field:
         return f"host={host} port=5000 connect_timeout={BALANCER_TIMEOUT_S} {self.login}"
 
     def versions(self) -> dict[str, str]:
-        def said_by(*command: str) -> str:
-            said = subprocess.run(command, capture_output=True, text=True)
-            return (said.stdout or said.stderr).splitlines()[0].strip()
-        return {"pilotfish": said_by(str(pilotfish_program()), "--version").split()[-1],
-                "PostgreSQL": said_by(f"{self.environment['PILOTFISH_PG_BIN']}/postgres", "--version").split()[2],
-                "Patroni": said_by(f"{self.environment['PILOTFISH_VENV']}/bin/patroni", "--version").split()[-1],
-                "HAProxy": said_by(haproxy_program(), "-v").split()[2],
+        return {"pilotfish": first_line(str(pilotfish_program()), "--version").split()[-1],
+                "PostgreSQL": first_line(f"{self.environment['PILOTFISH_PG_BIN']}/postgres", "--version").split()[2],
+                "Patroni": first_line(f"{self.environment['PILOTFISH_VENV']}/bin/patroni", "--version").split()[-1],
+                "HAProxy": first_line(haproxy_program(), "-v").split()[2],
                 "libpq": psycopg.pq.version_pretty(psycopg.pq.version())}
 
 

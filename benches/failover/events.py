@@ -5,6 +5,7 @@ and leaves the cluster to be healed. Nothing waits for a contender longer than `
 """
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from child import Teller, wait_for
 from cluster import Cluster
 from contenders import Contender
 
+HERE = Path(__file__).parent
 WARM_UP_TIMEOUT_S = 60
 FAILOVER_TIMEOUT_S = 120  # Patroni's ttl, and time to promote
 PATIENCE_S = 20  # for a contender to serve all its clients again once it could
@@ -40,7 +42,7 @@ class Scene:
             raise
 
     def start(self, program: str, *arguments: str) -> Teller:
-        self.tellers.append(Teller(program, *arguments))
+        self.tellers.append(Teller(sys.executable, str(HERE / program), *arguments))
         return self.tellers[-1]
 
     def close(self) -> None:

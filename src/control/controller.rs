@@ -3,12 +3,14 @@
 //! Events change what is known of a cluster ([`Steward`]); the pure core decides anew; and if sessions would notice
 //! the difference, the next table is published. Nothing else in the process changes a route.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use super::agenda::Agenda;
 use super::names::Names;
 use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::Pictures;
@@ -61,6 +63,7 @@ pub struct Controller {
     publisher: Publisher,
     events: mpsc::Receiver<Event>,
     pictures: Pictures,
+    agenda: Agenda,
     started: Instant,
 }
 
@@ -110,7 +113,7 @@ impl Controller {
         let started = Instant::now();
         let blank = stewards.iter().map(|steward| steward.picture(Duration::ZERO));
         let pictures = Pictures::new(started.into_std(), blank);
-        Controller { stewards, publisher, events, pictures, started }
+        Controller { stewards, publisher, events, pictures, agenda: Agenda::default(), started }
     }
 
     pub fn pictures(&self) -> Pictures {
@@ -120,18 +123,14 @@ impl Controller {
     /// Runs until it is dropped: the process ends before its events do.
     pub async fn run(mut self) {
         loop {
-            let due = self.stewards.iter().filter_map(Steward::decide_again_at).min();
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some(event) => self.handle(event),
                     None => return,
                 },
-                () = until(self.started, due) => {
-                    let now = self.started.elapsed();
-                    for cluster in 0..self.stewards.len() {
-                        if self.stewards[cluster].decide_again_at().is_some_and(|at| at <= now) {
-                            self.decide(cluster);
-                        }
+                () = until(self.started, self.agenda.next()) => {
+                    for cluster in self.agenda.due(self.started.elapsed()) {
+                        self.decide(cluster);
                     }
                 }
             }
@@ -187,13 +186,11 @@ impl Controller {
     /// A cluster without a name in the configuration is called by its scope. Of several with one scope all but the
     /// first get a number, since names tell them apart in tables and metrics.
     fn settle_names(&mut self) {
+        let own_names = self.stewards.iter().filter(|steward| steward.scope().is_none());
+        let mut names: HashSet<String> = own_names.map(|steward| steward.name().to_string()).collect();
         for cluster in 0..self.stewards.len() {
             let Some(scope) = self.stewards[cluster].scope().map(str::to_owned) else { continue };
-            let mut others = self.stewards.iter().enumerate().filter(|(other, _)| *other != cluster);
-            let taken = others.any(|(other, steward)| match steward.scope() {
-                Some(theirs) => other < cluster && theirs == scope,
-                None => **steward.name() == *scope,
-            });
+            let taken = !names.insert(scope.clone());
             let name = if taken { format!("{scope}-{}", cluster + 1) } else { scope };
             if **self.stewards[cluster].name() != *name {
                 if taken {
@@ -218,6 +215,7 @@ impl Controller {
             table.clusters[cluster] = Arc::new(routes);
             self.publisher.publish(table);
         }
+        self.agenda.set(cluster, steward.decide_again_at());
         self.pictures.replace(cluster, steward.picture(now));
     }
 }

@@ -36,10 +36,11 @@ pub(super) fn member_changed(cluster: &str, tracked: &Tracked, before: Option<Cl
 
 /// Says what a decision changed, if anything, and each new alarm.
 pub(super) fn decided(cluster: &str, before: Option<&Decision>, decision: &Decision) {
-    let routed = |decision: &Decision| {
-        let Decision { condition, reason, writer, tenant, readers, fallback, .. } = decision.clone();
+    // Thousands of decisions a second change nothing: they are compared where they lie.
+    fn routed(decision: &Decision) -> impl PartialEq {
+        let Decision { condition, reason, writer, tenant, readers, fallback, .. } = decision;
         (condition, reason, writer, tenant, readers, fallback)
-    };
+    }
     if before.map(routed) != Some(routed(decision)) {
         let named = |name: Option<&String>| name.map_or("-", String::as_str).to_owned();
         macro_rules! line {

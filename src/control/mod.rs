@@ -5,6 +5,7 @@
 //! a table. All of it runs on one thread; the data plane never waits for it.
 
 mod addresses;
+mod agenda;
 pub mod controller;
 pub mod discovery;
 pub mod incident;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::controller::Event;
 use super::patroni::Patroni;
@@ -32,6 +32,8 @@ pub struct PollerOptions {
     pub api: String,
     /// No two requests start closer together than this.
     pub fast_interval: Duration,
+    /// The first one waits that long.
+    pub first_after: Duration,
 }
 
 impl Poller {
@@ -70,6 +72,7 @@ async fn run(
     mut interval: watch::Receiver<Duration>,
     poke: Arc<Notify>,
 ) {
+    sleep(options.first_after).await;
     loop {
         let started = Instant::now();
         let observation = patroni.leader(&options.api).await;

@@ -32,6 +32,9 @@ use crate::topology::{
 
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
 const DISCOVERY_EVERY: u32 = 10;
+/// The first checks of one cluster begin this long after those of the one before: thousands at once would be late, and
+/// the memory that they take would not be given back.
+const FIRST_CHECKS_APART: Duration = Duration::from_millis(1);
 /// Patroni's default `ttl`, for as long as the cluster has not told its own.
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
 
@@ -123,7 +126,7 @@ impl Steward {
             events,
             options,
         };
-        steward.follow_members();
+        steward.follow_members(FIRST_CHECKS_APART * u32::try_from(index).unwrap_or(u32::MAX));
         steward
     }
 
@@ -178,7 +181,7 @@ impl Steward {
         self.discovered = true;
         self.discovery_tried = true;
         self.discovery_problem = None;
-        self.follow_members();
+        self.follow_members(Duration::ZERO);
     }
 
     pub fn undiscovered(&mut self, problem: String) {
@@ -338,7 +341,7 @@ impl Steward {
         }
         if !self.discovered {
             self.core.replace_members(now, roster::provisional(self.seeds.all()));
-            self.follow_members();
+            self.follow_members(Duration::ZERO);
         }
     }
 
@@ -353,12 +356,12 @@ impl Steward {
         let others = self.core.tracked().filter(|tracked| !stands_in(tracked));
         let others = others.map(|tracked| tracked.member.clone()).collect();
         self.core.replace_members(now, roster::settle(others, self.seeds.all(), Vec::new()));
-        self.follow_members();
+        self.follow_members(Duration::ZERO);
         self.discovery.poke();
     }
 
     /// Every member is asked by one poller; who is no member any more is not.
-    fn follow_members(&mut self) {
+    fn follow_members(&mut self, first_after: Duration) {
         let apis: Vec<String> = self.core.tracked().map(|tracked| tracked.member.api.clone()).collect();
         self.pollers.retain(|api, _| apis.contains(api));
         self.checks.retain(|api, _| apis.contains(api));
@@ -366,7 +369,7 @@ impl Steward {
             let (patroni, events) = (self.patroni.clone(), self.events.clone());
             let (cluster, fast_interval) = (self.index, self.options.fast_interval);
             self.pollers.entry(api).or_insert_with_key(|api| {
-                let options = PollerOptions { cluster, api: api.clone(), fast_interval };
+                let options = PollerOptions { cluster, api: api.clone(), fast_interval, first_after };
                 Poller::start(options, fast_interval, patroni, events)
             });
         }

@@ -87,11 +87,13 @@ impl PoolStats {
     /// The counters of a member, made at its first mention and kept for as long as the pool lives.
     pub fn member(&self, name: &str) -> Arc<MemberStats> {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || {
-            let cells = (0..self.workers).map(|_| Cell::default()).collect();
-            Arc::new(MemberStats { cells, caution: Caution::default() })
-        };
-        Arc::clone(members.entry(name.to_owned()).or_insert_with(made))
+        if let Some(known) = members.get(name) {
+            return Arc::clone(known);
+        }
+        let cells = (0..self.workers).map(|_| Cell::default()).collect();
+        let made = Arc::new(MemberStats { cells, caution: Caution::default() });
+        members.insert(name.to_owned(), Arc::clone(&made));
+        made
     }
 
     /// Every member ever mentioned with its counts, by name.

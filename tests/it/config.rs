@@ -380,7 +380,7 @@ fn huge_and_deep_texts_are_refused_soon() {
         (long, "1024 KiB of text"),
         ("- a\n".repeat(60_000), "more than 50000 values"),
         (format!("clusters: [{{patroni: [{}]}}]", "a,".repeat(5_000)), "holds more than 64 items"),
-        (format!("clusters: [{}]", "{patroni: a},".repeat(300)), "holds more than 256 items"),
+        (format!("clusters: [{}]", "{patroni: a},".repeat(1100)), "holds more than 1024 items"),
         (
             format!("clusters: [{{patroni: a, primary: {{listen: '{}'}}}}]", ":1,".repeat(17)),
             "holds more than 16 items",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,7 +14,6 @@ from signal import SIGTERM
 
 END_TIMEOUT_S = 10
 POLL_S = 0.05
-HERE = Path(__file__).parent
 
 
 class Failure(Exception):
@@ -67,11 +65,10 @@ class Service:
 class Teller:
     """One of our own programs, which tells what it sees in lines of JSON; `told` grows as it does."""
 
-    def __init__(self, program: str, *arguments: str):
+    def __init__(self, *command: str):
         self.told: list[dict] = []
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / program), *arguments], start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            command, start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -81,7 +78,7 @@ class Teller:
 
     def check(self) -> None:
         if self.process.poll() is not None:
-            raise Failure(f"{self.process.args[1]} has ended")
+            raise Failure(f"{' '.join(self.process.args)} has ended")
 
     def close(self) -> None:
         self.process.stdin.close()
