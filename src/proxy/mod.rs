@@ -9,6 +9,7 @@
 
 pub mod cancel;
 pub mod connect;
+pub mod engine;
 pub mod first_packet;
 pub mod hold;
 pub mod listener;
@@ -17,6 +18,8 @@ pub mod relay;
 pub mod reply;
 pub mod session;
 pub mod sessions;
+pub mod socket;
+pub mod splice;
 pub mod worker;
 
 use std::fmt;

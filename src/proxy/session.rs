@@ -15,9 +15,8 @@ use super::connect::{DialError, dial};
 use super::first_packet::{self, FirstPacket, Parse};
 use super::hold::{self, Hold, Round, Seeker};
 use super::refusal::{CANNOT_CONNECT_NOW, PROTOCOL_VIOLATION, Refusal, TOO_MANY_CONNECTIONS};
-use super::relay::relay;
 use super::reply::{self, Reply};
-use super::sessions::{Ending, Session};
+use super::sessions::{Counts, Ending, Session};
 use super::worker::Worker;
 use super::{Pool, Protocol, Trouble, TroubleKind, cancel};
 use crate::routing::pick::{Draw, pick};
@@ -58,7 +57,8 @@ pub async fn run(worker: Arc<Worker>, client: TcpStream, mut ending: Ending) {
         Err(end) => end,
         Ok((client, connection)) => {
             let Connection { backend, stats, member } = connection;
-            let end = relay(client, backend, &(&*session, &*stats)).await;
+            let counts = Counts { session: Arc::clone(&session), member: Arc::clone(&stats) };
+            let end = worker.engine.relay(client, backend, counts).await;
             let hung_up = matches!(end, End::BackendClosed | End::BackendReset | End::BackendTimeout);
             if hung_up && stats.caution.raise() {
                 worker.tell(&session.pool, member, TroubleKind::Hangup);

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use super::Pool;
 use super::relay::Meter;
 use crate::routing::{Backend, Choice, Table};
-use crate::stats::{Active, End, Gauge, Phase, Side};
+use crate::stats::{Active, End, Gauge, MemberStats, Phase, Side};
 use crate::topology::Fate;
 
 /// One client's session.
@@ -199,9 +199,15 @@ impl Session {
 }
 
 /// Counts for the session's log line and, through its member's cell, for the pool.
-impl Meter for (&Session, &crate::stats::MemberStats) {
+#[derive(Debug)]
+pub struct Counts {
+    pub session: Arc<Session>,
+    pub member: Arc<MemberStats>,
+}
+
+impl Meter for Counts {
     fn delivered(&self, to: Side, bytes: usize) {
-        let (session, member) = self;
+        let Counts { session, member } = self;
         let bytes = bytes as u64;
         match to {
             Side::Client => {

@@ -18,9 +18,10 @@ use tokio_util::task::TaskTracker;
 
 use super::cancel::MAX_UNDER_WAY;
 use super::connect::{reset_on_close, tune};
+use super::engine::Engine;
 use super::hold::Board;
 use super::listener::{self, Listener};
-use super::sessions::{Session, Shard};
+use super::sessions::{Counts, Session, Shard};
 use super::{Pool, SessionRow, TellTrouble, session};
 use crate::routing::Cell;
 use crate::stats::End;
@@ -74,6 +75,7 @@ pub(super) struct Accepted {
 pub struct Worker {
     pub(super) index: usize,
     pub(super) board: Board,
+    pub(super) engine: Engine<Counts>,
     shard: Arc<Shard>,
     pub(super) trouble: TellTrouble,
     pub(super) cancels: Arc<Semaphore>,
@@ -112,6 +114,7 @@ impl Workers {
             let worker = Worker {
                 index,
                 board: Board::new(cell.clone(), workers.stop.clone()),
+                engine: Engine::new()?,
                 shard: Arc::clone(&shard),
                 trouble: trouble.clone(),
                 cancels: Arc::clone(&cancels),
@@ -191,6 +194,7 @@ pub(super) fn place(siblings: &[Handle], accepted: Accepted) {
 impl Worker {
     async fn run(self: Arc<Self>, mut jobs: mpsc::UnboundedReceiver<Job>, siblings: Arc<[Handle]>) {
         let mut following = tokio::spawn(Arc::clone(&self).follow_table());
+        let mut relaying = tokio::spawn(Arc::clone(&self).relay());
         loop {
             let job = tokio::select! {
                 // In order: who was accepted before a stop is served.
@@ -204,6 +208,11 @@ impl Worker {
                     following = tokio::spawn(Arc::clone(&self).follow_table());
                     continue;
                 }
+                outcome = &mut relaying => {
+                    tracing::error!(worker = self.index, ?outcome, "the relays are served anew");
+                    relaying = tokio::spawn(Arc::clone(&self).relay());
+                    continue;
+                }
             };
             match job {
                 Some(Job::Serve(accepted)) => self.serve(accepted),
@@ -213,6 +222,10 @@ impl Worker {
                 None => return,
             }
         }
+    }
+
+    async fn relay(self: Arc<Self>) -> io::Result<()> {
+        self.engine.run().await
     }
 
     /// Each new table first ends what it does not keep, then wakes who waits for it.
@@ -260,7 +273,7 @@ impl Worker {
 fn adopt(socket: OwnedFd) -> io::Result<TcpStream> {
     let stream = TcpStream::from_std(std::net::TcpStream::from(socket))?;
     if let Err(error) = tune(&socket2::SockRef::from(&stream)) {
-        reset_on_close(&stream);
+        reset_on_close(&socket2::SockRef::from(&stream));
         return Err(error);
     }
     Ok(stream)
