@@ -16,6 +16,7 @@ use crate::config::{self, Config};
 use crate::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
+use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
 use crate::proxy::{Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions, listener};
 use crate::routing::{Balance, Choice, ClusterStats, cell};
 use crate::stats::PoolStats;
@@ -23,7 +24,7 @@ use crate::topology::ReaderCuts;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::Seed;
 
-/// Descriptors kept for everything but sessions: listeners, checks, the page, logs, the dials of cancel requests.
+/// Descriptors kept for everything but workers and sessions: listeners, checks, the page, logs, the dials of cancel requests.
 const RESERVED_DESCRIPTORS: u64 = 256;
 /// A session has two sockets.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
@@ -84,11 +85,11 @@ impl App {
     /// # Errors
     /// The first thing that cannot be had; nothing has been served then.
     pub fn prepare(config: Config) -> Result<App, StartError> {
-        let max_sessions = session_limit(config.max_sessions)?;
         // Set once in a process; a second App in one process (tests) finds it set.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let workers =
             config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let max_sessions = session_limit(config.max_sessions, workers)?;
         let (mut pools, mut patronis, mut stats) = (Vec::new(), Vec::new(), Vec::new());
         let names = Names::default();
         for (index, cluster) in config.clusters.iter().enumerate() {
@@ -212,7 +213,7 @@ fn announce(pools: &[BoundPool], page: Option<SocketAddr>) {
 }
 
 /// Raises the limit of open files as far as allowed, and derives how many sessions fit.
-fn session_limit(wanted: Option<usize>) -> Result<usize, StartError> {
+fn session_limit(wanted: Option<usize>, workers: usize) -> Result<usize, StartError> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -221,7 +222,8 @@ fn session_limit(wanted: Option<usize>) -> Result<usize, StartError> {
         limit = getrlimit(Resource::Nofile);
     }
     let files = limit.current.unwrap_or(u64::MAX);
-    let possible = files.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
+    let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * workers as u64;
+    let possible = files.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION;
     let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, MOST_SESSIONS);
     match wanted {
         Some(wanted) if wanted > possible => Err(StartError::Descriptors { wanted, limit: files, possible }),

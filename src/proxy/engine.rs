@@ -13,7 +13,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use rustix::event::{Timespec, epoll};
@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 
 use super::relay::{Meter, Relay, Tools, Turn};
 use super::socket::{News, Socket};
-use super::splice::{MOST_PIPES, Pipes};
+use super::splice::MOST_PIPES;
 use crate::stats::{End, Side};
 
 /// News taken from the kernel at once; what is left over comes with the next call.
@@ -35,7 +35,7 @@ pub const DESCRIPTORS_PER_WORKER: u64 = 8 + 2 * MOST_PIPES as u64;
 /// All relays of one worker.
 #[derive(Debug)]
 pub struct Engine<M> {
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     /// Only ever locked on the worker's own thread.
     state: Mutex<State<M>>,
 }
@@ -48,6 +48,8 @@ struct State<M> {
     busy: VecDeque<usize>,
     /// Relays with news, while these are handed out.
     awake: Vec<usize>,
+    /// Whose turn it is.
+    current: Option<usize>,
     tools: Tools,
 }
 
@@ -69,14 +71,15 @@ pub struct Relaying<'a, M: Meter> {
 impl<M: Meter> Engine<M> {
     /// # Errors
     /// When the process or the system has no more descriptors.
-    pub fn new() -> io::Result<Engine<M>> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    pub fn new(tools: Tools) -> io::Result<Engine<M>> {
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let state = State {
             seats: Vec::new(),
             free: Vec::new(),
             busy: VecDeque::new(),
             awake: Vec::new(),
-            tools: Tools::new(Pipes::new(MOST_PIPES)),
+            current: None,
+            tools,
         };
         Ok(Engine { epoll, state: Mutex::new(state) })
     }
@@ -108,7 +111,7 @@ impl<M: Meter> Engine<M> {
                 | epoll::EventFlags::OUT
                 | epoll::EventFlags::RDHUP
                 | epoll::EventFlags::ET;
-            epoll::add(&self.epoll, socket, address(number, socket.side), flags)
+            epoll::add(&*self.epoll, socket, address(number, socket.side), flags)
         });
         let taken = Seat::Taken { relay, queued: false, waker: None };
         match state.seats.get_mut(number) {
@@ -122,19 +125,19 @@ impl<M: Meter> Engine<M> {
         Ok(number)
     }
 
-    /// Serves the relays for ever.
+    /// Serves the relays for ever. Run again after it has failed, it goes on where it was.
     ///
     /// # Errors
-    /// When this engine cannot be watched or asked: the relays stand still then.
+    /// When the kernel does not let it watch or ask: the relays stand still then.
     pub async fn run(&self) -> io::Result<()> {
-        let ours = watch(self.epoll.try_clone()?)?;
+        let ours = watch(Arc::clone(&self.epoll))?;
+        self.state().recover();
         loop {
-            let mut ready = ours.readable().await?;
             while self.round()? {
                 // Everything else on this worker comes before the next round.
                 tokio::task::yield_now().await;
             }
-            ready.clear_ready();
+            ours.readable().await?.clear_ready();
         }
     }
 
@@ -143,7 +146,7 @@ impl<M: Meter> Engine<M> {
         let mut state = self.state();
         let mut room = [const { MaybeUninit::uninit() }; MOST_NEWS];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let news = match epoll::wait(&self.epoll, &mut room[..], Some(&at_once)) {
+        let news = match epoll::wait(&*self.epoll, &mut room[..], Some(&at_once)) {
             Ok((news, _)) => news,
             Err(Errno::INTR) => return Ok(true),
             Err(error) => return Err(error.into()),
@@ -183,20 +186,41 @@ impl<M: Meter> State<M> {
     }
 
     fn turn(&mut self, number: usize) {
-        let State { seats, busy, tools, .. } = self;
-        let Some(Seat::Taken { relay, queued, waker }) = seats.get_mut(number) else { return };
-        match relay.turn(tools) {
+        let State { seats, busy, tools, current, .. } = self;
+        let Some(Seat::Taken { relay, queued, .. }) = seats.get_mut(number) else { return };
+        *current = Some(number);
+        let turn = relay.turn(tools);
+        *current = None;
+        match turn {
             Turn::Waits => *queued = false,
             Turn::GoesOn => {
                 *queued = true;
                 busy.push_back(number);
             }
-            Turn::Over(end) => {
-                let waker = waker.take();
-                seats[number] = Seat::Over(end);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+            Turn::Over(end) => self.end(number, end),
+        }
+    }
+
+    fn end(&mut self, number: usize, end: End) {
+        let seat = std::mem::replace(&mut self.seats[number], Seat::Over(end));
+        if let Seat::Taken { waker: Some(waker), .. } = seat {
+            waker.wake();
+        }
+    }
+
+    /// Picks up what a fault has left behind: ends the relay that it came from, and gives every other a turn, since
+    /// their news may be lost.
+    fn recover(&mut self) {
+        if let Some(number) = self.current.take() {
+            self.end(number, End::Internal);
+        }
+        self.busy.clear();
+        for (number, seat) in self.seats.iter_mut().enumerate() {
+            if let Seat::Taken { relay, queued, .. } = seat {
+                relay.hear(Side::Client, EVERYTHING);
+                relay.hear(Side::Backend, EVERYTHING);
+                *queued = true;
+                self.busy.push_back(number);
             }
         }
     }
@@ -239,6 +263,9 @@ impl<M: Meter> Drop for Relaying<'_, M> {
     }
 }
 
+/// What may be assumed of a socket of which nothing is known: it costs a call to find out.
+const EVERYTHING: News = News { readable: true, writable: true, finished: false };
+
 /// What the kernel shall call a socket by.
 fn address(number: usize, side: Side) -> epoll::EventData {
     epoll::EventData::new_u64((number as u64) << 1 | u64::from(side == Side::Backend))
@@ -254,6 +281,6 @@ fn broken() -> epoll::EventFlags {
 }
 
 #[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which an owned one does")]
-fn watch(epoll: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+fn watch(epoll: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     AsyncFd::new(epoll)
 }

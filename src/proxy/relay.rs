@@ -13,7 +13,7 @@
 use std::io;
 
 use super::socket::{Moved, News, Socket};
-use super::splice::{self, Pipe, Pipes};
+use super::splice::{self, MOST_PIPES, Pipe, Pipes};
 use crate::stats::{End, Side};
 
 /// Read at once: what a bulk transfer needs to be cheap, and what one direction can have in flight at most.
@@ -38,6 +38,8 @@ pub struct Tools {
     /// Empty again before any session waits.
     scratch: Box<[u8]>,
     pipes: Pipes,
+    /// Full reads in a row after which a direction is spliced.
+    splice_after: u8,
 }
 
 /// Two sockets and what is under way between them. Dropped before both directions are done, it resets both
@@ -113,8 +115,16 @@ struct Failure {
 }
 
 impl Tools {
-    pub fn new(pipes: Pipes) -> Tools {
-        Tools { scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(), pipes }
+    /// Other than a worker's: to splice at once, or never.
+    pub fn new(pipes: Pipes, splice_after: u8) -> Tools {
+        Tools { scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(), pipes, splice_after }
+    }
+}
+
+/// Those of a worker.
+impl Default for Tools {
+    fn default() -> Tools {
+        Tools::new(Pipes::new(MOST_PIPES), FULL_READS)
     }
 }
 
@@ -162,7 +172,8 @@ impl<M: Meter> Relay<M> {
     /// Whether there is more to do.
     fn both_ways(&mut self, tools: &mut Tools) -> Result<bool, Failure> {
         let Relay { client, backend, inward, outward, meter, first_to_end, .. } = self;
-        let inward_goes_on = match inward.pump(client, backend, tools, meter) {
+        let inward_goes_on = match inward.pump(client, backend, outward.state == State::Closed, tools, meter)
+        {
             Ok(goes_on) => goes_on,
             Err(failure) => {
                 // A server that goes says why; its last words are still in the socket.
@@ -173,7 +184,7 @@ impl<M: Meter> Relay<M> {
         if inward.state != State::Open {
             first_to_end.get_or_insert(Side::Client);
         }
-        let outward_goes_on = outward.pump(backend, client, tools, meter)?;
+        let outward_goes_on = outward.pump(backend, client, inward.state == State::Closed, tools, meter)?;
         if outward.state != State::Open {
             first_to_end.get_or_insert(Side::Backend);
         }
@@ -196,11 +207,13 @@ impl<M: Meter> Relay<M> {
 }
 
 impl Direction {
-    /// Moves bytes until one side cannot go on or the burst is over; says whether there is more to do.
+    /// Moves bytes until one side cannot go on or the burst is over; says whether there is more to do. `last`: the
+    /// other direction is closed.
     fn pump(
         &mut self,
         from: &mut Socket,
         to: &mut Socket,
+        last: bool,
         tools: &mut Tools,
         meter: &impl Meter,
     ) -> Result<bool, Failure> {
@@ -210,7 +223,10 @@ impl Direction {
                 return Ok(false);
             }
             if self.state == State::Ending {
-                to.finish().map_err(blame(to))?;
+                // After the last end both sockets are closed anyway.
+                if !last {
+                    to.finish().map_err(blame(to))?;
+                }
                 self.state = State::Closed;
             }
             if self.state == State::Closed || !from.is_readable() {
@@ -235,7 +251,7 @@ impl Direction {
         tools: &mut Tools,
         meter: &impl Meter,
     ) -> Result<Moved, Failure> {
-        if let Pace::Splices { .. } = self.pace
+        if self.pace.is_bulk(tools.splice_after)
             && let Some(pipe) = tools.pipes.lend()
             && let Some(moved) = self.splice(pipe, from, to, tools, meter)?
         {
@@ -327,27 +343,29 @@ impl Default for Pace {
 }
 
 impl Pace {
+    fn is_bulk(self, splice_after: u8) -> bool {
+        match self {
+            Pace::Copies { full_reads } => full_reads >= splice_after,
+            Pace::Splices { .. } => true,
+        }
+    }
+
     fn has_copied(&mut self, bytes: usize) {
         let full_reads = match *self {
-            Pace::Copies { full_reads } if bytes == SCRATCH_BYTES => full_reads + 1,
+            Pace::Copies { full_reads } if bytes == SCRATCH_BYTES => full_reads.saturating_add(1),
             // Also of one that would splice but has found no pipe.
             _ => 0,
         };
-        *self = match full_reads {
-            FULL_READS => Pace::Splices { small_moves: 0 },
-            _ => Pace::Copies { full_reads },
-        };
+        *self = Pace::Copies { full_reads };
     }
 
     fn has_spliced(&mut self, bytes: usize) {
         let small_moves = match *self {
-            Pace::Splices { small_moves } if bytes < SMALL_BYTES => small_moves + 1,
-            _ => 0,
+            _ if bytes >= SMALL_BYTES => 0,
+            Pace::Splices { small_moves } => small_moves + 1,
+            Pace::Copies { .. } => 1,
         };
-        *self = match small_moves {
-            SMALL_MOVES => Pace::default(),
-            _ => Pace::Splices { small_moves },
-        };
+        *self = if small_moves < SMALL_MOVES { Pace::Splices { small_moves } } else { Pace::default() };
     }
 }
 

@@ -145,6 +145,13 @@ impl Session {
         }
     }
 
+    /// The member that has ended this session, if nobody has told of it lately.
+    pub fn was_hung_up_on(&self) -> Option<Arc<str>> {
+        let progress = self.progress();
+        let (member, active) = progress.on.as_ref()?;
+        active.member().caution.raise().then(|| Arc::clone(member))
+    }
+
     /// Words for the log line of the end.
     pub fn remark(&self, detail: impl Into<String>) {
         self.progress().detail = Some(detail.into());

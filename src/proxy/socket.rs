@@ -133,3 +133,66 @@ fn note(outcome: Result<usize, Errno>, ready: &mut bool) -> io::Result<Moved> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A socket with `bytes` in it, and the other end.
+    fn with_bytes(bytes: &[u8]) -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        peer.write_all(bytes).unwrap();
+        stream.peek(&mut [0]).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (Socket::new(stream, Side::Client), peer)
+    }
+
+    const READABLE: News = News { readable: true, writable: false, finished: false };
+    const FINISHED: News = News { readable: true, writable: false, finished: true };
+
+    #[test]
+    fn a_short_read_leaves_nothing_to_ask_for() {
+        let (mut socket, _peer) = with_bytes(b"abcd");
+        assert!(!socket.is_readable());
+        socket.hear(READABLE);
+        assert_eq!(socket.read(&mut [0; 2]).unwrap(), Moved::Bytes(2));
+        assert!(socket.is_readable());
+        assert_eq!(socket.read(&mut [0; 3]).unwrap(), Moved::Bytes(2));
+        assert!(!socket.is_readable());
+    }
+
+    #[test]
+    fn the_end_is_read_although_the_bytes_before_it_came_short() {
+        let (mut socket, peer) = with_bytes(b"abcd");
+        drop(peer);
+        socket.hear(FINISHED);
+        assert_eq!(socket.read(&mut [0; 9]).unwrap(), Moved::Bytes(4));
+        assert!(socket.is_readable());
+        assert_eq!(socket.read(&mut [0; 9]).unwrap(), Moved::Bytes(0));
+    }
+
+    #[test]
+    fn a_socket_that_has_nothing_is_not_asked_again() {
+        let (mut socket, _peer) = with_bytes(b"a");
+        socket.hear(FINISHED);
+        assert_eq!(socket.read(&mut [0; 1]).unwrap(), Moved::Bytes(1));
+        assert_eq!(socket.read(&mut [0; 1]).unwrap(), Moved::NotNow);
+        assert!(!socket.is_readable());
+    }
+
+    #[test]
+    fn a_short_write_means_no_room() {
+        let (mut socket, _peer) = with_bytes(b"a");
+        let bytes = vec![0; 1 << 20];
+        while socket.is_writable() {
+            assert!(matches!(socket.write(&bytes), Ok(Moved::Bytes(1..) | Moved::NotNow)));
+        }
+        socket.hear(News { writable: true, ..News::default() });
+        assert!(socket.is_writable());
+    }
+}

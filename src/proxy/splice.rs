@@ -22,9 +22,11 @@ use super::socket::{Moved, Socket};
 
 /// Pipes of one worker. Who finds none copies, so this bounds descriptors and the kernel's memory, not sessions.
 pub const MOST_PIPES: usize = 16;
-/// What a pipe is to hold: enough that moving costs far more than the calls. Each of a network's small packets takes
-/// one of its pages, whatever its size.
-const PIPE_BYTES: usize = 256 * 1024;
+/// What a pipe is to hold. More than is moved at once: each packet takes at least one of its pages, however little is
+/// in it.
+const PIPE_BYTES: usize = 512 * 1024;
+/// Moved at once: enough that the calls cost little beside it, and little enough for others not to wait long.
+const MOST_BYTES: usize = 256 * 1024;
 /// What a pipe must hold to be of use. Of a user with many pipes the kernel takes the room away (pipe(7),
 /// `pipe-user-pages-soft`).
 const LEAST_PIPE_BYTES: usize = 64 * 1024;
@@ -36,7 +38,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
-    room: usize,
     holds: usize,
     _place: Arc<()>,
 }
@@ -98,11 +99,10 @@ impl Pipe {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // Refused to a user with many pipes; what counts is what it holds then.
         let _ = fcntl_setpipe_size(&writer, PIPE_BYTES);
-        let room = fcntl_getpipe_size(&writer)?;
-        if room < LEAST_PIPE_BYTES {
+        if fcntl_getpipe_size(&writer)? < LEAST_PIPE_BYTES {
             return Err(io::Error::other("the kernel gives this user only small pipes"));
         }
-        Ok(Pipe { reader, writer, room, holds: 0, _place: place })
+        Ok(Pipe { reader, writer, holds: 0, _place: place })
     }
 
     pub fn holds(&self) -> usize {
@@ -115,8 +115,8 @@ impl Pipe {
     /// Those of the socket, and of systems that cannot splice it; nothing was moved then.
     pub fn fill(&mut self, from: &mut Socket) -> io::Result<Moved> {
         debug_assert_eq!(self.holds, 0);
-        let outcome = retry_on_intr(|| splice(&*from, None, &self.writer, None, self.room, FLAGS));
-        // Short of the pipe's room says nothing: a page may hold a few bytes only. So the socket stays readable until
+        let outcome = retry_on_intr(|| splice(&*from, None, &self.writer, None, MOST_BYTES, FLAGS));
+        // A short move says nothing: the pages may have run out, with little in each. So the socket stays readable until
         // it says that it is not.
         let outcome = from.after_read(outcome);
         if let Ok(Moved::Bytes(bytes)) = outcome {
@@ -144,4 +144,37 @@ pub fn is_unsupported(error: &io::Error) -> bool {
     [Errno::INVAL, Errno::NOSYS, Errno::PERM, Errno::OPNOTSUPP, Errno::NOMEM]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_are_used_again_up_to_a_limit_and_never_with_something_in_them() {
+        let mut pipes = Pipes::new(2);
+        let (first, mut second) = (pipes.lend().unwrap(), pipes.lend().unwrap());
+        assert!(pipes.lend().is_none());
+        pipes.take_back(first);
+        let again = pipes.lend().unwrap();
+        assert_eq!(pipes.made(), 2);
+        // What is in it is another session's.
+        second.holds = 1;
+        pipes.take_back(second);
+        assert_eq!(pipes.made(), 1);
+        // Nor does one that goes with its session keep its place.
+        drop(again);
+        assert!(pipes.made() == 0 && pipes.lend().is_some());
+    }
+
+    #[test]
+    fn after_a_failure_nobody_asks_for_a_while() {
+        let mut pipes = Pipes::new(2);
+        let lent = pipes.lend().unwrap();
+        pipes.take_back(lent);
+        pipes.give_up(&io::Error::from(Errno::MFILE));
+        assert!(pipes.lend().is_none() && pipes.made() == 0);
+        pipes.none_until = pipes.none_until.map(|until| until - PAUSE);
+        assert!(pipes.lend().is_some());
+    }
 }

@@ -176,17 +176,19 @@ fn functions(text: &str) -> Vec<(usize, usize)> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let is_head = |line: &str| {
         let words = line.trim_start();
-        [
-            "fn ",
-            "pub fn ",
-            "async fn ",
-            "pub async fn ",
-            "pub(super) fn ",
-            "pub(super) async fn ",
-            "const fn ",
-        ]
-        .iter()
-        .any(|head| words.starts_with(head))
+        // A trait's functions may have no body.
+        !words.ends_with(';')
+            && [
+                "fn ",
+                "pub fn ",
+                "async fn ",
+                "pub async fn ",
+                "pub(super) fn ",
+                "pub(super) async fn ",
+                "const fn ",
+            ]
+            .iter()
+            .any(|head| words.starts_with(head))
     };
     let mut found = Vec::new();
     for (start, head) in lines.iter().enumerate().filter(|(_, line)| is_head(line)) {
