@@ -15,12 +15,15 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
+use tokio::time::MissedTickBehavior;
 
+use super::Protocol;
 use super::relay::{Meter, Relay, Tools, Turn};
 use super::socket::{News, Socket};
 use super::splice::MOST_PIPES;
@@ -31,6 +34,10 @@ const MOST_NEWS: usize = 256;
 /// Descriptors of one worker beside its sessions' sockets: tokio's epoll, event and wake-up, ours twice, and both
 /// ends of the pipes.
 pub const DESCRIPTORS_PER_WORKER: u64 = 8 + 2 * MOST_PIPES as u64;
+
+/// How long a backend has to close by itself at most. Being ticked also keeps the runtime's next wake-up near: a timer
+/// that comes before it, as each dial sets one, costs a call to the kernel.
+const TICK: Duration = Duration::from_secs(1);
 
 /// All relays of one worker.
 #[derive(Debug)]
@@ -48,6 +55,8 @@ struct State<M> {
     busy: VecDeque<usize>,
     /// Relays with news, while these are handed out.
     awake: Vec<usize>,
+    /// Relays whose backend is about to close by itself.
+    parting: Vec<usize>,
     /// Whose turn it is.
     current: Option<usize>,
     tools: Tools,
@@ -78,6 +87,7 @@ impl<M: Meter> Engine<M> {
             free: Vec::new(),
             busy: VecDeque::new(),
             awake: Vec::new(),
+            parting: Vec::new(),
             current: None,
             tools,
         };
@@ -89,8 +99,14 @@ impl<M: Meter> Engine<M> {
     }
 
     /// Takes both sockets over. Must be called on the thread that [`Engine::run`] runs on.
-    pub fn relay(&self, client: TcpStream, backend: TcpStream, meter: M) -> Relaying<'_, M> {
-        let seat = match self.adopt(client, backend, meter) {
+    pub fn relay(
+        &self,
+        client: TcpStream,
+        backend: TcpStream,
+        protocol: Protocol,
+        meter: M,
+    ) -> Relaying<'_, M> {
+        let seat = match self.adopt(client, backend, protocol, meter) {
             Ok(seat) => Some(seat),
             Err(error) => {
                 tracing::error!(%error, "a session's sockets cannot be watched; it was reset");
@@ -100,10 +116,16 @@ impl<M: Meter> Engine<M> {
         Relaying { engine: self, seat }
     }
 
-    fn adopt(&self, client: TcpStream, backend: TcpStream, meter: M) -> io::Result<usize> {
+    fn adopt(
+        &self,
+        client: TcpStream,
+        backend: TcpStream,
+        protocol: Protocol,
+        meter: M,
+    ) -> io::Result<usize> {
         let client = Socket::new(client.into_std()?, Side::Client);
         let backend = Socket::new(backend.into_std()?, Side::Backend);
-        let relay = Relay::new(client, backend, meter);
+        let relay = Relay::new(client, backend, protocol == Protocol::Postgresql, meter);
         let mut state = self.state();
         let number = state.free.pop().unwrap_or(state.seats.len());
         let watched = relay.sockets().into_iter().try_for_each(|socket| {
@@ -131,13 +153,19 @@ impl<M: Meter> Engine<M> {
     /// When the kernel does not let it watch or ask: the relays stand still then.
     pub async fn run(&self) -> io::Result<()> {
         let ours = watch(Arc::clone(&self.epoll))?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.state().recover();
         loop {
             while self.round()? {
                 // Everything else on this worker comes before the next round.
                 tokio::task::yield_now().await;
             }
-            ours.readable().await?.clear_ready();
+            tokio::select! {
+                biased;
+                ready = ours.readable() => ready?.clear_ready(),
+                _ = tick.tick() => self.state().part(),
+            }
         }
     }
 
@@ -186,18 +214,32 @@ impl<M: Meter> State<M> {
     }
 
     fn turn(&mut self, number: usize) {
-        let State { seats, busy, tools, current, .. } = self;
+        let State { seats, busy, parting, tools, current, .. } = self;
         let Some(Seat::Taken { relay, queued, .. }) = seats.get_mut(number) else { return };
         *current = Some(number);
         let turn = relay.turn(tools);
         *current = None;
         match turn {
             Turn::Waits => *queued = false,
+            Turn::Parts => {
+                *queued = false;
+                parting.push(number);
+            }
             Turn::GoesOn => {
                 *queued = true;
                 busy.push_back(number);
             }
             Turn::Over(end) => self.end(number, end),
+        }
+    }
+
+    /// Waits no longer for backends that should have closed by now.
+    fn part(&mut self) {
+        for number in std::mem::take(&mut self.parting) {
+            if let Some(Seat::Taken { relay, .. }) = self.seats.get_mut(number) {
+                relay.part();
+                self.turn(number);
+            }
         }
     }
 

@@ -27,6 +27,9 @@ const SMALL_BYTES: usize = 16 * 1024;
 /// Small moves in a row after which a bulk transfer is over.
 const SMALL_MOVES: u8 = 3;
 
+/// The last that a PostgreSQL client says: Terminate. (Source: PostgreSQL documentation, "Message Formats".)
+const FAREWELL: &[u8] = b"X\0\0\0\x04";
+
 /// Told of every byte that was delivered.
 pub trait Meter {
     fn delivered(&self, to: Side, bytes: usize);
@@ -60,6 +63,8 @@ pub struct Relay<M> {
 pub enum Turn {
     /// Nothing to do until there is news of one of the sockets.
     Waits,
+    /// The same, but not for long: see [`Relay::part`].
+    Parts,
     /// There is more to do, once others had their turn.
     GoesOn,
     Over(End),
@@ -71,6 +76,9 @@ struct Direction {
     rest: Rest,
     state: State,
     pace: Pace,
+    /// Whether a farewell means anything here, and whether it was the last that was read.
+    knows_farewell: bool,
+    has_said_farewell: bool,
 }
 
 /// What the receiver has not taken yet.
@@ -94,6 +102,10 @@ enum State {
     Open,
     /// The sender ended; the rest is still to be delivered.
     Ending,
+    /// The sender ended after a farewell by which the receiver will close by itself. It is left to do so first: who
+    /// closes first has to keep the address of the connection for a minute (TIME_WAIT), and towards one server there
+    /// are only so many.
+    Parting,
     /// The end was passed on.
     Closed,
 }
@@ -138,8 +150,10 @@ impl<M> Drop for Relay<M> {
 }
 
 impl<M: Meter> Relay<M> {
-    pub fn new(client: Socket, backend: Socket, meter: M) -> Relay<M> {
-        let (inward, outward) = (Direction::default(), Direction::default());
+    /// `postgresql` is whether the client speaks it.
+    pub fn new(client: Socket, backend: Socket, postgresql: bool, meter: M) -> Relay<M> {
+        let inward = Direction { knows_farewell: postgresql, ..Direction::default() };
+        let outward = Direction::default();
         Relay { client, backend, inward, outward, first_to_end: None, done: false, meter }
     }
 
@@ -158,22 +172,30 @@ impl<M: Meter> Relay<M> {
     /// that.
     pub fn turn(&mut self, tools: &mut Tools) -> Turn {
         match self.both_ways(tools) {
-            Ok(_) if self.inward.state == State::Closed && self.outward.state == State::Closed => {
+            Ok(_) if self.inward.has_ended() && self.outward.has_ended() => {
                 self.done = true;
                 let backend_first = self.first_to_end == Some(Side::Backend);
                 Turn::Over(if backend_first { End::BackendClosed } else { End::ClientClosed })
             }
             Ok(true) => Turn::GoesOn,
+            Ok(false) if self.inward.state == State::Parting => Turn::Parts,
             Ok(false) => Turn::Waits,
             Err(failure) => Turn::Over(self.attribute(&failure)),
+        }
+    }
+
+    /// The backend had time to close by itself: from now on it is told that the client has ended.
+    pub fn part(&mut self) {
+        if self.inward.state == State::Parting {
+            self.inward.has_said_farewell = false;
+            self.inward.state = State::Ending;
         }
     }
 
     /// Whether there is more to do.
     fn both_ways(&mut self, tools: &mut Tools) -> Result<bool, Failure> {
         let Relay { client, backend, inward, outward, meter, first_to_end, .. } = self;
-        let inward_goes_on = match inward.pump(client, backend, outward.state == State::Closed, tools, meter)
-        {
+        let inward_goes_on = match inward.pump(client, backend, outward.has_ended(), tools, meter) {
             Ok(goes_on) => goes_on,
             Err(failure) => {
                 // A server that goes says why; its last words are still in the socket.
@@ -184,7 +206,7 @@ impl<M: Meter> Relay<M> {
         if inward.state != State::Open {
             first_to_end.get_or_insert(Side::Client);
         }
-        let outward_goes_on = outward.pump(backend, client, inward.state == State::Closed, tools, meter)?;
+        let outward_goes_on = outward.pump(backend, client, inward.has_ended(), tools, meter)?;
         if outward.state != State::Open {
             first_to_end.get_or_insert(Side::Backend);
         }
@@ -207,6 +229,10 @@ impl<M: Meter> Relay<M> {
 }
 
 impl Direction {
+    fn has_ended(&self) -> bool {
+        matches!(self.state, State::Parting | State::Closed)
+    }
+
     /// Moves bytes until one side cannot go on or the burst is over; says whether there is more to do. `last`: the
     /// other direction is closed.
     fn pump(
@@ -223,13 +249,14 @@ impl Direction {
                 return Ok(false);
             }
             if self.state == State::Ending {
-                // After the last end both sockets are closed anyway.
-                if !last {
-                    to.finish().map_err(blame(to))?;
-                }
-                self.state = State::Closed;
+                self.state = match self.has_said_farewell {
+                    // After the last end both sockets are closed anyway.
+                    _ if last => State::Closed,
+                    true => State::Parting,
+                    false => to.finish().map(|()| State::Closed).map_err(blame(to))?,
+                };
             }
-            if self.state == State::Closed || !from.is_readable() {
+            if self.has_ended() || !from.is_readable() {
                 return Ok(false);
             }
             if left == 0 {
@@ -262,6 +289,9 @@ impl Direction {
             Moved::Bytes(read) => read,
         };
         self.pace.has_copied(read);
+        if read > 0 {
+            self.has_said_farewell = self.knows_farewell && tools.scratch[..read].ends_with(FAREWELL);
+        }
         let written = deliver(&tools.scratch[..read], to, meter).map_err(blame(to))?;
         if written < read {
             self.rest =
@@ -290,6 +320,7 @@ impl Direction {
         };
         if let Moved::Bytes(bytes @ 1..) = moved {
             self.pace.has_spliced(bytes);
+            self.has_said_farewell = false;
             drain(&mut pipe, to, meter).map_err(blame(to))?;
         }
         if pipe.holds() == 0 {

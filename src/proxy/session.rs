@@ -65,7 +65,7 @@ pub fn run(
             Err(end) => return ending.set(end),
             Ok((client, Connection { backend, stats })) => {
                 let counts = Counts { session: Arc::clone(&ending.session), member: stats };
-                worker.engine.relay(client, backend, counts)
+                worker.engine.relay(client, backend, ending.session.pool.options.protocol, counts)
             }
         };
         let end = relaying.await;

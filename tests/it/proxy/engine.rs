@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pilotfish::proxy::engine::Engine;
-use pilotfish::proxy::listener;
 use pilotfish::proxy::relay::{Meter, Tools};
+use pilotfish::proxy::{Protocol, listener};
 use pilotfish::stats::{End, Side};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -68,7 +68,8 @@ impl Rig {
     async fn session_with(&self, tally: Tally) -> Session {
         let ((client, client_side), (backend, backend_side)) = (pair().await, pair().await);
         let (engine, meter) = (Arc::clone(&self.engine), tally.clone());
-        let end = tokio::spawn(async move { engine.relay(client_side, backend_side, meter).await });
+        let relay = async move { engine.relay(client_side, backend_side, Protocol::Postgresql, meter).await };
+        let end = tokio::spawn(relay);
         Session { client, backend, tally, end }
     }
 }
@@ -153,6 +154,55 @@ async fn a_bulk_transfer_does_not_keep_others_waiting() {
     );
     source.abort();
     sink.abort();
+}
+
+/// Whether the kernel keeps the address of a connection that has ended. (Source: proc(5), `/proc/net/tcp`.)
+fn is_kept(local: u16, remote: u16) -> bool {
+    const TIME_WAIT: &str = "06";
+    let connections = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's list");
+    connections.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let mut port = || u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok();
+        port() == Some(local) && port() == Some(remote) && fields.next() == Some(TIME_WAIT)
+    })
+}
+
+/// Who closes first keeps the address, and pilotfish has only so many towards one server.
+#[tokio::test]
+async fn a_server_that_is_told_farewell_closes_first() {
+    const FAREWELL: &[u8] = b"X\0\0\0\x04";
+    let rig = Rig::new(Tools::default());
+    for (last_words, closes_first) in [(FAREWELL, true), (b"S\0\0\0\x04", false)] {
+        let mut session = rig.session().await;
+        let (server, pilotfish) = (session.backend.port(), session.backend.peer_port());
+        session.client.say(last_words).await;
+        session.client.finish();
+        session.backend.hear(last_words).await;
+        if !closes_first {
+            session.backend.hear_end().await;
+        }
+        session.backend.finish();
+        session.backend.hear_end().await;
+        session.client.hear_end().await;
+        session.ends_as(End::ClientClosed).await;
+        assert_eq!(is_kept(pilotfish, server), !closes_first);
+    }
+}
+
+/// One that does not care for farewells, or cannot just now, is told in the end.
+#[tokio::test]
+async fn a_server_that_does_not_close_after_a_farewell_is_told_of_the_end() {
+    let rig = Rig::new(Tools::default());
+    let mut session = rig.session().await;
+    session.client.say(b"X\0\0\0\x04").await;
+    session.client.finish();
+    session.backend.hear(b"X\0\0\0\x04").await;
+    session.backend.hear_end().await;
+    session.backend.say(b"and yet").await;
+    session.backend.finish();
+    session.client.hear(b"and yet").await;
+    session.client.hear_end().await;
+    session.ends_as(End::ClientClosed).await;
 }
 
 /// What a listener is set to, its connections need not be.
