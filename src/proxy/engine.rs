@@ -80,7 +80,15 @@ pub struct Relaying<'a, M: Meter> {
 impl<M: Meter> Engine<M> {
     /// # Errors
     /// When the process or the system has no more descriptors.
-    pub fn new(tools: Tools) -> io::Result<Engine<M>> {
+    pub fn new() -> io::Result<Engine<M>> {
+        Engine::with(Tools::default())
+    }
+
+    /// The same, with other than the usual ways to move bytes.
+    ///
+    /// # Errors
+    /// As for [`Engine::new`].
+    pub fn with(tools: Tools) -> io::Result<Engine<M>> {
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let state = State {
             seats: Vec::new(),

@@ -21,7 +21,6 @@ use super::cancel::MAX_UNDER_WAY;
 use super::engine::Engine;
 use super::hold::Board;
 use super::listener::{self, Listener};
-use super::relay::Tools;
 use super::sessions::{Counts, Session, Shard};
 use super::{Pool, SessionRow, TellTrouble, session};
 use crate::routing::Cell;
@@ -118,7 +117,7 @@ impl Workers {
             let worker = Worker {
                 index,
                 board: Board::new(cell.clone(), workers.stop.clone()),
-                engine: Engine::new(Tools::default())?,
+                engine: Engine::new()?,
                 shard: Arc::clone(&shard),
                 trouble: trouble.clone(),
                 cancels: Arc::clone(&cancels),

@@ -47,7 +47,7 @@ impl Meter for Tally {
 
 impl Rig {
     pub fn new(tools: Tools) -> Rig {
-        let engine = Arc::new(Engine::new(tools).expect("an engine"));
+        let engine = Arc::new(Engine::with(tools).expect("an engine"));
         tokio::spawn({
             let engine = Arc::clone(&engine);
             async move {
