@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 use crate::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
+use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
 use crate::proxy::{Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions, listener};
 use crate::routing::{Balance, Choice, ClusterStats, cell};
 use crate::stats::PoolStats;
@@ -30,7 +31,7 @@ mod console;
 
 pub use console::Source;
 
-/// Descriptors kept for everything but sessions: the page, logs, the dials of cancel requests, and a few clusters'
+/// Descriptors kept for everything but workers and sessions: the page, logs, the dials of cancel requests, and a few clusters'
 /// listeners and checks.
 const RESERVED_DESCRIPTORS: u64 = 256;
 /// Kept beside these for each further cluster: its listeners, and a check of each of some five members.
@@ -101,11 +102,11 @@ impl App {
     /// # Errors
     /// The first thing that cannot be had; nothing has been served then.
     pub fn prepare(config: Config, source: Option<Source>) -> Result<App, StartError> {
-        let max_sessions = session_limit(config.max_sessions, config.clusters.len())?;
         // Set once in a process; a second App in one process (tests) finds it set.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let workers =
             config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let max_sessions = session_limit(config.max_sessions, workers, config.clusters.len())?;
         let (mut pools, mut patronis, mut stats) = (Vec::new(), Vec::new(), Vec::new());
         let names = Names::default();
         for (index, cluster) in config.clusters.iter().enumerate() {
@@ -260,7 +261,7 @@ fn announce(pools: &[BoundPool], page: Option<String>, socket: Option<&Path>) {
 }
 
 /// Raises the limit of open files as far as allowed, and derives how many sessions fit.
-fn session_limit(wanted: Option<usize>, clusters: usize) -> Result<usize, StartError> {
+fn session_limit(wanted: Option<usize>, workers: usize, clusters: usize) -> Result<usize, StartError> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -269,8 +270,8 @@ fn session_limit(wanted: Option<usize>, clusters: usize) -> Result<usize, StartE
         limit = getrlimit(Resource::Nofile);
     }
     let files = limit.current.unwrap_or(u64::MAX);
-    let reserved =
-        RESERVED_DESCRIPTORS + DESCRIPTORS_PER_CLUSTER * (clusters as u64).saturating_sub(FEW_CLUSTERS);
+    let of_clusters = DESCRIPTORS_PER_CLUSTER * (clusters as u64).saturating_sub(FEW_CLUSTERS);
+    let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * workers as u64 + of_clusters;
     let possible = files.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION;
     let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, MOST_SESSIONS);
     match wanted {

@@ -75,7 +75,7 @@ pub fn tune(socket: &SockRef<'_>) -> io::Result<()> {
 }
 
 /// Makes the coming close a reset: unsent data is dropped and no TIME_WAIT stays.
-pub fn reset_on_close(stream: &TcpStream) {
+pub fn reset_on_close(socket: &SockRef<'_>) {
     // A socket that is gone already needs no reset.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    let _ = socket.set_linger(Some(Duration::ZERO));
 }

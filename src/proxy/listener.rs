@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
-use super::worker::{Accepted, Handle, place};
+use super::connect::tune;
+use super::worker::{Accepted, Handle, Worker, place};
 
 /// Connections that the kernel keeps for us; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -47,6 +48,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // Those of the connections, which Linux lets inherit them: no call is left to make for each.
+    tune(&SockRef::from(&socket))?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -54,7 +57,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts until told to stop; the socket is closed then.
-pub(super) async fn run(listener: Listener, siblings: Arc<[Handle]>) {
+pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Handle]>) {
     let Listener { socket, pool, permits, accepting } = listener;
     let stop = accepting.clone();
     let accept_all = async {
@@ -69,7 +72,7 @@ pub(super) async fn run(listener: Listener, siblings: Arc<[Handle]>) {
         loop {
             match accept(&socket, &permits, &pool, &mut shortage).await {
                 Ok((permit, socket, client)) => {
-                    place(&siblings, Accepted { socket, client, pool: Arc::clone(&pool), permit });
+                    place(&here, &siblings, Accepted { socket, client, pool: Arc::clone(&pool), permit });
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {

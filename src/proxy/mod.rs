@@ -2,14 +2,18 @@
 //!
 //! A session lives on one worker from its first packet to its end: [`listener`] accepts it, [`worker`] runs it,
 //! [`session`] walks it through its life: [`first_packet`], a pick from the table, [`connect`], the server's first
-//! [`reply`], a wait in [`hold`] when nobody serves, and [`relay`] until one side ends it. [`sessions`] is the list
-//! by which open sessions are cut when the table says so.
+//! [`reply`], a wait in [`hold`] when nobody serves, and the [`engine`] until one side ends it. [`sessions`] is the
+//! list by which open sessions are cut when the table says so.
+//!
+//! Behind the engine: [`relay`] has the rules by which bytes and ends go both ways, [`socket`] remembers what the kernel
+//! told of one side, [`splice`] moves bulk without copying.
 //!
 //! Knows no HTTP, no Patroni and no configuration: it sees tables, counters and bytes.
 
 pub mod cancel;
 pub mod connect;
 pub mod ended;
+pub mod engine;
 pub mod first_packet;
 pub mod hold;
 pub mod listener;
@@ -18,6 +22,8 @@ pub mod relay;
 pub mod reply;
 pub mod session;
 pub mod sessions;
+pub mod socket;
+pub mod splice;
 pub mod worker;
 
 use std::fmt;

@@ -2,68 +2,96 @@
 //!
 //! Each direction reads into the worker's one scratch buffer and writes at once. Only what the other side does not
 //! take right then gets a buffer of its own, and nothing more is read in that direction until it is gone: a slow
-//! reader slows its writer, and an idle session holds no buffer at all.
+//! reader slows its writer, and an idle session holds no buffer at all. A direction that fills the scratch buffer
+//! again and again goes by way of a pipe instead, without copying ([`splice`](super::splice)), until it slows down.
 //!
 //! An end of stream is passed on as a half-close after the last byte; the other direction goes on until it ends too.
 //! An error ends both, as a reset.
+//!
+//! Knows sockets that do not block, and nothing of who waits for them: that is the [`engine`](super::engine).
 
-use std::cell::RefCell;
 use std::io;
-use std::net::Shutdown;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
-use rustix::net::{RecvFlags, recv};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-
-use super::connect::reset_on_close;
+use super::socket::{Moved, News, Socket};
+use super::splice::{self, MOST_PIPES, Pipe, Pipes};
 use crate::stats::{End, Side};
 
 /// Read at once: what a bulk transfer needs to be cheap, and what one direction can have in flight at most.
-const SCRATCH_BYTES: usize = 64 * 1024;
-/// Reads in one go before others on this worker get their turn.
-const BURST: usize = 8;
+pub const SCRATCH_BYTES: usize = 64 * 1024;
+/// What one direction may move in one go before others on this worker get their turn.
+const BURST_BYTES: usize = 256 * 1024;
+/// Full buffers in a row that show a bulk transfer; a single large answer is copied sooner than pipes are set up.
+const FULL_READS: u8 = 3;
+/// Splicing less than this costs more than copying it.
+const SMALL_BYTES: usize = 16 * 1024;
+/// Small moves in a row after which a bulk transfer is over.
+const SMALL_MOVES: u8 = 3;
 
-thread_local! {
-    /// Shared by all sessions of a worker: it is empty again before any of them waits.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
-}
+/// The last that a PostgreSQL client says: Terminate. (Source: PostgreSQL documentation, "Message Formats".)
+const FAREWELL: &[u8] = b"X\0\0\0\x04";
 
 /// Told of every byte that was delivered.
 pub trait Meter {
     fn delivered(&self, to: Side, bytes: usize);
 }
 
-/// Both sockets of a session. Dropped before both directions are done, it resets both connections: neither side may
-/// take a broken stream for a whole one.
+/// What the sessions of a worker have in common, one after the other.
 #[derive(Debug)]
-struct Pair {
-    client: TcpStream,
-    backend: TcpStream,
-    done: bool,
+pub struct Tools {
+    /// Empty again before any session waits.
+    scratch: Box<[u8]>,
+    pipes: Pipes,
+    /// Full reads in a row after which a direction is spliced.
+    splice_after: u8,
 }
 
-impl Drop for Pair {
-    fn drop(&mut self) {
-        if !self.done {
-            reset_on_close(&self.client);
-            reset_on_close(&self.backend);
-        }
-    }
+/// Two sockets and what is under way between them. Dropped before both directions are done, it resets both
+/// connections: neither side may take a broken stream for a whole one.
+#[derive(Debug)]
+pub struct Relay<M> {
+    client: Socket,
+    backend: Socket,
+    inward: Direction,
+    outward: Direction,
+    first_to_end: Option<Side>,
+    done: bool,
+    meter: M,
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing to do until there is news of one of the sockets.
+    Waits,
+    /// The same, but not for long: see [`Relay::part`].
+    Parts,
+    /// There is more to do, once others had their turn.
+    GoesOn,
+    Over(End),
 }
 
 /// One direction: from one side's reading to the other side's writing.
 #[derive(Debug, Default)]
 struct Direction {
-    /// What the receiver has not taken yet.
-    rest: Option<Rest>,
+    rest: Rest,
     state: State,
+    pace: Pace,
+    /// Whether a farewell means anything here, and whether it was the last that was read.
+    knows_farewell: bool,
+    has_said_farewell: bool,
+}
+
+/// What the receiver has not taken yet.
+#[derive(Debug, Default)]
+enum Rest {
+    #[default]
+    Nothing,
+    Copied(Box<Copied>),
+    Spliced(Box<Pipe>),
 }
 
 #[derive(Debug)]
-struct Rest {
+struct Copied {
     bytes: Box<[u8]>,
     written: usize,
 }
@@ -74,8 +102,21 @@ enum State {
     Open,
     /// The sender ended; the rest is still to be delivered.
     Ending,
+    /// The sender ended after a farewell by which the receiver will close by itself. It is left to do so first: who
+    /// closes first has to keep the address of the connection for a minute (TIME_WAIT), and towards one server there
+    /// are only so many.
+    Parting,
     /// The end was passed on.
     Closed,
+}
+
+/// How a direction moves its bytes.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    /// By copying; so many reads in a row have filled the buffer.
+    Copies { full_reads: u8 },
+    /// Without; so many moves in a row were small.
+    Splices { small_moves: u8 },
 }
 
 /// An error of one side, which ends the session.
@@ -85,176 +126,309 @@ struct Failure {
     error: io::Error,
 }
 
-/// Relays until both sides have ended, and says how it came to that.
-pub async fn relay(client: TcpStream, backend: TcpStream, meter: &impl Meter) -> End {
-    let mut pair = Pair { client, backend, done: false };
-    let mut inward = Direction::default();
-    let mut outward = Direction::default();
-    let mut first_to_end = None;
-    let outcome = std::future::poll_fn(|cx| {
-        let Pair { client, backend, .. } = &mut pair;
-        let inward_done = match inward.pump(cx, (client, Side::Client), (backend, Side::Backend), meter) {
-            Ok(done) => done,
+impl Tools {
+    /// Other than a worker's: to splice at once, or never.
+    pub fn new(pipes: Pipes, splice_after: u8) -> Tools {
+        Tools { scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(), pipes, splice_after }
+    }
+}
+
+/// Those of a worker.
+impl Default for Tools {
+    fn default() -> Tools {
+        Tools::new(Pipes::new(MOST_PIPES), FULL_READS)
+    }
+}
+
+impl<M> Drop for Relay<M> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.client.reset_on_close();
+            self.backend.reset_on_close();
+        }
+    }
+}
+
+impl<M: Meter> Relay<M> {
+    /// `postgresql` is whether the client speaks it.
+    pub fn new(client: Socket, backend: Socket, postgresql: bool, meter: M) -> Relay<M> {
+        let inward = Direction { knows_farewell: postgresql, ..Direction::default() };
+        let outward = Direction::default();
+        Relay { client, backend, inward, outward, first_to_end: None, done: false, meter }
+    }
+
+    pub fn sockets(&self) -> [&Socket; 2] {
+        [&self.client, &self.backend]
+    }
+
+    pub fn hear(&mut self, side: Side, news: News) {
+        match side {
+            Side::Client => self.client.hear(news),
+            _ => self.backend.hear(news),
+        }
+    }
+
+    /// Moves bytes until neither direction can go on or their time is up. When both have ended, says how it came to
+    /// that.
+    pub fn turn(&mut self, tools: &mut Tools) -> Turn {
+        match self.both_ways(tools) {
+            Ok(_) if self.inward.has_ended() && self.outward.has_ended() => {
+                self.done = true;
+                let backend_first = self.first_to_end == Some(Side::Backend);
+                Turn::Over(if backend_first { End::BackendClosed } else { End::ClientClosed })
+            }
+            Ok(true) => Turn::GoesOn,
+            Ok(false) if self.inward.state == State::Parting => Turn::Parts,
+            Ok(false) => Turn::Waits,
+            Err(failure) => Turn::Over(self.attribute(&failure)),
+        }
+    }
+
+    /// The backend had time to close by itself: from now on it is told that the client has ended.
+    pub fn part(&mut self) {
+        if self.inward.state == State::Parting {
+            self.inward.has_said_farewell = false;
+            self.inward.state = State::Ending;
+        }
+    }
+
+    /// Whether there is more to do.
+    fn both_ways(&mut self, tools: &mut Tools) -> Result<bool, Failure> {
+        let Relay { client, backend, inward, outward, meter, first_to_end, .. } = self;
+        let inward_goes_on = match inward.pump(client, backend, outward.has_ended(), tools, meter) {
+            Ok(goes_on) => goes_on,
             Err(failure) => {
                 // A server that goes says why; its last words are still in the socket.
-                outward.salvage(cx, (backend, Side::Backend), (client, Side::Client), meter);
-                return Poll::Ready(Err(failure));
+                outward.salvage(backend, client, tools, meter);
+                return Err(failure);
             }
         };
         if inward.state != State::Open {
             first_to_end.get_or_insert(Side::Client);
         }
-        let outward_done = outward.pump(cx, (backend, Side::Backend), (client, Side::Client), meter)?;
+        let outward_goes_on = outward.pump(backend, client, inward.has_ended(), tools, meter)?;
         if outward.state != State::Open {
             first_to_end.get_or_insert(Side::Backend);
         }
-        if inward_done.is_ready() && outward_done.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
-    });
-    match outcome.await {
-        Ok(()) => {
-            pair.done = true;
-            if first_to_end == Some(Side::Backend) { End::BackendClosed } else { End::ClientClosed }
-        }
-        // A server that closes with the client's farewell still unread resets the connection: PostgreSQL does so at
-        // the end of every TLS session. Who had already left has nothing to complain of.
-        Err(Failure { side: Side::Backend, .. }) if inward.state != State::Open || has_left(&pair.client) => {
-            End::ClientClosed
-        }
-        Err(Failure { side, error }) => attribute(side, &error),
+        Ok(inward_goes_on || outward_goes_on)
     }
-}
 
-/// The next read would find the end of the stream.
-fn has_left(client: &TcpStream) -> bool {
-    matches!(recv(client, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((_, 0)))
-}
-
-fn attribute(side: Side, error: &io::Error) -> End {
-    match (side, error.kind() == io::ErrorKind::TimedOut) {
-        (Side::Client, true) => End::ClientTimeout,
-        (Side::Client, false) => End::ClientReset,
-        (_, true) => End::BackendTimeout,
-        (_, false) => End::BackendReset,
+    fn attribute(&self, Failure { side, error }: &Failure) -> End {
+        match (side, error.kind() == io::ErrorKind::TimedOut) {
+            // A server that closes with the client's farewell still unread resets the connection: PostgreSQL does so
+            // at the end of every TLS session. Who had already left has nothing to complain of.
+            (Side::Backend, _) if self.inward.state != State::Open || self.client.is_at_end() => {
+                End::ClientClosed
+            }
+            (Side::Client, true) => End::ClientTimeout,
+            (Side::Client, false) => End::ClientReset,
+            (_, true) => End::BackendTimeout,
+            (_, false) => End::BackendReset,
+        }
     }
 }
 
 impl Direction {
-    /// Moves bytes until one side cannot go on or the burst is over; ready when the end was passed on.
-    fn pump(
-        &mut self,
-        cx: &mut Context<'_>,
-        (from, sender): (&mut TcpStream, Side),
-        (to, receiver): (&mut TcpStream, Side),
-        meter: &impl Meter,
-    ) -> Result<Poll<()>, Failure> {
-        let blame = |side| move |error| Failure { side, error };
-        for _ in 0..BURST {
-            if !self.flush(cx, to, receiver, meter).map_err(blame(receiver))? {
-                return Ok(Poll::Pending);
-            }
-            match self.state {
-                State::Open => {}
-                State::Ending => {
-                    pass_on_end(to).map_err(blame(receiver))?;
-                    self.state = State::Closed;
-                    return Ok(Poll::Ready(()));
-                }
-                State::Closed => return Ok(Poll::Ready(())),
-            }
-            match self.shift(cx, (from, sender), (to, receiver), meter) {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(Err(failure)) => return Err(failure),
-                Poll::Ready(Ok(0)) => self.state = State::Ending,
-                Poll::Ready(Ok(_)) => {}
-            }
-        }
-        cx.waker().wake_by_ref();
-        Ok(Poll::Pending)
+    fn has_ended(&self) -> bool {
+        matches!(self.state, State::Parting | State::Closed)
     }
 
-    /// One read and what can be written of it now. There must be no rest.
+    /// Moves bytes until one side cannot go on or the burst is over; says whether there is more to do. `last`: the
+    /// other direction is closed.
+    fn pump(
+        &mut self,
+        from: &mut Socket,
+        to: &mut Socket,
+        last: bool,
+        tools: &mut Tools,
+        meter: &impl Meter,
+    ) -> Result<bool, Failure> {
+        let mut left = BURST_BYTES;
+        loop {
+            if !self.flush(to, tools, meter).map_err(blame(to))? {
+                return Ok(false);
+            }
+            if self.state == State::Ending {
+                self.state = match self.has_said_farewell {
+                    // After the last end both sockets are closed anyway.
+                    _ if last => State::Closed,
+                    true => State::Parting,
+                    false => to.finish().map(|()| State::Closed).map_err(blame(to))?,
+                };
+            }
+            if self.has_ended() || !from.is_readable() {
+                return Ok(false);
+            }
+            if left == 0 {
+                return Ok(true);
+            }
+            match self.shift(from, to, tools, meter)? {
+                Moved::NotNow => return Ok(false),
+                Moved::Bytes(0) => self.state = State::Ending,
+                Moved::Bytes(bytes) => left = left.saturating_sub(bytes),
+            }
+        }
+    }
+
+    /// Takes what the sender has and delivers what the receiver takes of it. There must be no rest.
     fn shift(
         &mut self,
-        cx: &mut Context<'_>,
-        (from, sender): (&mut TcpStream, Side),
-        (to, receiver): (&mut TcpStream, Side),
+        from: &mut Socket,
+        to: &mut Socket,
+        tools: &mut Tools,
         meter: &impl Meter,
-    ) -> Poll<Result<usize, Failure>> {
-        let blame = |side| move |error| Failure { side, error };
-        SCRATCH.with_borrow_mut(|scratch| {
-            let read = ready!(poll_read(cx, from, scratch)).map_err(blame(sender))?;
-            let written = poll_write_some(cx, to, &scratch[..read]).map_err(blame(receiver))?;
-            meter.delivered(receiver, written);
-            if written < read {
-                self.rest = Some(Rest { bytes: scratch[written..read].into(), written: 0 });
+    ) -> Result<Moved, Failure> {
+        if self.pace.is_bulk(tools.splice_after)
+            && let Some(pipe) = tools.pipes.lend()
+            && let Some(moved) = self.splice(pipe, from, to, tools, meter)?
+        {
+            return Ok(moved);
+        }
+        let read = match from.read(&mut tools.scratch).map_err(blame(from))? {
+            Moved::NotNow => return Ok(Moved::NotNow),
+            Moved::Bytes(read) => read,
+        };
+        self.pace.has_copied(read);
+        if read > 0 {
+            self.has_said_farewell = self.knows_farewell && tools.scratch[..read].ends_with(FAREWELL);
+        }
+        let written = deliver(&tools.scratch[..read], to, meter).map_err(blame(to))?;
+        if written < read {
+            self.rest =
+                Rest::Copied(Box::new(Copied { bytes: tools.scratch[written..read].into(), written: 0 }));
+        }
+        Ok(Moved::Bytes(read))
+    }
+
+    /// The same through a pipe, which stays with this direction for as long as it holds something; `None` where that
+    /// does not work.
+    fn splice(
+        &mut self,
+        mut pipe: Pipe,
+        from: &mut Socket,
+        to: &mut Socket,
+        tools: &mut Tools,
+        meter: &impl Meter,
+    ) -> Result<Option<Moved>, Failure> {
+        let moved = match pipe.fill(from) {
+            Ok(moved) => moved,
+            Err(error) if splice::is_unsupported(&error) => {
+                tools.pipes.give_up(&error);
+                return Ok(None);
             }
-            Poll::Ready(Ok(read))
-        })
+            Err(error) => return Err(blame(from)(error)),
+        };
+        if let Moved::Bytes(bytes @ 1..) = moved {
+            self.pace.has_spliced(bytes);
+            self.has_said_farewell = false;
+            drain(&mut pipe, to, meter).map_err(blame(to))?;
+        }
+        if pipe.holds() == 0 {
+            tools.pipes.take_back(pipe);
+        } else {
+            self.rest = Rest::Spliced(Box::new(pipe));
+        }
+        Ok(Some(moved))
     }
 
     /// Delivers what a connection that is broken has left behind, as far as it is taken at once, but no end: a broken
     /// stream has none.
-    fn salvage(
-        &mut self,
-        cx: &mut Context<'_>,
-        (from, sender): (&mut TcpStream, Side),
-        (to, receiver): (&mut TcpStream, Side),
-        meter: &impl Meter,
-    ) {
-        for _ in 0..BURST {
-            let goes_on = matches!(self.flush(cx, to, receiver, meter), Ok(true))
-                && self.state == State::Open
-                && matches!(self.shift(cx, (from, sender), (to, receiver), meter), Poll::Ready(Ok(1..)));
-            if !goes_on {
-                return;
+    fn salvage(&mut self, from: &mut Socket, to: &mut Socket, tools: &mut Tools, meter: &impl Meter) {
+        let mut left = BURST_BYTES;
+        while left > 0 && self.state == State::Open && matches!(self.flush(to, tools, meter), Ok(true)) {
+            match self.shift(from, to, tools, meter) {
+                Ok(Moved::Bytes(bytes @ 1..)) => left = left.saturating_sub(bytes),
+                _ => return,
             }
         }
     }
 
-    /// Writes the rest; `false` while the receiver does not take all of it.
-    fn flush(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut TcpStream,
-        receiver: Side,
-        meter: &impl Meter,
-    ) -> io::Result<bool> {
-        let Some(rest) = &mut self.rest else { return Ok(true) };
-        let written = poll_write_some(cx, to, &rest.bytes[rest.written..])?;
-        meter.delivered(receiver, written);
-        rest.written += written;
-        let flushed = rest.written == rest.bytes.len();
-        if flushed {
-            self.rest = None;
+    /// Delivers the rest; `false` while the receiver does not take all of it.
+    fn flush(&mut self, to: &mut Socket, tools: &mut Tools, meter: &impl Meter) -> io::Result<bool> {
+        match &mut self.rest {
+            Rest::Nothing => return Ok(true),
+            Rest::Copied(rest) => {
+                rest.written += deliver(&rest.bytes[rest.written..], to, meter)?;
+                if rest.written < rest.bytes.len() {
+                    return Ok(false);
+                }
+            }
+            Rest::Spliced(pipe) => {
+                drain(pipe, to, meter)?;
+                if pipe.holds() > 0 {
+                    return Ok(false);
+                }
+            }
         }
-        Ok(flushed)
+        if let Rest::Spliced(pipe) = std::mem::take(&mut self.rest) {
+            tools.pipes.take_back(*pipe);
+        }
+        Ok(true)
     }
 }
 
-/// Half-closes. A receiver that is gone altogether needs no telling.
-fn pass_on_end(to: &TcpStream) -> io::Result<()> {
-    match SockRef::from(to).shutdown(Shutdown::Write) {
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-        outcome => outcome,
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace::Copies { full_reads: 0 }
     }
 }
 
-/// A short read clears the socket's readiness inside tokio, so that the next one costs no call to find it empty.
-fn poll_read(cx: &mut Context<'_>, from: &mut TcpStream, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(buffer);
-    ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
-    Poll::Ready(Ok(buffer.filled().len()))
+impl Pace {
+    fn is_bulk(self, splice_after: u8) -> bool {
+        match self {
+            Pace::Copies { full_reads } => full_reads >= splice_after,
+            Pace::Splices { .. } => true,
+        }
+    }
+
+    fn has_copied(&mut self, bytes: usize) {
+        let full_reads = match *self {
+            Pace::Copies { full_reads } if bytes == SCRATCH_BYTES => full_reads.saturating_add(1),
+            // Also of one that would splice but has found no pipe.
+            _ => 0,
+        };
+        *self = Pace::Copies { full_reads };
+    }
+
+    fn has_spliced(&mut self, bytes: usize) {
+        let small_moves = match *self {
+            _ if bytes >= SMALL_BYTES => 0,
+            Pace::Splices { small_moves } => small_moves + 1,
+            Pace::Copies { .. } => 1,
+        };
+        *self = if small_moves < SMALL_MOVES { Pace::Splices { small_moves } } else { Pace::default() };
+    }
 }
 
-/// Writes as much as the socket takes now; when that is not all, the task is woken once it takes more.
-fn poll_write_some(cx: &mut Context<'_>, to: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+fn blame(socket: &Socket) -> impl FnOnce(io::Error) -> Failure + use<> {
+    let side = socket.side;
+    move |error| Failure { side, error }
+}
+
+/// Writes as much as the receiver takes now; says how much that was.
+fn deliver(bytes: &[u8], to: &mut Socket, meter: &impl Meter) -> io::Result<usize> {
     let mut written = 0;
-    while written < bytes.len() {
-        match Pin::new(&mut *to).poll_write(cx, &bytes[written..])? {
-            Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(count) => written += count,
-            Poll::Pending => break,
+    while written < bytes.len() && to.is_writable() {
+        match to.write(&bytes[written..])? {
+            Moved::Bytes(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Moved::Bytes(count) => written += count,
+            Moved::NotNow => break,
         }
+    }
+    if written > 0 {
+        meter.delivered(to.side, written);
     }
     Ok(written)
+}
+
+/// The same from a pipe.
+fn drain(pipe: &mut Pipe, to: &mut Socket, meter: &impl Meter) -> io::Result<()> {
+    while pipe.holds() > 0 && to.is_writable() {
+        match pipe.drain(to)? {
+            Moved::Bytes(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Moved::Bytes(count) => meter.delivered(to.side, count),
+            Moved::NotNow => break,
+        }
+    }
+    Ok(())
 }

@@ -15,10 +15,9 @@ use super::connect::{DialError, dial};
 use super::first_packet::{self, FirstPacket, Parse};
 use super::hold::{self, Hold, Round, Seeker};
 use super::refusal::{CANNOT_CONNECT_NOW, PROTOCOL_VIOLATION, Refusal, TOO_MANY_CONNECTIONS};
-use super::relay::relay;
 use super::reply::{self, Reply};
-use super::sessions::{Ending, Session};
-use super::worker::Worker;
+use super::sessions::{Counts, Ending, Session};
+use super::worker::{Place, Worker};
 use super::{Pool, Protocol, Trouble, TroubleKind, cancel};
 use crate::routing::pick::{Draw, pick};
 use crate::routing::{Backend, Choice, Routes};
@@ -38,7 +37,6 @@ struct Greeting {
 struct Connection {
     backend: TcpStream,
     stats: Arc<MemberStats>,
-    member: Arc<str>,
 }
 
 /// How it went with one backend.
@@ -51,30 +49,42 @@ enum Attempt {
 }
 
 /// Walks a session through its life. `ending` records how it went, also when this future is dropped midway.
-pub async fn run(worker: Arc<Worker>, client: TcpStream, mut ending: Ending) {
-    let session = Arc::clone(&ending.session);
-    // Boxed: what opening needs is given back before the long part, which holds next to nothing.
-    let end = match Box::pin(open(&worker, client, &session)).await {
-        Err(end) => end,
-        Ok((client, connection)) => {
-            let Connection { backend, stats, member } = connection;
-            let end = relay(client, backend, &(&*session, &*stats)).await;
-            let hung_up = matches!(end, End::BackendClosed | End::BackendReset | End::BackendTimeout);
-            if hung_up && stats.caution.raise() {
-                worker.tell(&session.pool, member, TroubleKind::Hangup);
+///
+/// Written so that little is left of it while bytes flow, which may be for days: what opening needs is in a box of its
+/// own, given back before.
+pub fn run(
+    worker: Arc<Worker>,
+    client: TcpStream,
+    mut ending: Ending,
+    place: Place,
+) -> impl Future<Output = ()> + Send {
+    let opening = Box::pin(open(Arc::clone(&worker), client, Arc::clone(&ending.session)));
+    async move {
+        let _place = place;
+        let relaying = match opening.await {
+            Err(end) => return ending.set(end),
+            Ok((client, Connection { backend, stats })) => {
+                let counts = Counts { session: Arc::clone(&ending.session), member: stats };
+                worker.engine.relay(client, backend, ending.session.pool.options.protocol, counts)
             }
-            end
+        };
+        let end = relaying.await;
+        ending.set(end);
+        let session = &ending.session;
+        let hung_up = matches!(end, End::BackendClosed | End::BackendReset | End::BackendTimeout);
+        if hung_up && let Some(member) = session.was_hung_up_on() {
+            worker.tell(&session.pool, member, TroubleKind::Hangup);
         }
-    };
-    ending.set(end);
+    }
 }
 
 /// Everything before the first relayed byte.
 async fn open(
-    worker: &Worker,
+    worker: Arc<Worker>,
     mut client: TcpStream,
-    session: &Session,
+    session: Arc<Session>,
 ) -> Result<(TcpStream, Connection), End> {
+    let (worker, session) = (&*worker, &*session);
     let pool = &*session.pool;
     let greeting = match pool.options.protocol {
         Protocol::Postgresql => greet(&mut client, session).await?,
@@ -250,8 +260,7 @@ impl<'a> Attempts<'a> {
             Ok(_) if !self.worker.board.allows(self.pool, backend) => Ok(Attempt::Moved),
             Ok((stream, local, peer)) => {
                 self.session.relays(local, peer);
-                let (stats, member) = (Arc::clone(stats), Arc::clone(&backend.name));
-                Ok(Attempt::Connected(Connection { backend: stream, stats, member }))
+                Ok(Attempt::Connected(Connection { backend: stream, stats: Arc::clone(stats) }))
             }
             Err(why) => {
                 self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);

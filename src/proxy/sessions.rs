@@ -15,7 +15,7 @@ use super::Pool;
 use super::ended::{Ended, Recent};
 use super::relay::Meter;
 use crate::routing::{Backend, Choice, Table};
-use crate::stats::{Active, End, Gauge, Phase, Side};
+use crate::stats::{Active, End, Gauge, MemberStats, Phase, Side};
 use crate::topology::Fate;
 
 /// One client's session.
@@ -151,6 +151,13 @@ impl Session {
         }
     }
 
+    /// The member that has ended this session, if nobody has told of it lately.
+    pub fn was_hung_up_on(&self) -> Option<Arc<str>> {
+        let progress = self.progress();
+        let (member, active) = progress.on.as_ref()?;
+        active.member().caution.raise().then(|| Arc::clone(member))
+    }
+
     /// Words for the log line of the end.
     pub fn remark(&self, detail: impl Into<String>) {
         self.progress().detail = Some(detail.into());
@@ -238,13 +245,19 @@ impl Session {
 }
 
 /// Counts for the session's log line and, through its member's cell, for the pool.
-impl Meter for (&Session, &crate::stats::MemberStats) {
+#[derive(Debug)]
+pub struct Counts {
+    pub session: Arc<Session>,
+    pub member: Arc<MemberStats>,
+}
+
+impl Meter for Counts {
     fn delivered(&self, to: Side, bytes: usize) {
         // Built this way by `make bench` only, to show what counting costs.
         if cfg!(feature = "uncounted") {
             return;
         }
-        let (session, member) = self;
+        let Counts { session, member } = self;
         let bytes = bytes as u64;
         match to {
             Side::Client => {

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -17,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cancel::MAX_UNDER_WAY;
-use super::connect::{reset_on_close, tune};
+use super::engine::Engine;
 use super::hold::Board;
 use super::listener::{self, Listener};
-use super::sessions::{Session, Shard};
+use super::sessions::{Counts, Session, Shard};
 use super::{Ended, Pool, SessionRow, TellTrouble, session};
 use crate::routing::Cell;
 use crate::stats::End;
@@ -74,6 +75,7 @@ pub(super) struct Accepted {
 pub struct Worker {
     pub(super) index: usize,
     pub(super) board: Board,
+    pub(super) engine: Engine<Counts>,
     shard: Arc<Shard>,
     pub(super) trouble: TellTrouble,
     pub(super) cancels: Arc<Semaphore>,
@@ -84,6 +86,9 @@ pub struct Worker {
 
 /// Sessions listed of each worker: who asks for the list pays for building it.
 pub const MOST_ROWS: usize = 10_000;
+
+/// How long relays stand still after the kernel has refused to watch them, before it is asked again.
+const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// Session numbers, over all workers.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -112,6 +117,7 @@ impl Workers {
             let worker = Worker {
                 index,
                 board: Board::new(cell.clone(), workers.stop.clone()),
+                engine: Engine::new()?,
                 shard: Arc::clone(&shard),
                 trouble: trouble.clone(),
                 cancels: Arc::clone(&cancels),
@@ -127,7 +133,8 @@ impl Workers {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let name = format!("worker-{}", worker.index);
             let siblings = Arc::clone(&workers.handles);
-            let run = move || runtime.block_on(worker.run(jobs, siblings));
+            // As a task: to wake what a runtime blocks on takes a call to the kernel each time.
+            let run = move || _ = runtime.block_on(async { tokio::spawn(worker.run(jobs, siblings)).await });
             workers.threads.push(std::thread::Builder::new().name(name).spawn(run)?);
         }
         Ok(workers)
@@ -197,11 +204,16 @@ impl Drop for Workers {
     }
 }
 
-/// Hands the connection to the worker with the fewest sessions.
-pub(super) fn place(siblings: &[Handle], accepted: Accepted) {
-    let Some(least) = siblings.iter().min_by_key(|handle| handle.load.load(Relaxed)) else { return };
+/// Gives the connection to the worker with the fewest sessions; to the one that has accepted it, `here`, without a
+/// detour.
+pub(super) fn place(here: &Arc<Worker>, siblings: &[Handle], accepted: Accepted) {
+    let load = |handle: &Handle| handle.load.load(Relaxed);
+    let Some(least) = siblings.iter().min_by_key(|handle| load(handle)) else { return };
+    let least = if load(&siblings[here.index]) == load(least) { &siblings[here.index] } else { least };
     least.load.fetch_add(1, Relaxed);
-    if least.inbox.send(Job::Serve(accepted)).is_err() {
+    if Arc::ptr_eq(&least.shard, &here.shard) {
+        here.serve(accepted);
+    } else if least.inbox.send(Job::Serve(accepted)).is_err() {
         tracing::error!("a worker is gone; the connection was closed");
     }
 }
@@ -209,6 +221,7 @@ pub(super) fn place(siblings: &[Handle], accepted: Accepted) {
 impl Worker {
     async fn run(self: Arc<Self>, mut jobs: mpsc::UnboundedReceiver<Job>, siblings: Arc<[Handle]>) {
         let mut following = tokio::spawn(Arc::clone(&self).follow_table());
+        let mut relaying = tokio::spawn(Arc::clone(&self).relay());
         loop {
             let job = tokio::select! {
                 // In order: who was accepted before a stop is served.
@@ -222,14 +235,26 @@ impl Worker {
                     following = tokio::spawn(Arc::clone(&self).follow_table());
                     continue;
                 }
+                outcome = &mut relaying => {
+                    tracing::error!(worker = self.index, ?outcome, "the relays are served anew");
+                    relaying = tokio::spawn(Arc::clone(&self).relay());
+                    continue;
+                }
             };
             match job {
                 Some(Job::Serve(accepted)) => self.serve(accepted),
                 Some(Job::Listen(listener)) => {
-                    tokio::spawn(listener::run(listener, Arc::clone(&siblings)));
+                    tokio::spawn(listener::run(listener, Arc::clone(&self), Arc::clone(&siblings)));
                 }
                 None => return,
             }
+        }
+    }
+
+    async fn relay(self: Arc<Self>) {
+        while let Err(error) = self.engine.run().await {
+            tracing::error!(worker = self.index, %error, "the relays stand still for a moment");
+            tokio::time::sleep(STANDSTILL).await;
         }
     }
 
@@ -247,8 +272,8 @@ impl Worker {
 
     fn serve(self: &Arc<Self>, accepted: Accepted) {
         let Accepted { socket, client, pool, permit } = accepted;
-        let load = LoadGuard(Arc::clone(&self.load));
-        let stream = match adopt(socket) {
+        let place = Place { _permit: permit, load: Arc::clone(&self.load) };
+        let stream = match TcpStream::from_std(std::net::TcpStream::from(socket)) {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%client, %error, "a new connection could not be set up");
@@ -258,11 +283,7 @@ impl Worker {
         let id = NEXT_ID.fetch_add(1, Relaxed);
         let ending = self.shard.enter(Session::new(id, self.index, client, pool));
         let session = Arc::clone(&ending.session);
-        let worker = Arc::clone(self);
-        let task = self.sessions.spawn(async move {
-            let _places = (permit, load);
-            session::run(worker, stream, ending).await;
-        });
+        let task = self.sessions.spawn(session::run(Arc::clone(self), stream, ending, place));
         session.runs_in(task.abort_handle());
     }
 
@@ -275,25 +296,20 @@ impl Worker {
     }
 }
 
-fn adopt(socket: OwnedFd) -> io::Result<TcpStream> {
-    let stream = TcpStream::from_std(std::net::TcpStream::from(socket))?;
-    if let Err(error) = tune(&socket2::SockRef::from(&stream)) {
-        reset_on_close(&stream);
-        return Err(error);
-    }
-    Ok(stream)
-}
-
 fn seed(index: usize) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(index)
 }
 
-/// Takes a session off its worker's load.
-struct LoadGuard(Arc<AtomicUsize>);
+/// A session's place among all of the process and on its worker, until it goes.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    load: Arc<AtomicUsize>,
+}
 
-impl Drop for LoadGuard {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.load.fetch_sub(1, Relaxed);
     }
 }

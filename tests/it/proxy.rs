@@ -3,7 +3,8 @@
 //!
 //! [`bench`] sets up the workers and publishes tables, [`member`] is a server that does what the test says, [`peer`]
 //! is either end of a connection, [`packets`] are the few words of PostgreSQL's protocol, [`pattern`] is a stream
-//! that tells a missing byte from a moved one, and [`alone`] gives a test a process of its own.
+//! that tells a missing byte from a moved one, [`engine`] is the engine of a worker without the worker, and [`alone`]
+//! gives a test a process of its own.
 
 mod alone;
 mod bench;
@@ -11,6 +12,7 @@ mod cancel;
 mod change;
 mod dial;
 mod ends;
+mod engine;
 mod greeting;
 mod hold;
 mod member;
@@ -23,6 +25,7 @@ mod refused;
 mod relay;
 mod reply;
 mod shortage;
+mod splice;
 mod stop;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@ use super::bench::{Bench, Setup};
 use super::member::Member;
 use super::packets::{WELCOME, startup};
 use super::pattern::Pattern;
+use super::peer::Peer;
 use super::within;
 
 /// One direction of a made-up session.
@@ -36,7 +37,7 @@ enum First {
 }
 
 #[derive(Debug, Clone)]
-struct Plan {
+pub struct Plan {
     protocol: Protocol,
     first: First,
     inward: Flow,
@@ -57,7 +58,7 @@ fn flow() -> impl Strategy<Value = Flow> {
     )
 }
 
-fn plan() -> impl Strategy<Value = Plan> {
+pub fn plan() -> impl Strategy<Value = Plan> {
     let protocol = prop_oneof![Just(Protocol::Postgresql), Just(Protocol::Tcp)];
     let first = prop_oneof![Just(First::Client), Just(First::Backend)];
     (protocol, first, flow(), flow()).prop_map(|(protocol, first, inward, outward)| Plan {
@@ -113,7 +114,24 @@ impl Plan {
         let member = Member::start("a").await;
         bench.publish([member.writer()]);
         let (mut client, mut backend) = bench.primary.session(&member).await;
+        let end = self.converse(&mut client, &mut backend).await;
+        bench.primary.ended(end, 1).await;
+        bench.emptied().await;
+        let counts = bench.primary.stats.members()[0].1;
+        // PostgreSQL's first packet is passed on before the relay begins; of another protocol, nothing is known.
+        let first = if self.protocol == Protocol::Tcp { startup(0, "app").len() } else { 0 };
+        let (inward, outward) = self.bytes();
+        let (inward, outward) = (first + inward, WELCOME.len() + outward);
+        assert_eq!((counts.bytes_in, counts.bytes_out), (inward as u64, outward as u64));
+    }
 
+    /// Bytes from the client and to it.
+    pub fn bytes(&self) -> (usize, usize) {
+        (self.inward.bytes(), self.outward.bytes())
+    }
+
+    /// Says and hears it all over an open session; how that should end.
+    pub async fn converse(&self, client: &mut Peer, backend: &mut Peer) -> End {
         let (client_in, client_out) = client.stream.split();
         let (backend_in, backend_out) = backend.stream.split();
         let (heard_client, client_has_ended) = oneshot::channel();
@@ -135,14 +153,7 @@ impl Plan {
         };
         within("the conversation", conversation).await;
 
-        let end = if client_first { End::ClientClosed } else { End::BackendClosed };
-        bench.primary.ended(end, 1).await;
-        bench.emptied().await;
-        let counts = bench.primary.stats.members()[0].1;
-        // PostgreSQL's first packet is passed on before the relay begins; of another protocol, nothing is known.
-        let first = if self.protocol == Protocol::Tcp { startup(0, "app").len() } else { 0 };
-        let (inward, outward) = (first + self.inward.bytes(), WELCOME.len() + self.outward.bytes());
-        assert_eq!((counts.bytes_in, counts.bytes_out), (inward as u64, outward as u64));
+        if client_first { End::ClientClosed } else { End::BackendClosed }
     }
 }
 

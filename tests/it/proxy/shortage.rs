@@ -14,7 +14,7 @@ use super::peer::Peer;
 use super::until;
 
 /// Takes every descriptor that this process may have, until they are given back one by one.
-fn take_all_descriptors() -> Vec<File> {
+pub fn take_all_descriptors() -> Vec<File> {
     let open = fs::read_dir("/proc/self/fd").expect("descriptors");
     let highest = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok()).max();
     let limit = getrlimit(Resource::Nofile);

@@ -1,0 +1,231 @@
+//! The engine of a worker without the worker: two sockets in, the end of the session out.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use pilotfish::proxy::engine::Engine;
+use pilotfish::proxy::relay::{Meter, Tools};
+use pilotfish::proxy::{Protocol, listener};
+use pilotfish::stats::{End, Side};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::peer::Peer;
+use super::within;
+
+/// An engine that runs.
+pub struct Rig {
+    engine: Arc<Engine<Tally>>,
+}
+
+/// What was delivered.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    pub inward: Arc<AtomicUsize>,
+    pub outward: Arc<AtomicUsize>,
+    /// Does not survive the first byte.
+    faulty: bool,
+}
+
+/// A session that is being relayed.
+pub struct Session {
+    pub client: Peer,
+    pub backend: Peer,
+    pub tally: Tally,
+    end: JoinHandle<End>,
+}
+
+impl Meter for Tally {
+    fn delivered(&self, to: Side, bytes: usize) {
+        assert!(!self.faulty, "a fault, as the test wants it");
+        let tally = if to == Side::Client { &self.outward } else { &self.inward };
+        tally.fetch_add(bytes, Relaxed);
+    }
+}
+
+impl Rig {
+    pub fn new(tools: Tools) -> Rig {
+        let engine = Arc::new(Engine::with(tools).expect("an engine"));
+        tokio::spawn({
+            let engine = Arc::clone(&engine);
+            async move {
+                loop {
+                    let engine = Arc::clone(&engine);
+                    // As a worker does: after a fault it is run again.
+                    let _ = tokio::spawn(async move { engine.run().await }).await;
+                }
+            }
+        });
+        Rig { engine }
+    }
+
+    pub async fn session(&self) -> Session {
+        self.session_with(Tally::default()).await
+    }
+
+    async fn session_with(&self, tally: Tally) -> Session {
+        let ((client, client_side), (backend, backend_side)) = (pair().await, pair().await);
+        let (engine, meter) = (Arc::clone(&self.engine), tally.clone());
+        let relay = async move { engine.relay(client_side, backend_side, Protocol::Postgresql, meter).await };
+        let end = tokio::spawn(relay);
+        Session { client, backend, tally, end }
+    }
+}
+
+impl Session {
+    /// Waits for the end, which must be this one.
+    pub async fn ends_as(&mut self, expected: End) {
+        let end = within("the end of the session", &mut self.end).await;
+        assert_eq!(end.expect("no panic"), expected);
+    }
+
+    /// Bytes delivered from the client and to it.
+    pub fn delivered(&self) -> (usize, usize) {
+        (self.tally.inward.load(Relaxed), self.tally.outward.load(Relaxed))
+    }
+}
+
+/// Both ends of a connection.
+async fn pair() -> (Peer, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let peer = Peer::connect(listener.local_addr().expect("an address")).await;
+    let (accepted, _) = within("a connection", listener.accept()).await.expect("a connection");
+    accepted.set_nodelay(true).expect("an open socket");
+    (peer, accepted)
+}
+
+#[tokio::test]
+async fn a_fault_ends_the_session_that_it_comes_from_and_no_other() {
+    let rig = Rig::new(Tools::default());
+    let mut sound = rig.session().await;
+    let mut faulty = rig.session_with(Tally { faulty: true, ..Tally::default() }).await;
+    sound.client.say(b"before").await;
+    sound.backend.hear(b"before").await;
+    faulty.client.say(b"now").await;
+    sound.client.say(b"after").await;
+    faulty.ends_as(End::Internal).await;
+    faulty.client.hear_reset().await;
+    sound.backend.hear(b"after").await;
+    sound.client.finish();
+    sound.backend.hear_end().await;
+    sound.backend.finish();
+    sound.ends_as(End::ClientClosed).await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_is_reset_and_leaves_its_seat_to_the_next() {
+    let rig = Rig::new(Tools::default());
+    for _ in 0..3 {
+        let mut session = rig.session().await;
+        session.client.say(b"question").await;
+        session.backend.hear(b"question").await;
+        session.end.abort();
+        session.client.hear_reset().await;
+        session.backend.hear_reset().await;
+    }
+}
+
+/// While one session has more to move than can ever be done, each message of another gets its turn.
+#[tokio::test]
+async fn a_bulk_transfer_does_not_keep_others_waiting() {
+    /// What a worker may move of one bulk transfer while a message waits to be read, and again while its answer does.
+    const MOST_PER_MESSAGE: usize = 4 << 20;
+    const MESSAGES: usize = 50;
+    let rig = Rig::new(Tools::default());
+    let Session { client, mut backend, tally, end: _end } = rig.session().await;
+    let mut sink = client.stream;
+    let source = tokio::spawn(async move { backend.fill(usize::MAX).await });
+    let sink = tokio::spawn(async move { tokio::io::copy(&mut sink, &mut tokio::io::sink()).await });
+    let mut other = rig.session().await;
+    super::until("the bulk transfer is under way", || tally.outward.load(Relaxed) > 10_000_000).await;
+    let before = tally.outward.load(Relaxed);
+    for _ in 0..MESSAGES {
+        other.client.say(b"ping").await;
+        other.backend.hear(b"ping").await;
+        other.backend.say(b"pong").await;
+        other.client.hear(b"pong").await;
+    }
+    let moved = tally.outward.load(Relaxed) - before;
+    assert!(
+        moved > 0 && moved < MESSAGES * MOST_PER_MESSAGE,
+        "{moved} bytes while {MESSAGES} messages waited"
+    );
+    source.abort();
+    sink.abort();
+}
+
+/// Whether the kernel keeps the address of a connection that has ended. (Source: proc(5), `/proc/net/tcp`.)
+fn is_kept(local: u16, remote: u16) -> bool {
+    const TIME_WAIT: &str = "06";
+    let connections = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's list");
+    connections.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let mut port = || u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok();
+        port() == Some(local) && port() == Some(remote) && fields.next() == Some(TIME_WAIT)
+    })
+}
+
+/// Who closes first keeps the address, and pilotfish has only so many towards one server.
+#[tokio::test]
+async fn a_server_that_is_told_farewell_closes_first() {
+    const FAREWELL: &[u8] = b"X\0\0\0\x04";
+    let rig = Rig::new(Tools::default());
+    for (last_words, closes_first) in [(FAREWELL, true), (b"S\0\0\0\x04", false)] {
+        let mut session = rig.session().await;
+        let (server, pilotfish) = (session.backend.port(), session.backend.peer_port());
+        session.client.say(last_words).await;
+        session.client.finish();
+        session.backend.hear(last_words).await;
+        if !closes_first {
+            session.backend.hear_end().await;
+        }
+        session.backend.finish();
+        session.backend.hear_end().await;
+        session.client.hear_end().await;
+        session.ends_as(End::ClientClosed).await;
+        assert_eq!(is_kept(pilotfish, server), !closes_first);
+    }
+}
+
+/// One that does not care for farewells, or cannot just now, is told in the end.
+#[tokio::test]
+async fn a_server_that_does_not_close_after_a_farewell_is_told_of_the_end() {
+    let rig = Rig::new(Tools::default());
+    let mut session = rig.session().await;
+    session.client.say(b"X\0\0\0\x04").await;
+    session.client.finish();
+    session.backend.hear(b"X\0\0\0\x04").await;
+    session.backend.hear_end().await;
+    session.backend.say(b"and yet").await;
+    session.backend.finish();
+    session.client.hear(b"and yet").await;
+    session.client.hear_end().await;
+    session.ends_as(End::ClientClosed).await;
+}
+
+/// What a listener is set to, its connections need not be.
+#[tokio::test]
+async fn accepted_connections_have_the_options_of_their_listener() {
+    let listener = listener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let listener = TcpListener::from_std(listener).expect("a listener");
+    let _peer = Peer::connect(listener.local_addr().expect("an address")).await;
+    let (accepted, _) = within("a connection", listener.accept()).await.expect("a connection");
+    let (accepted, tuned) = (SockRef::from(&accepted), socket());
+    pilotfish::proxy::connect::tune(&SockRef::from(&tuned)).expect("an open socket");
+    let tuned = SockRef::from(&tuned);
+    let options = |socket: &SockRef<'_>| {
+        let keepalive = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval());
+        let (idle, interval) = (keepalive.0.expect("an option"), keepalive.1.expect("an option"));
+        let retries = socket.tcp_keepalive_retries().expect("an option");
+        let flags = (socket.keepalive().expect("an option"), socket.tcp_nodelay().expect("an option"));
+        (flags, idle, interval, retries)
+    };
+    assert_eq!(options(&accepted), options(&tuned));
+    assert_eq!(options(&accepted).0, (true, true));
+}
+
+fn socket() -> tokio::net::TcpSocket {
+    tokio::net::TcpSocket::new_v4().expect("a socket")
+}
