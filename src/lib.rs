@@ -15,10 +15,10 @@
 //! | seam | [`stats`] | counters and the causes of ends |
 //! | data | [`proxy`] | from `accept` to the last byte; knows no HTTP, no Patroni, no configuration |
 //! | edge | [`control`] | pollers, discovery, and the one controller that publishes tables |
-//! | edge | [`admin`] | the page, the API, the metrics |
+//! | edge | [`admin`] | the page, the API, the metrics, and an operator's actions |
 //! | edge | [`config`] | YAML in, a valid [`config::Config`] or every problem at once out |
 //! | edge | [`app`] | the composition root: the only module that knows all others |
-//! | edge | [`cli`] | arguments, signals, logs, exit codes |
+//! | edge | [`cli`] | arguments, signals, logs, exit codes, and the commands that ask a running pilotfish |
 //!
 //! # Invariants
 //!

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
-use axum::http::{HeaderMap, Method, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -104,12 +104,16 @@ fn may_change(sources: &Sources, request: &Request) -> Result<(), Refusal> {
     }
 }
 
+/// A page that came over TLS may send to here without it: a proxy before us ended it. Not the other way round, since a
+/// page that came without TLS may be anybody's.
 fn check_origin(headers: &HeaderMap, encrypted: bool) -> Result<(), Refusal> {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let scheme = if encrypted { "https" } else { "http" };
-    let here = format!("{scheme}://{}", text(HOST.as_str()).unwrap_or(""));
-    let foreign = headers.get_all(ORIGIN).iter().any(|origin| origin.to_str().ok() != Some(here.as_str()));
-    let elsewhere = text("sec-fetch-site").is_some_and(|site| site != "same-origin");
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let schemes = if encrypted { &["https"][..] } else { &["http", "https"] };
+    let is_ours = |origin: &HeaderValue| {
+        schemes.iter().any(|scheme| origin.as_bytes() == format!("{scheme}://{host}").as_bytes())
+    };
+    let foreign = headers.get_all(ORIGIN).iter().any(|origin| !is_ours(origin));
+    let elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin");
     match foreign || elsewhere {
         true => Err(Refusal::new(StatusCode::FORBIDDEN, "changes are taken from pilotfish's own page only")),
         false => Ok(()),

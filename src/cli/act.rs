@@ -30,7 +30,7 @@ pub fn close_sessions(client: &Client, target: Target) -> Result<(), Failure> {
         return print_json(&answer);
     }
     let text = |key: &str| answer[key].as_str().unwrap_or("?").to_owned();
-    say(&format!("{} sessions on {} of {} were closed", answer["closed"], text("member"), text("cluster")))
+    say(&format!("sessions closed on {} of {}: {}", text("member"), text("cluster"), answer["closed"]))
 }
 
 pub fn reload(client: &Client) -> Result<(), Failure> {

@@ -14,25 +14,27 @@ pub fn completions(shell: Shell) -> Result<(), Failure> {
     print(&String::from_utf8_lossy(&text))
 }
 
+/// When the commands changed last: the foot of a page has a date.
+const CHANGED: &str = "2026-11-24";
+
 /// One page to standard output, or all into a folder.
 pub fn man(command: Option<&str>, dir: Option<&Path>) -> Result<(), Failure> {
-    let mut whole = arguments::commands();
+    // A page is the help of its command: `pilotfish help` has none.
+    let mut whole = arguments::commands().disable_help_subcommand(true);
     // Pages of commands are called pilotfish-status and the like.
     whole.build();
+    let mut pages = std::iter::once(&whole).chain(whole.get_subcommands()).map(|command| {
+        let about = format!("pilotfish {}", env!("CARGO_PKG_VERSION"));
+        (command.get_name(), Man::new(command.clone()).date(CHANGED).source(about).manual("pilotfish"))
+    });
     let failed = |error: std::io::Error| Failure::new(EXIT_FAILED, format!("no page written: {error}"));
     if let Some(dir) = dir {
-        return clap_mangen::generate_to(arguments::commands(), dir).map_err(failed);
+        return pages.try_for_each(|(_, page)| page.generate_to(dir).map(drop)).map_err(failed);
     }
-    let page = match command {
-        None => whole,
-        Some(name) => {
-            let found = whole.get_subcommands().find(|command| command.get_name() == name).cloned();
-            found.ok_or_else(|| {
-                Failure::new(EXIT_USAGE, format!("{name:?} is no command; see pilotfish --help"))
-            })?
-        }
-    };
+    let name = command.unwrap_or("pilotfish");
+    let unknown = || Failure::new(EXIT_USAGE, format!("{name:?} is no command; see pilotfish --help"));
+    let (_, page) = pages.find(|(known, _)| *known == name).ok_or_else(unknown)?;
     let mut text = Vec::new();
-    Man::new(page).render(&mut text).map_err(failed)?;
+    page.render(&mut text).map_err(failed)?;
     print(&String::from_utf8_lossy(&text))
 }

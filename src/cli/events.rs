@@ -97,7 +97,8 @@ fn line(step: &Step) -> String {
 fn outcome(incident: &Incident) -> String {
     let Incident { held, longest_hold_ms, cut, broken, failed, without_writer_ms, .. } = incident;
     let after = match (&incident.writer_after, incident.ongoing) {
-        (_, true) => "still without a writer".to_owned(),
+        (None, true) => "still without a writer".to_owned(),
+        (Some(writer), true) => format!("{writer} is the writer, and no session has come yet"),
         (Some(writer), _) => format!("{writer} is the writer"),
         (None, _) => "over".to_owned(),
     };

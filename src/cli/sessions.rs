@@ -29,7 +29,7 @@ pub fn sessions(client: &Client, filter: Filter) -> Result<(), Failure> {
         "CLUSTER",
         "POOL",
         "MEMBER",
-        ">SERVER SEES PORT",
+        ">PG CLIENT_PORT",
         "PHASE",
         ">AGE",
         ">IN",

@@ -123,7 +123,10 @@ fn lines_of(cluster: &Cluster) -> Vec<String> {
 
 /// What one wants to know first.
 pub fn headline(cluster: &Cluster) -> String {
-    let mut line = format!("Cluster {}: {}", cluster.name, cluster.condition);
+    // The cluster is well, and yet nobody can write.
+    let withheld = cluster.condition == "ok" && cluster.writer.is_none();
+    let condition = if withheld { "writer taken out of service" } else { &cluster.condition };
+    let mut line = format!("Cluster {}: {condition}", cluster.name);
     match (&cluster.writer, cluster.writer_for_s) {
         (Some(writer), Some(since)) => line += &format!(", writer {writer} for {}", ago(since)),
         (Some(writer), None) => line += &format!(", writer {writer}"),

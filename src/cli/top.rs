@@ -185,9 +185,10 @@ impl Top {
     }
 
     fn overview(&self, cluster: &Cluster) -> Vec<Line> {
-        let stress = if cluster.condition == "ok" { Stress::None } else { Stress::Reverse };
+        let is_well = cluster.condition == "ok" && cluster.writer.is_some();
+        let stress = if is_well { Stress::None } else { Stress::Reverse };
         let mut lines = vec![Line { text: headline(cluster), stress }];
-        if cluster.condition != "ok" || cluster.writer.is_none() {
+        if !is_well {
             lines.push(Line { text: harmless(&format!("  {}", cluster.reason)), stress: Stress::None });
         }
         for pool in &cluster.pools {
@@ -280,7 +281,13 @@ mod tests {
             ..Member::default()
         };
         let members = ["a", "b", "c"].into_iter().zip(sessions).map(member).collect();
-        let cluster = Cluster { name: "demo".into(), condition: "ok".into(), members, ..Cluster::default() };
+        let cluster = Cluster {
+            name: "demo".into(),
+            condition: "ok".into(),
+            writer: Some("a".into()),
+            members,
+            ..Cluster::default()
+        };
         Status { clusters: vec![cluster], ..Status::default() }
     }
 

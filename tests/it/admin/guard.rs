@@ -187,7 +187,9 @@ async fn a_change_shows_that_no_other_page_sent_it() {
         (&[login, ("Content-Type", "application/x-www-form-urlencoded")], drain, 415, "application/json"),
         (&[login, kind, ("Origin", "http://evil.example")], drain, 403, "own page"),
         (&[login, kind, ("Origin", "null")], drain, 403, "own page"),
-        (&[login, kind, ("Origin", &own.replace("http", "https"))], drain, 403, "own page"),
+        (&[login, kind, ("Origin", &own.replace("http", "ftp"))], drain, 403, "own page"),
+        (&[login, kind, ("Origin", &own), ("Origin", "http://evil.example")], drain, 403, "own page"),
+        (&[login, kind, ("Origin", &format!("{own}0"))], drain, 403, "own page"),
         (&[login, kind, ("Sec-Fetch-Site", "cross-site")], drain, 403, "own page"),
         (&[login, kind, ("Sec-Fetch-Site", "same-site")], drain, 403, "own page"),
         (&[login, kind], "", 400, "not JSON"),
@@ -215,6 +217,10 @@ async fn a_change_shows_that_no_other_page_sent_it() {
     assert_eq!(send(served.admin, "GET", path, &[login], "").await.status, 405);
     let admin = |response: Response| response.json()["clusters"][0]["members"][0]["admin"].clone();
     assert_eq!(admin(send(served.admin, "GET", "/api/v1/status", &[login], "").await), "ready");
+    // As from a page that a proxy before it served over TLS.
+    let proxied = [login, kind, ("Origin", &own.replace("http", "https"))];
+    let ready = r#"{"state":"ready"}"#;
+    assert_eq!(send(served.admin, "POST", path, &proxied, ready).await.status, 200);
     let charset = ("Content-Type", "application/json; charset=utf-8");
     let good = [login, charset, ("Origin", own.as_str()), ("Sec-Fetch-Site", "same-origin")];
     let response = send(served.admin, "POST", path, &good, drain).await;

@@ -89,14 +89,13 @@ fn manual_pages_render() {
     for command in COMMANDS {
         let file = folder.path().join(format!("pilotfish-{command}.1"));
         let page = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{command}: {error}"));
-        assert!(
-            page.contains(&format!(".TH pilotfish\\-{}", command.replace('-', "\\-")))
-                || page.contains(".TH")
-        );
+        let version = env!("CARGO_PKG_VERSION");
+        let title = format!(".TH pilotfish-{command} 1 2026-11-24 \"pilotfish {version}\"");
+        assert!(page.contains(&title), "{title}: {page:.300}");
         assert_eq!(output(&["man", command]), (0, page.clone(), String::new()), "{command}");
-        for (program, arguments) in [("groff", &["-man", "-ww", "-Tutf8"][..]), ("mandoc", &["-Wwarning"])] {
+        for (program, arguments) in [("groff", &["-man", "-ww", "-Tutf8"][..]), ("mandoc", &["-Werror"])] {
             if let Some((good, told)) = accepted(program, arguments, &page) {
-                assert!(good && !told.contains("warning"), "{program} {command}: {told}");
+                assert!(good && !told.contains("warning:"), "{program} {command}: {told}");
             }
         }
     }

@@ -150,6 +150,12 @@ async fn a_member_is_drained_and_put_back_and_its_sessions_are_closed() {
     assert_eq!(told, [uid.as_str(), "unix socket", "demo", "b", "drain", "ready"]);
     let (_, shown, _) = console.ask(&["maint", "a", "--cluster", "demo"]).await;
     assert!(shown.contains("note: a is the writer: new writers wait"), "{shown}");
+    let (_, shown, _) = console.ask(&["status"]).await;
+    assert!(shown.contains("Cluster demo: writer taken out of service, no writer"), "{shown}");
+    assert!(
+        shown.contains("  a is the writer, but an operator set it to maint: new writers wait"),
+        "{shown}"
+    );
     let told = console.json(&["ready", "a"]).await;
     assert_eq!(
         (&told["state"], &told["before"], &told["note"]),
@@ -158,7 +164,7 @@ async fn a_member_is_drained_and_put_back_and_its_sessions_are_closed() {
 
     let (client, _) = Client::enter(console.pilotfish.pool("primary").await).await;
     let (code, shown, _) = console.ask(&["close-sessions", "a"]).await;
-    assert_eq!((code, shown.as_str()), (0, "1 sessions on a of demo were closed\n"));
+    assert_eq!((code, shown.as_str()), (0, "sessions closed on a of demo: 1\n"));
     assert!(client.end().await.is_err());
     let ended = console.pilotfish.says("session ended").await;
     assert_eq!((&ended["cause"], &ended["side"]), (&json!("operator"), &json!("pilotfish")));

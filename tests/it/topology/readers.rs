@@ -190,6 +190,40 @@ fn operators_have_the_last_word() {
 }
 
 #[test]
+fn an_operators_word_holds_while_its_member_is_away() {
+    check(
+        "drained, gone from the list, and back: still drained until it is put back",
+        "
+        t    a    b    c   | writer tenant readers condition
+        0    W1   S1   S1  | a      a      b,c     ok
+        > drain b
+        > members a c
+        1    W1   S1       | a      a      c       ok
+        > members a b c
+        2    W1   S1   S1  | a      a      c       ok
+        3    W1   S1   S1  | a      a      c       ok
+        > ready b
+        4    W1   S1   S1  | a      a      b,c     ok
+        ",
+    );
+    check(
+        "what is only named otherwise is drained under its new name, and the old name is free of it",
+        "
+        t    a    b    c   | writer tenant readers condition
+        0    W1   S1   S1  | a      a      b,c     ok
+        > drain b
+        > members a c y@b
+        1    W1   S1   S1  | a      a      c       ok
+        > members a b@elsewhere c y@b
+        2    W1   S1   S1   S1 | a  a      b,c     ok
+        3    W1   S1   S1   S1 | a  a      b,c     ok
+        > ready y
+        4    W1   S1   S1   S1 | a  a      b,c,y   ok
+        ",
+    );
+}
+
+#[test]
 fn members_come_and_go() {
     check(
         "one that left has no seat and no readers; one that came is asked first",
