@@ -76,7 +76,8 @@ class Results:
         paste(readme, self.markdown())
 
     def markdown(self) -> str:
-        columns = ["work", "measure", *(TITLES[peer] for peer in PEERS), TITLES[OURS], "to HAProxy", "to nginx", "A/A", "to reach"]
+        columns = ["work", "measure", *(TITLES[peer] for peer in PEERS), TITLES[OURS], "to HAProxy", "to splice", "to nginx", "A/A",
+                   "to reach"]
         text = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         last = None
         for line in self.lines():
@@ -84,7 +85,7 @@ class Results:
                 continue
             ours = OURS if OURS in line.by_relay else next(iter(line.by_relay))
             cells = [line.row.title if line.row.key != last else "", line.measure.title, *(line.figure(peer) for peer in PEERS),
-                     line.figure(ours), line.ratio_text("haproxy"), line.ratio_text("nginx"), line.band_text(), line.verdicts()]
+                     line.figure(ours), *(line.ratio_text(peer) for peer in PEERS), line.band_text(), line.verdicts()]
             last = line.row.key
             text.append(f"| {' | '.join(cells)} |")
         return "\n".join([*text, "", f"{' '.join(LEGEND.split())} {self.conditions()}", ""])
@@ -150,7 +151,7 @@ class Line:
         word = "tie" if tie and not (reached and target.factor != 1) else "reached" if reached else "missed"
         if tie and not reached and target.factor != 1:
             word = "missed, a tie"
-        return f"{wanted}: {word}" + (f" ({spread_text(ratios)} {TITLES[against]})" if target.against == "best" else "")
+        return f"{wanted}: {word}" + (f" ({TITLES[against]})" if target.against == "best" else "")
 
     def best_peer(self) -> str | None:
         peers = [peer for peer in PEERS if peer in self.by_relay]

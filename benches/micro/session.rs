@@ -12,7 +12,7 @@ use crate::control::routes;
 
 /// Readers to choose from: as many as a large cluster has.
 const MEMBERS: usize = 5;
-const STARTUP: &[u8] = b"\x00\x00\x00\x2b\x00\x03\x00\x00user\0application\0database\0application\0\0\0";
+const STARTUP: &[u8] = b"\x00\x00\x00\x2f\x00\x03\x00\x00user\0application\0database\0application\0\0";
 const SSL_REQUEST: &[u8] = b"\x00\x00\x00\x08\x04\xd2\x16\x2f";
 
 pub fn benches(criterion: &mut Criterion) {
