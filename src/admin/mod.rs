@@ -8,6 +8,7 @@ pub mod dashboard;
 pub mod figures;
 pub mod findings;
 pub mod flow;
+pub mod headline;
 pub mod history;
 pub mod incidents;
 pub mod listing;
