@@ -1,7 +1,7 @@
 //! What is wrong, in plain sentences: what is seen, what it is seen by, and what to do.
 //!
-//! Pure: a cluster's view goes in, sentences come out. The headline says whether there is a writer, and if not, why not;
-//! the findings say what else deserves a look, most urgent first and no more than a handful.
+//! Pure: a cluster's view goes in, sentences come out, most urgent first and no more than a handful. Whether there is a
+//! writer is the [headline](super::headline)'s to say.
 
 use serde::Serialize;
 
@@ -10,8 +10,6 @@ use crate::topology::Alarm;
 
 /// More would not be read.
 pub const MOST: usize = 6;
-/// Patroni looks at its DCS each `loop_wait`, 10 s by default; twice that and nothing is missed by chance.
-pub const DCS_QUIET_S: u64 = 25;
 /// In five minutes: a switchover makes three or four changes on the nodes that it concerns.
 pub const FLIPS: usize = 6;
 /// Patroni answers within milliseconds; so slow, checks come near their time limit.
@@ -20,8 +18,6 @@ pub const SLOW_CHECK_MS: f64 = 500.0;
 pub const LAG_GROWTH: u64 = 16 << 20;
 /// Fewer sessions than this say nothing about how they are spread.
 pub const FEW_SESSIONS: u64 = 8;
-/// A client that is held for a moment while a session is dialled anew is no trouble yet.
-pub const LONG_WAIT_S: f64 = 1.5;
 /// Younger, this process has not seen enough of the traffic to judge it.
 pub const EARLY_S: f64 = 60.0;
 
@@ -35,15 +31,6 @@ pub enum Level {
     /// Could be better.
     Advice,
     Ok,
-}
-
-/// The state of the writer in a sentence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Headline {
-    pub level: Level,
-    pub what: String,
-    /// Empty when there is nothing to do.
-    pub remedy: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,127 +52,6 @@ impl Level {
             Level::Ok => "ok",
         }
     }
-}
-
-/// Whether there is a writer; if not, why, and what to do.
-pub fn headline(cluster: &ClusterView) -> Headline {
-    let bad = |what: String, remedy: &str| Headline {
-        level: Level::Critical,
-        what: sentence(&what),
-        remedy: remedy.to_owned(),
-    };
-    let waits = cluster.pools.iter().find(|pool| pool.kind == "primary" && pool.held > 0);
-    let waits =
-        waits.and_then(|pool| Some((pool.held, pool.oldest_wait_s.filter(|&wait| wait >= LONG_WAIT_S)?)));
-    match (&cluster.writer, cluster.condition) {
-        (Some(writer), "ok" | "conflict") => match waits {
-            Some((held, wait)) => bad(
-                format!("{writer} leads, but its PostgreSQL takes no sessions: {held} held, the longest for {}", span(wait)),
-                "Its connections may be used up, or PostgreSQL has crashed under a healthy Patroni, which restarts it: see its log.",
-            ),
-            None => Headline { level: Level::Ok, what: format!("{writer} takes writes."), remedy: String::new() },
-        },
-        (_, "starting") => Headline {
-            level: Level::Warning,
-            what: sentence(&cluster.reason),
-            remedy: "Clients wait meanwhile. If it lasts, the endpoints in the configuration do not answer: see the last checks below."
-                .to_owned(),
-        },
-        (writer, "unreachable") => unreachable(cluster, writer.as_deref()),
-        (_, "no_writer") => no_writer(cluster),
-        (_, "promoting") => bad(
-            cluster.reason.clone(),
-            "It takes a second or two; new clients wait. If it lasts, the PostgreSQL log of that node says what recovery waits for.",
-        ),
-        (_, "leaving") => bad(
-            cluster.reason.clone(),
-            "New clients wait. During a switchover another node takes over within seconds; if its PostgreSQL has crashed, Patroni restarts it.",
-        ),
-        (_, "conflict") => bad(
-            cluster.reason.clone(),
-            "Compare with patronictl list. Stop PostgreSQL on the node that should not lead before anything else.",
-        ),
-        _ => bad(cluster.reason.clone(), ""),
-    }
-}
-
-fn unreachable(cluster: &ClusterView, writer: Option<&str>) -> Headline {
-    let level = if writer.is_some() { Level::Warning } else { Level::Critical };
-    if cluster.members.iter().all(|member| member.class == "silent") {
-        return Headline {
-            level: Level::Critical,
-            what: "No node's Patroni answers.".to_owned(),
-            remedy: "Is the network between this host and the nodes broken, or a firewall new? Sessions that are open go on."
-                .to_owned(),
-        };
-    }
-    let name = writer.or(cluster.last_writer.as_deref());
-    let silent = name.and_then(|name| cluster.members.iter().find(|member| member.name == name));
-    let (Some(name), Some(member)) = (name, silent) else {
-        return Headline { level, what: sentence(&cluster.reason), remedy: String::new() };
-    };
-    let (since, api) = (span(member.class_for_s), &member.api);
-    let error = member.last_check.as_ref().and_then(|check| check.error.as_deref());
-    let error = error.map(|error| format!(" ({error})")).unwrap_or_default();
-    let what = format!("Patroni on {name} has not answered for {since}{error}; no other node leads.");
-    // Who is held while the silent writer is still dialled was refused by its PostgreSQL.
-    let waits = cluster.pools.iter().any(|pool| pool.kind == "primary" && pool.held > 0);
-    let (level, remedy) = if waits {
-        (
-            Level::Critical,
-            format!(
-                "Its PostgreSQL takes no sessions either: the node is probably down. Another takes over when its lock runs out (ttl, 30 s by default); else look at {name}."
-            ),
-        )
-    } else {
-        (
-            level,
-            format!(
-                "Its PostgreSQL may be healthy: open sessions go on. Look at the patroni service on {name} and at the way to {api}."
-            ),
-        )
-    };
-    Headline { level, what, remedy }
-}
-
-/// Nobody holds the lock: the answers of the nodes say why.
-fn no_writer(cluster: &ClusterView) -> Headline {
-    let running = || cluster.members.iter().filter(|member| member.state.as_deref() == Some("running"));
-    let blind = cluster.members.iter().filter(|member| member.class != "silent");
-    let blind =
-        blind.filter_map(|member| Some((member.dcs_seen_ago_s.filter(|&s| s >= DCS_QUIET_S)?, member)));
-    let (what, remedy) = if let Some((seconds, member)) = blind.max_by_key(|(seconds, _)| *seconds) {
-        (
-            format!(
-                "No node holds the leader lock and {} has not seen the DCS for {seconds} s: etcd has probably lost its quorum.",
-                member.name
-            ),
-            "Bring the etcd members back (etcdctl endpoint status --cluster). A leader comes by itself then; reads go on meanwhile.",
-        )
-    } else if cluster.members.iter().any(|member| member.pause) {
-        (
-            "No node holds the leader lock, and the cluster is in maintenance mode: Patroni promotes nobody."
-                .to_owned(),
-            "End it with patronictl resume, or promote by hand with patronictl failover.",
-        )
-    } else if running().next().is_none() {
-        (
-            "No node holds the leader lock, and PostgreSQL runs on none of those that answer.".to_owned(),
-            "See the state of each member below, and the logs of Patroni and PostgreSQL there.",
-        )
-    } else if running().all(|member| tagged(member, "nofailover")) {
-        (
-            "No node holds the leader lock, and every running one is tagged nofailover.".to_owned(),
-            "Bring the old leader back, or remove the tag from a node that may lead.",
-        )
-    } else {
-        let candidates: Vec<&str> = running().map(|member| &*member.name).collect();
-        (
-            format!("No node holds the leader lock; {} can be elected.", list(&candidates)),
-            "Usually a matter of seconds, at most the cluster's ttl. If it lasts: patronictl list, and is a replica further behind than maximum_lag_on_failover?",
-        )
-    };
-    Headline { level: Level::Critical, what, remedy: remedy.to_owned() }
 }
 
 /// What deserves a look beside the headline, most urgent first.
@@ -416,7 +282,7 @@ fn plural(names: &[String]) -> String {
     format!("{} {}", list(&names), if names.len() == 1 { "is" } else { "are" })
 }
 
-fn list(names: &[&str]) -> String {
+pub(super) fn list(names: &[&str]) -> String {
     match names {
         [] => "nobody".to_owned(),
         [only] => (*only).to_owned(),
@@ -424,11 +290,8 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-fn tagged(member: &MemberView, tag: &str) -> bool {
-    member.tags.iter().any(|(name, value)| name == tag && value == "true")
-}
-
-fn sentence(text: &str) -> String {
+/// A reason as a sentence.
+pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.trim_end_matches('.').chars();
     // Names are written as they are: only a word that is a word gets a capital.
     let first = letters.next().map(String::from).unwrap_or_default();
@@ -436,10 +299,6 @@ fn sentence(text: &str) -> String {
         text.split(' ').next().is_some_and(|word| matches!(word, "no" | "not" | "every" | "the" | "nobody"));
     let first = if plain { first.to_uppercase() } else { first };
     format!("{first}{}.", letters.as_str())
-}
-
-fn span(seconds: f64) -> String {
-    super::figures::ago(seconds)
 }
 
 fn bytes(count: u64) -> String {

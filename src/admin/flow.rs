@@ -121,7 +121,8 @@ fn links(cluster: &ClusterView) -> Vec<Link<'_>> {
             let counts = view.members.iter().find(|counts| counts.name == target.name);
             let sessions = counts.map_or(0, |counts| counts.sessions);
             let bytes_per_s = counts.map_or(0.0, |counts| counts.bytes_in_per_s + counts.bytes_out_per_s);
-            if sessions > 0 || bytes_per_s > 0.0 || view.routable.contains(&target.name) {
+            // Without either, a rate is only what was: the old leader's, just after a failover.
+            if sessions > 0 || view.routable.contains(&target.name) {
                 links.push(Link { pool, member, view, sessions, bytes_per_s });
             }
         }

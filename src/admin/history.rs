@@ -13,7 +13,7 @@ use crate::stats::MemberCounts;
 /// Between two samples.
 pub const STEP: Duration = Duration::from_secs(1);
 /// How fast a displayed rate follows: the weight of the newest second.
-const SMOOTHING: f64 = 0.3;
+const SMOOTHING: f64 = 0.5;
 
 /// All clusters, in the order of the configuration.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ pub struct MemberHistory {
     class_since: Option<Duration>,
 }
 
-/// What grows by the second, smoothed over some three of them.
+/// What grows by the second, smoothed over a few of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Rates {
     pub sessions_per_s: f64,

@@ -15,6 +15,7 @@ pub mod figures;
 pub mod findings;
 pub mod flow;
 pub mod guard;
+pub mod headline;
 pub mod history;
 pub mod hosts;
 pub mod incidents;

@@ -171,12 +171,13 @@ fn draw(sources: &Sources, now: Instant) {
     }
 }
 
-/// One event, as it goes over the wire (WHATWG HTML, 9.2 "Server-sent events").
+/// One event, as it goes over the wire (WHATWG HTML, 9.2 "Server-sent events"). A carriage return ends a line there too:
+/// a name that holds one must not begin a field of its own.
 pub fn frame(event: &str, data: &str) -> Bytes {
     let mut text = String::with_capacity(data.len() + data.len() / 16 + 64);
     text.push_str("event: ");
     text.push_str(event);
-    for line in data.lines() {
+    for line in data.trim_end_matches('\n').split(['\n', '\r']) {
         text.push_str("\ndata: ");
         text.push_str(line);
     }
@@ -201,4 +202,43 @@ fn situation(sources: &Sources) -> (u64, bool) {
         newest.map(|incident| (incident.number, incident.lasted)).hash(&mut seen);
     }
     (seen.finish(), is_busy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_one_event_whatever_is_in_it() {
+        assert_eq!(
+            frame("page", "<p>\n a\n\n</p>"),
+            "event: page\ndata: <p>\ndata:  a\ndata: \ndata: </p>\n\n"
+        );
+        assert_eq!(frame("status", "a\rid: 7\n"), "event: status\ndata: a\ndata: id: 7\n\n");
+    }
+
+    #[test]
+    fn who_takes_no_frame_is_let_go_and_who_takes_them_stays() {
+        let hub = Hub::default();
+        let (mut able, deaf) = (hub.join(Form::Page).expect("room"), hub.join(Form::Page).expect("room"));
+        let begun = Instant::now();
+        for second in 0..=20 {
+            hub.send(Form::Page, &Bytes::from_static(b"frame"), begun + Duration::from_secs(second));
+            while able.0.try_recv().is_ok() {}
+            let expected = if second < 12 { 2 } else { 1 };
+            assert_eq!(hub.readers().len(), expected, "after {second} s");
+        }
+        hub.send(Form::Page, &Bytes::new(), begun + LIFETIME + Duration::from_secs(1));
+        assert_eq!(hub.readers().len(), 0, "a stream ends before the server cuts its connection");
+        drop(deaf);
+    }
+
+    #[test]
+    fn places_are_bounded_and_come_free() {
+        let hub = Hub::default();
+        let mut places: Vec<Frames> = std::iter::from_fn(|| hub.join(Form::Status)).collect();
+        assert_eq!(places.len(), MOST_STREAMS);
+        places.pop();
+        assert!(hub.join(Form::Page).is_some() && hub.wants(Form::Page) && hub.join(Form::Page).is_none());
+    }
 }

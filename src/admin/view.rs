@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::findings::{self, Finding, Headline};
+use super::findings::{self, Finding};
+use super::headline::{Headline, headline};
 use super::history::{ClusterHistory, MemberHistory, PoolHistory, Rates, sum};
 use super::incidents::{self, incidents};
 use super::{PoolSource, Sources};
@@ -175,7 +176,7 @@ pub fn status(sources: &Sources) -> StatusView {
         let look =
             Look { sources, now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(index) };
         let mut view = look.cluster(picture, &pools.collect::<Vec<_>>());
-        view.headline = Some(findings::headline(&view));
+        view.headline = Some(headline(&view));
         view.findings = findings::findings(&view, uptime_s);
         view
     };

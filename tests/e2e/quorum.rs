@@ -31,6 +31,14 @@ fn without_a_quorum_readers_go_on_and_writers_come_back_by_themselves() {
         let readers = balancer.readers();
         if readers == cluster.names() { Ok(()) } else { Err(readers) }
     });
+    until("the headline names the cause", seconds(30), || {
+        let headline = balancer.view()["headline"].clone();
+        let what = headline["what"].as_str().unwrap_or_default();
+        if what.ends_with("etcd can be read but not written, and has probably lost its quorum.") {
+            return Ok(());
+        }
+        Err(headline)
+    });
     what_psql_says(cluster, &balancer);
     until_true("writers are told why", seconds(30), || {
         let failed = writer.account().failed_connects;

@@ -1,6 +1,7 @@
 //! What the page says of a cluster, for clusters made by hand.
 
-use pilotfish::admin::findings::{Level, MOST, findings, headline};
+use pilotfish::admin::findings::{Level, MOST, findings};
+use pilotfish::admin::headline::headline;
 use pilotfish::admin::view::{CheckView, ClusterView, MemberView, PoolMemberView, PoolView};
 use pilotfish::topology::Alarm;
 
@@ -136,6 +137,23 @@ fn a_silent_node_that_was_heard_of_the_dcs_long_ago_is_no_witness() {
     cluster.members[1].class = "silent";
     cluster.members[1].dcs_seen_ago_s = Some(500);
     assert!(headline(&cluster).what.ends_with("can be elected."), "{:?}", headline(&cluster));
+}
+
+#[test]
+fn a_lock_that_nobody_holds_and_nobody_sees_free_is_a_lost_quorum() {
+    let said = |seconds: f64, change: fn(&mut ClusterView)| {
+        let mut cluster = leaderless();
+        cluster.members.iter_mut().for_each(|member| member.class_for_s = seconds);
+        change(&mut cluster);
+        headline(&cluster).what
+    };
+    let lost = "No node has held the leader lock for 40 s, yet none sees it free: \
+                etcd can be read but not written, and has probably lost its quorum.";
+    assert_eq!(said(40.0, |_| {}), lost);
+    let election = "No node holds the leader lock; b and c can be elected.";
+    assert_eq!(said(9.0, |_| {}), election, "an election takes a moment");
+    assert_eq!(said(40.0, |c| c.members[2].cluster_unlocked = true), election, "it is free");
+    assert_eq!(said(40.0, |c| c.members[2].class = "silent"), election, "the silent one may hold it");
 }
 
 #[test]
