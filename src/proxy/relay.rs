@@ -13,7 +13,7 @@
 use std::io;
 
 use super::socket::{Moved, News, Socket};
-use super::splice::{self, MOST_PIPES, Pipe, Pipes};
+use super::splice::{self, MOST_BYTES, MOST_PIPES, Pipe, Pipes};
 use crate::stats::{End, Side};
 
 /// Read at once: what a bulk transfer needs to be cheap, and what one direction can have in flight at most.
@@ -265,6 +265,8 @@ impl Direction {
             match self.shift(from, to, tools, meter)? {
                 Moved::NotNow => return Ok(false),
                 Moved::Bytes(0) => self.state = State::Ending,
+                // After a short move others come first, and more will have come meanwhile.
+                Moved::Bytes(bytes) if self.pace.is_short_of(bytes) => left = 0,
                 Moved::Bytes(bytes) => left = left.saturating_sub(bytes),
             }
         }
@@ -379,6 +381,11 @@ impl Pace {
             Pace::Copies { full_reads } => full_reads >= splice_after,
             Pace::Splices { .. } => true,
         }
+    }
+
+    /// Whether a move of so many bytes has left room in its pipe.
+    fn is_short_of(self, bytes: usize) -> bool {
+        matches!(self, Pace::Splices { .. }) && bytes < MOST_BYTES
     }
 
     fn has_copied(&mut self, bytes: usize) {

@@ -26,7 +26,7 @@ pub const MOST_PIPES: usize = 16;
 /// in it.
 const PIPE_BYTES: usize = 512 * 1024;
 /// Moved at once: enough that the calls cost little beside it, and little enough for others not to wait long.
-const MOST_BYTES: usize = 256 * 1024;
+pub const MOST_BYTES: usize = 256 * 1024;
 /// What a pipe must hold to be of use. Of a user with many pipes the kernel takes the room away (pipe(7),
 /// `pipe-user-pages-soft`).
 const LEAST_PIPE_BYTES: usize = 64 * 1024;
