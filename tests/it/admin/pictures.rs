@@ -1,6 +1,6 @@
 //! History and its pictures, for numbers made by hand.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pilotfish::admin::flow::{Flow, flow};
 use pilotfish::admin::history::{ClusterSample, History, MemberSample, PoolSample};
@@ -48,6 +48,27 @@ fn a_spark_is_right_aligned_scaled_to_its_peak_and_open_where_nothing_is_known()
     );
     let gap = [[1.0; 5], [f64::NAN; 5], [1.0; 5]].concat();
     assert_eq!(spark(gap.into_iter(), FINE, Fold::Greatest).line, "M116 1.0M120 1.0");
+}
+
+#[test]
+fn a_full_history_of_ten_clusters_is_drawn_cheaply() {
+    // Four of each of two pools, two of each of five members, ten times.
+    const PICTURES: usize = 10 * (2 * 4 + 5 * 2);
+    let mut series = Series::new(Fold::Greatest);
+    (0..FINE).for_each(|step| series.push((step * 7919 % 1000) as f64));
+    let draw = || {
+        let begun = Instant::now();
+        let bytes: usize = (0..PICTURES)
+            .map(|_| spark(series.fine(), FINE, Fold::Greatest))
+            .map(|picture| picture.line.len() + picture.area.len())
+            .sum();
+        (begun.elapsed(), bytes)
+    };
+    let (fastest, bytes) = (0..10).map(|_| draw()).min().expect("ten rounds");
+    println!("{PICTURES} pictures: {fastest:?}, {bytes} bytes");
+    // Far below the aim of 5 ms for the whole page in a release build; tests are not optimised.
+    assert!(fastest < Duration::from_millis(60), "{fastest:?}");
+    assert!(bytes / PICTURES < 1300, "{bytes} bytes");
 }
 
 fn sample(total: u64, bytes: u64, lag: Option<u64>, since: u64) -> ClusterSample {
