@@ -1,12 +1,14 @@
 //! A series as a small picture: the coordinates of an SVG path, and what a screen reader says instead.
 
+use std::fmt::Write;
+
 use super::ring::Fold;
 
 /// Points of a picture: each stands for five seconds of five minutes, or a minute of an hour.
 pub const POINTS: usize = 60;
-/// The picture's own units; it is stretched to the room that there is.
-pub const WIDTH: usize = 120;
-pub const HEIGHT: usize = 30;
+/// The picture's own units, small enough that whole ones will do; it is stretched to the room that there is.
+pub const WIDTH: usize = 2 * (POINTS - 1);
+pub const HEIGHT: usize = 60;
 
 /// Ready to be drawn; empty paths when nothing is known.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,11 +32,10 @@ pub fn spark(values: impl Iterator<Item = f64>, span: usize, fold: Fold) -> Spar
     }
     let scale = if peak > 0.0 { (HEIGHT - 2) as f64 / peak } else { 0.0 };
     let mut picture = Spark { peak, ..Spark::default() };
-    let mut run: Vec<(f64, f64)> = Vec::new();
+    let mut run: Vec<(usize, usize)> = Vec::new();
     for (index, &value) in points.iter().enumerate().rev() {
         if value.is_finite() {
-            let x = (POINTS - 1 - index) as f64 * WIDTH as f64 / (POINTS - 1) as f64;
-            run.push((x, (HEIGHT - 1) as f64 - value * scale));
+            run.push((2 * (POINTS - 1 - index), HEIGHT - 1 - (value * scale).round() as usize));
         } else {
             picture.add(&std::mem::take(&mut run));
         }
@@ -45,15 +46,16 @@ pub fn spark(values: impl Iterator<Item = f64>, span: usize, fold: Fold) -> Spar
 
 impl Spark {
     /// A run of known values: gaps are left open.
-    fn add(&mut self, run: &[(f64, f64)]) {
+    fn add(&mut self, run: &[(usize, usize)]) {
         let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { return };
         let mut command = 'M';
-        self.area.push_str(&format!("M{first:.0} {HEIGHT}"));
+        // Writing to a String cannot fail.
+        let _ = write!(self.area, "M{first} {HEIGHT}");
         for (x, y) in run {
-            self.line.push_str(&format!("{command}{x:.0} {y:.1}"));
-            self.area.push_str(&format!("L{x:.0} {y:.1}"));
+            let _ = write!(self.line, "{command}{x} {y}");
+            let _ = write!(self.area, "L{x} {y}");
             command = 'L';
         }
-        self.area.push_str(&format!("L{last:.0} {HEIGHT}Z"));
+        let _ = write!(self.area, "L{last} {HEIGHT}Z");
     }
 }

@@ -239,6 +239,7 @@ mod tests {
         let mut places: Vec<Frames> = std::iter::from_fn(|| hub.join(Form::Status)).collect();
         assert_eq!(places.len(), MOST_STREAMS);
         places.pop();
-        assert!(hub.join(Form::Page).is_some() && hub.wants(Form::Page) && hub.join(Form::Page).is_none());
+        let freed = hub.join(Form::Page);
+        assert!(freed.is_some() && hub.wants(Form::Page) && hub.join(Form::Page).is_none());
     }
 }
