@@ -14,12 +14,12 @@ use tokio::sync::mpsc;
 use super::addresses::AddressBook;
 use super::controller::{Event, Operated};
 use super::discovery::{Discovery, Targets};
-use super::incident::{Chronicle, Clients, Moment};
 use super::journal;
 use super::names::Names;
 use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::{Check, ClusterPicture, MemberPicture};
 use super::poller::{Poller, PollerOptions};
+use super::record::Record;
 use super::seeds::{Lesson, Seeds};
 use crate::proxy::TroubleKind;
 use crate::routing::{ClusterStats, Routes};
@@ -74,12 +74,7 @@ pub(super) struct Steward {
     decision: Option<Decision>,
     routes: Routes,
     stats: ClusterStats,
-    writer_since: Option<Duration>,
-    last_writer: Option<String>,
-    failovers: u64,
-    chronicle: Chronicle,
-    /// When the first session of a new writer began to be waited for.
-    writer_awaited_since: Duration,
+    record: Record,
     patroni: Patroni,
     events: mpsc::Sender<Event>,
 }
@@ -117,11 +112,7 @@ impl Steward {
             decision: None,
             routes: Routes::default(),
             stats,
-            writer_since: None,
-            last_writer: None,
-            failovers: 0,
-            chronicle: Chronicle::default(),
-            writer_awaited_since: Duration::ZERO,
+            record: Record::default(),
             patroni,
             events,
             options,
@@ -209,7 +200,7 @@ impl Steward {
         if news {
             self.core.suspect(member);
             if self.core.is_incumbent(member) {
-                self.chronicle.note(Moment::now(now), format!("{member}: PostgreSQL does not take sessions"));
+                self.record.note(now, format!("{member}: PostgreSQL does not take sessions"));
             }
         }
         if let Some(tracked) = self.core.member(member)
@@ -257,8 +248,12 @@ impl Steward {
             return None;
         }
         journal::decided(&self.name, self.decision.as_ref(), &decision);
-        self.note_writer(now, &decision);
-        self.keep_record(now, &decision);
+        if self.record.is_news(&decision) {
+            self.discovery.poke();
+        }
+        if let Some(incident) = self.record.decided(now, &decision, &self.stats.primary) {
+            journal::writer_back(&self.name, &incident);
+        }
         let pace =
             if decision.fast_until.is_some() { self.options.fast_interval } else { self.options.interval };
         for poller in self.pollers.values() {
@@ -297,11 +292,11 @@ impl Steward {
             name: Arc::clone(&self.name),
             epoch: self.routes.epoch,
             decision: self.decision.clone(),
-            writer_since: self.writer_since,
-            last_writer: self.last_writer.clone(),
-            failovers: self.failovers,
-            incidents: self.chronicle.incidents(),
-            incident_totals: self.chronicle.totals(now),
+            writer_since: self.record.writer_since(),
+            last_writer: self.record.last_writer().map(str::to_owned),
+            failovers: self.record.failovers(),
+            incidents: self.record.incidents(),
+            incident_totals: self.record.totals(now),
             members: self.core.tracked().map(member).collect(),
             discovery_problem: self.discovery_problem.clone(),
         }
@@ -398,41 +393,6 @@ impl Steward {
         self.core.member(name).map_or_else(|| Arc::from([]), |tracked| self.addresses.of(&tracked.member))
     }
 
-    fn note_writer(&mut self, now: Duration, decision: &Decision) {
-        let Some(writer) = &decision.writer else { return };
-        if self.last_writer.as_ref() == Some(writer) {
-            return;
-        }
-        if self.last_writer.is_some() {
-            self.failovers += 1;
-        }
-        self.writer_since = Some(now);
-        self.last_writer = Some(writer.clone());
-        self.discovery.poke();
-    }
-
-    /// The incident, if the writer is lost or has just come back.
-    fn keep_record(&mut self, now: Duration, decision: &Decision) {
-        let primary = &self.stats.primary;
-        let routed_before = self.decision.as_ref().and_then(|before| before.writer.as_ref());
-        if decision.writer.is_some() && decision.writer.as_ref() != routed_before {
-            primary.first_session.arm();
-            self.writer_awaited_since = now;
-        }
-        let was_open = self.chronicle.is_open();
-        self.chronicle.decided(Moment::now(now), decision, Clients::so_far(primary));
-        if self.chronicle.is_open() && !was_open {
-            primary.reset_longest_hold();
-        }
-        let first_session =
-            primary.first_session.stopped_after().map(|after| self.writer_awaited_since + after);
-        if let Some(incident) =
-            self.chronicle.conclude(Moment::now(now), Clients::so_far(primary), first_session)
-        {
-            journal::writer_back(&self.name, &incident);
-        }
-    }
-
     /// The flip, not the poll: one line when what a node is has changed.
     fn note_class_change(&mut self, now: Duration, name: &str, before: Option<Class>) {
         let Some(tracked) = self.core.member(name) else { return };
@@ -442,7 +402,7 @@ impl Steward {
         if before.is_some_and(|before| before != Class::Unknown) {
             let state = tracked.health.report().map_or("silent", |report| &report.state);
             let what = format!("{name}: {} (PostgreSQL {state})", tracked.class);
-            self.chronicle.note(Moment::now(now), what);
+            self.record.note(now, what);
         }
         journal::member_changed(&self.name, tracked, before);
     }

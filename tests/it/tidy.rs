@@ -164,7 +164,12 @@ fn how_bytes_are_moved_is_known_behind_the_engine_only() {
         named.map(|word| format!("{}: {word} is the engine's", source.path)).collect::<Vec<_>>()
     };
     let is_outside = |source: &Source| !behind.iter().any(|file| source.path.ends_with(file));
-    refuse(sources(&["src"]).iter().filter(|source| is_outside(source)).flat_map(knowing).collect());
+    refuse(sources(&["src/proxy"]).iter().filter(|source| is_outside(source)).flat_map(knowing).collect());
+    let reaching_in = |source: &Source| {
+        let named = inner.iter().filter(|word| source.says(&format!("proxy::{word}")));
+        named.map(|word| format!("{}: {word} is the engine's", source.path)).collect::<Vec<_>>()
+    };
+    refuse(sources(&["src"]).iter().flat_map(reaching_in).collect());
 }
 
 /// A file is one noun, and a function is read in one go.
