@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -23,11 +24,22 @@ pub struct Wishes {
     pub hold: &'static str,
     pub fallback: &'static str,
     pub drain_timeout: &'static str,
+    /// Those of [`OPERATOR`] and [`VIEWER`] have to log in.
+    pub users: bool,
+}
+
+/// Name and password, joined as Basic wants them.
+pub const OPERATOR: &str = "ada:countess";
+pub const VIEWER: &str = "bob:builder";
+
+/// The header's value for a login.
+pub fn authorization(login: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(login))
 }
 
 impl Default for Wishes {
     fn default() -> Wishes {
-        Wishes { octet: 5, hold: "45s", fallback: "primary", drain_timeout: "30s" }
+        Wishes { octet: 5, hold: "45s", fallback: "primary", drain_timeout: "30s", users: false }
     }
 }
 
@@ -37,6 +49,7 @@ pub struct Balancer {
     host: String,
     directory: TempDir,
     cluster: &'static Cluster,
+    asks_users: bool,
 }
 
 impl Balancer {
@@ -46,13 +59,21 @@ impl Balancer {
     }
 
     pub fn with(cluster: &'static Cluster, wishes: Wishes) -> Balancer {
-        let Wishes { octet, hold, fallback, drain_timeout } = wishes;
+        let Wishes { octet, hold, fallback, drain_timeout, users: asks_users } = wishes;
         let (host, directory) = (format!("{NET}.{octet}"), TempDir::new().expect("a directory"));
+        let user = |login: &str, role| {
+            let (name, password) = login.split_once(':').expect("a name and a password");
+            let file = directory.path().join(name);
+            std::fs::write(&file, password).expect("a password");
+            format!("{{name: {name}, role: {role}, password: 'file:{}'}}", file.display())
+        };
+        let users = format!("[{}, {}]", user(OPERATOR, "operator"), user(VIEWER, "viewer"));
+        let users = if asks_users { format!(", users: {users}") } else { String::new() };
         let text = format!(
             "clusters:\n  - patroni: [{patroni}]\n    \
              primary: {{listen: '{host}:5000', hold: {hold}}}\n    \
              replicas: {{listen: '{host}:5001', hold: {hold}, fallback: {fallback}}}\n\
-             admin: {{listen: '{host}:7000'}}\n\
+             admin: {{listen: '{host}:7000'{users}}}\n\
              drain_timeout: {drain_timeout}\n\
              log: {{format: json, level: debug}}\n",
             patroni = cluster.patroni(),
@@ -68,7 +89,7 @@ impl Balancer {
             .stderr(log)
             .spawn()
             .expect("setpriv, of util-linux");
-        let mut balancer = Balancer { child, host, directory, cluster };
+        let mut balancer = Balancer { child, host, directory, cluster, asks_users };
         until_true("pilotfish is ready, with a leader and two readers", seconds(30), || {
             assert_eq!(balancer.child.try_wait().expect("our child"), None, "pilotfish has ended");
             balancer.answers() && balancer.condition() == "ok" && balancer.readers().len() == 2
@@ -100,7 +121,12 @@ impl Balancer {
     pub fn page(&self, path: &str) -> std::io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.admin())?;
         stream.set_read_timeout(Some(seconds(10)))?;
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let login = if self.asks_users {
+            format!("Authorization: {}\r\n", authorization(VIEWER))
+        } else {
+            String::new()
+        };
+        write!(stream, "GET {path} HTTP/1.0\r\n{login}\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");

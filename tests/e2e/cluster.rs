@@ -77,6 +77,15 @@ impl Cluster {
         PathBuf::from(self.variable("PILOTFISH_PG_BIN")).join(name)
     }
 
+    /// axe-core's script, from where deploy/setup put it.
+    pub fn rules_of_accessibility(&self) -> String {
+        let ask = "import axe_core_python as axe; print(axe.__path__[0] + '/axe.min.js')";
+        let python = PathBuf::from(self.variable("PILOTFISH_VENV")).join("bin/python");
+        let told = Command::new(python).args(["-c", ask]).output().expect("the environment's Python");
+        let path = String::from_utf8(told.stdout).expect("a path");
+        std::fs::read_to_string(path.trim()).expect("axe-core: deploy/setup browser")
+    }
+
     /// `patronictl list`.
     pub fn patronictl_list(&self) -> Value {
         let patronictl = PathBuf::from(self.variable("PILOTFISH_VENV")).join("bin/patronictl");

@@ -1,17 +1,13 @@
 //! The page in a real browser, in front of a real cluster.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::application::{Application, make_table};
-use crate::balancer::Balancer;
+use crate::balancer::{Balancer, OPERATOR, VIEWER, Wishes, authorization};
 use crate::browser::{Browser, DESKTOP, Eyes, NIGHT, PHONE};
 use crate::cluster::Cluster;
+use crate::session::Session;
 use crate::wait::{seconds, until_true};
-
-/// The accessibility rules, run within the page; see tests/e2e/axe/README.md.
-const AXE: &str = include_str!("axe/axe.min.js");
-/// Until the backend answers it, a viewer's question who they are is a 404 that the console shows.
-const EXPECTED: &str = "/api/v1/whoami";
 
 /// Remembers the largest number of held clients that the page has shown, and which titles.
 const WATCH: &str = r#"
@@ -23,18 +19,12 @@ const WATCH: &str = r#"
     }).observe(document.documentElement, { subtree: true, childList: true, characterData: true });
 "#;
 
-/// In the place of the network: who asks, and what was asked.
-const STAND_IN: &str = r#"
-    window.asked = [];
+/// Lets the page believe that it is an operator's.
+const PRETENDER: &str = r#"
     const real = window.fetch;
-    window.fetch = async (path, options) => {
-        const json = (status, body) =>
-            new Response(JSON.stringify(body), { status, headers: { "Content-Type": "application/json" } });
-        if (path === "/api/v1/whoami") return json(200, { user: "ada", role: ROLE });
-        if (options?.method !== "POST") return real(path, options);
-        window.asked.push({ path, type: options.headers["Content-Type"], body: JSON.parse(options.body) });
-        return ANSWER;
-    };
+    window.fetch = (path, options) => path === "/api/v1/whoami"
+        ? Promise.resolve(Response.json({ user: "bob", role: "operator" }))
+        : real(path, options);
 "#;
 
 /// How many rules are kept, and which are broken, where.
@@ -43,10 +33,6 @@ const RULES: &str = "
     const told = ({ id, help, nodes }) => [id, help, ...nodes.slice(0, 3).map((node) => node.html.slice(0, 200))];
     axe.run().then(({ passes, violations }) => done({ kept: passes.length, broken: violations.map(told) }));
 ";
-
-fn complaints(browser: &Browser) -> Vec<String> {
-    browser.complaints().into_iter().filter(|complaint| !complaint.contains(EXPECTED)).collect()
-}
 
 fn address(balancer: &Balancer) -> String {
     format!("http://{}/", balancer.admin())
@@ -98,7 +84,7 @@ fn a_switchover_is_seen_without_reloading() {
     let title = |writer: &str| format!("{}: {writer} · pilotfish", name.as_str().unwrap_or_default());
     let titles = watched["titles"].as_array().expect("the page was not loaded anew");
     assert_eq!((&titles[0], titles.last()), (&json!(title(&old)), Some(&json!(title(&new)))), "{watched}");
-    assert_eq!(complaints(&browser), [""; 0]);
+    assert_eq!(browser.complaints(), [""; 0]);
     for writer in writers {
         assert_eq!(writer.finish().failed_connects, []);
     }
@@ -137,7 +123,7 @@ fn every_width_and_light_keeps_the_rules_of_accessibility() {
     let balancer = Balancer::start(cluster);
     let _applications = [Application::reader(balancer.primary()), Application::reader(balancer.replicas())];
     let browser = open(&balancer, DESKTOP);
-    browser.run(&format!("{AXE}; window.axe = axe"));
+    browser.run(&format!("{}; window.axe = axe", cluster.rules_of_accessibility()));
     let night = Eyes { scheme: "dark", ..PHONE };
     let looks =
         [("desktop-light", DESKTOP), ("desktop-dark", NIGHT), ("phone-light", PHONE), ("phone-dark", night)];
@@ -152,78 +138,98 @@ fn every_width_and_light_keeps_the_rules_of_accessibility() {
     }
     let size = balancer.page("/").expect("an answer").1.len();
     assert!(size < 150_000, "{size} bytes");
-    assert_eq!(complaints(&browser), [""; 0]);
+    assert_eq!(browser.complaints(), [""; 0]);
 }
 
-/// The page as it is shown to this role, with a backend that gives this answer to every change.
-fn acted(balancer: &Balancer, role: &str, answer: &str) -> Browser {
+/// The page as it is shown to somebody who has logged in.
+fn logged_in(balancer: &Balancer, login: &str) -> Browser {
     let browser = Browser::open(DESKTOP);
-    let source = STAND_IN.replace("ROLE", &format!("'{role}'")).replace("ANSWER", answer);
-    browser.command("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source }));
+    browser.command("Network.enable", json!({}));
+    let headers = json!({ "headers": { "Authorization": authorization(login) } });
+    browser.command("Network.setExtraHTTPHeaders", headers);
     browser.visit(&address(balancer));
-    let known = format!("return document.getElementById('who').textContent === 'ada, {role}'");
-    browser.until("the role", 20, &known);
     browser
+}
+
+fn is_known_as(browser: &Browser, who: &str) {
+    browser.until("who it is", 20, &format!("return document.getElementById('who').textContent === '{who}'"));
+}
+
+fn click(button: &str) -> String {
+    format!("document.querySelector(\"{button}\").click()")
 }
 
 const VISIBLE: &str =
     "return [...document.querySelectorAll('[data-act]')].filter((b) => b.checkVisibility()).length";
+const QUESTION_IS_OVER: &str = "return !document.getElementById('ask').open";
 
 #[test]
-fn an_operator_is_asked_once_and_a_viewer_is_not_offered_anything() {
+fn an_operator_drains_by_a_click_and_is_asked_once() {
     let cluster = Cluster::healthy();
-    let balancer = Balancer::start(cluster);
-    let viewer = acted(&balancer, "viewer", "json(200, {})");
-    assert_eq!(viewer.run(VISIBLE), json!(0));
-    drop(viewer);
-
-    let operator = acted(&balancer, "operator", "json(200, { state: 'drain' })");
+    let balancer = Balancer::with(cluster, Wishes { users: true, ..Wishes::default() });
+    let reader = &cluster.others(&[&cluster.leader()])[0];
+    let operator = logged_in(&balancer, OPERATOR);
+    is_known_as(&operator, "ada, operator");
     assert_eq!(operator.run(VISIBLE), json!(9), "drain, maint and close for each of three");
-    let click = |button: &str| format!("document.querySelector(\"{button}\").click()");
-    operator.run(&click("[data-act=drain][data-member=patroni2]"));
+
+    let drain = click(&format!("[data-act=drain][data-member={reader}]"));
+    operator.run(&drain);
     let question = operator
         .run("return document.getElementById('ask').open && document.getElementById('ask').innerText");
-    assert!(question.as_str().is_some_and(|text| text.contains("Drain patroni2?")), "{question}");
+    assert!(question.as_str().is_some_and(|text| text.contains(&format!("Drain {reader}?"))), "{question}");
     operator.picture("question");
-    assert_eq!(operator.run("return asked.length"), json!(0), "nothing before the answer");
     operator.run(&click("#ask-no"));
-    assert_eq!(operator.run("return [asked.length, document.getElementById('ask').open]"), json!([0, false]));
-    operator.run(&click("[data-act=drain][data-member=patroni2]"));
+    operator.until("the end of the question", 10, QUESTION_IS_OVER);
+    assert!(balancer.readers().contains(reader), "nothing before the answer");
+    operator.run(&drain);
     operator.run(&click("#ask-yes"));
-    operator.until("the end of the question", 10, "return !document.getElementById('ask').open");
-    operator.run(&click("[data-act=close][data-member=patroni3]"));
-    operator.run(&click("#ask-yes"));
-    operator.until("the second answer", 10, "return asked.length === 2");
-    let members = "/api/v1/clusters/e2e/members";
-    let asked = |path: &str, body: Value| json!({ "path": format!("{members}/{path}"), "type": "application/json", "body": body });
-    assert_eq!(
-        operator.run("return asked"),
-        json!([
-            asked("patroni2/state", json!({ "state": "drain" })),
-            asked("patroni3/close-sessions", json!({}))
-        ])
+    operator.until("the end of the question", 10, QUESTION_IS_OVER);
+    until_true("it takes no new sessions", seconds(10), || !balancer.readers().contains(reader));
+
+    operator.until(
+        "the way back",
+        10,
+        &format!("return document.querySelector('[data-act=ready][data-member={reader}]') !== null"),
     );
+    operator.run(&click(&format!("[data-act=ready][data-member={reader}]")));
+    operator.run(&click("#ask-yes"));
+    until_true("it is back", seconds(10), || balancer.readers().contains(reader));
     assert_eq!(operator.complaints(), [""; 0]);
 }
 
 #[test]
-fn a_refused_action_says_why() {
+fn an_operator_closes_the_sessions_of_a_member() {
     let cluster = Cluster::healthy();
-    let balancer = Balancer::start(cluster);
-    let browser = acted(&balancer, "operator", "json(403, { error: 'only an operator may do this' })");
-    browser.run(
-        "document.querySelector('[data-act=maint]').click(); document.getElementById('ask-yes').click()",
-    );
-    let told = "return document.getElementById('ask-error').textContent";
-    browser.until(
-        "the refusal",
-        10,
-        "return document.getElementById('ask-error').textContent === 'Refused: only an operator may do this'",
-    );
-    assert_eq!(
-        browser.run("return document.getElementById('ask').open"),
-        json!(true),
-        "{}",
-        browser.run(told)
-    );
+    let balancer = Balancer::with(cluster, Wishes { users: true, ..Wishes::default() });
+    let leader = cluster.leader();
+    let session = Session::open(balancer.primary()).expect("a session");
+    let operator = logged_in(&balancer, OPERATOR);
+    is_known_as(&operator, "ada, operator");
+    operator.run(&click(&format!("[data-act=close][data-member={leader}]")));
+    operator.run(&click("#ask-yes"));
+    operator.until("the end of the question", 10, QUESTION_IS_OVER);
+    session.rows("SELECT 1").expect_err("it was closed");
+    let ended = "return document.getElementById('sessions').innerText.includes('operator')";
+    operator.until("what it ended of", 10, ended);
+    assert_eq!(operator.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_viewer_is_offered_nothing_and_refused_all_the_same() {
+    let cluster = Cluster::healthy();
+    let balancer = Balancer::with(cluster, Wishes { users: true, ..Wishes::default() });
+    let viewer = logged_in(&balancer, VIEWER);
+    is_known_as(&viewer, "bob, viewer");
+    assert_eq!(viewer.run(VISIBLE), json!(0));
+    // A page that does not know its place.
+    viewer.command("Page.addScriptToEvaluateOnNewDocument", json!({ "source": PRETENDER }));
+    viewer.visit(&address(&balancer));
+    is_known_as(&viewer, "bob, operator");
+    viewer.run(&click("[data-act=maint]"));
+    viewer.run(&click("#ask-yes"));
+    let told = "const told = document.getElementById('ask-error').textContent;
+        return told.startsWith('Refused: ') && told.includes('operator') || told";
+    viewer.until("the refusal", 10, told);
+    assert_eq!(viewer.run("return document.getElementById('ask').open"), json!(true));
+    assert_eq!(balancer.readers().len(), 2, "nothing was changed");
 }
