@@ -31,9 +31,11 @@ mod console;
 
 pub use console::Source;
 
-/// Descriptors kept for everything but workers and sessions: the page, logs, the dials of cancel requests, and a few clusters'
-/// listeners and checks.
+/// Descriptors kept for everything but workers, sessions and the admin side: logs, the dials of cancel requests, and a few
+/// clusters' listeners and checks.
 const RESERVED_DESCRIPTORS: u64 = 256;
+/// Doors of the admin side: its address and its socket.
+const ADMIN_DOORS: u64 = 2;
 /// Kept beside these for each further cluster: its listeners, and a check of each of some five members.
 const DESCRIPTORS_PER_CLUSTER: u64 = 8;
 /// Clusters that the first reserve is enough for.
@@ -271,7 +273,8 @@ fn session_limit(wanted: Option<usize>, workers: usize, clusters: usize) -> Resu
     }
     let files = limit.current.unwrap_or(u64::MAX);
     let of_clusters = DESCRIPTORS_PER_CLUSTER * (clusters as u64).saturating_sub(FEW_CLUSTERS);
-    let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * workers as u64 + of_clusters;
+    let of_admin = ADMIN_DOORS * admin::server::MAX_CONNECTIONS as u64;
+    let reserved = RESERVED_DESCRIPTORS + of_admin + DESCRIPTORS_PER_WORKER * workers as u64 + of_clusters;
     let possible = files.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION;
     let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, MOST_SESSIONS);
     match wanted {

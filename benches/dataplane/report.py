@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import machine
+from readme import paste
 from relays import MAKERS
 from rows import PAIR, PEERS, ROWS, Measure, Row, Target, middle
 
@@ -17,7 +18,6 @@ TITLES = {"direct": "direct", **{key: title for key, (title, _) in MAKERS.items(
 OURS = "pilotfish"
 COUNTS = ("sessions", "failed", "counted", "time_wait")  # of which a ratio says nothing
 FILE = "dataplane"
-BEGIN, END = "<!-- bench: benches/dataplane/results/dataplane.md -->", "<!-- end of bench -->"
 LEGEND = """\
 Medians. A ratio is pilotfish to the other, the median of paired blocks with (min..max). A/A: how far two instances of one
 HAProxy were apart; a ratio inside that is a tie. direct: no relay, its backend on the relay's core."""
@@ -66,14 +66,15 @@ class Results:
     def machine_medians(self) -> dict[str, float]:
         return {name: median(each[name] for each in self.machine) for name in self.machine[0]}
 
-    def save(self, folder: Path, readme: Path) -> None:
+    def save(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         rows = {key: {relay: list(by_repeat.values()) for relay, by_repeat in by_relay.items()}
                 for key, by_relay in self.blocks.items()}
         text = json.dumps({**self.facts, "machine": self.machine_medians(), "blocks": rows}, indent=1)
         (folder / f"{FILE}.json").write_text(text + "\n")
-        (folder / f"{FILE}.md").write_text(self.markdown())
-        paste(readme, self.markdown())
+        shown = folder / f"{FILE}.md"
+        shown.write_text(self.markdown())
+        paste(shown)
 
     def markdown(self) -> str:
         columns = ["work", "measure", *(TITLES[peer] for peer in PEERS), TITLES[OURS], "to HAProxy", "to splice", "to nginx", "A/A",
@@ -164,14 +165,6 @@ def spread_text(ratios: list[float]) -> str:
         return ""
     shown = f"{median(ratios):.2f}"
     return shown if len(ratios) == 1 else f"{shown} ({min(ratios):.2f}..{max(ratios):.2f})"
-
-
-def paste(readme: Path, table: str) -> None:
-    """Between the two markers, if the README has them; tests/it/tidy.rs sees that both stay the same."""
-    text = readme.read_text()
-    if BEGIN in text and END in text:
-        head, tail = text.split(BEGIN)[0], text.split(END)[1]
-        readme.write_text(f"{head}{BEGIN}\n{table}{END}{tail}")
 
 
 def facts(versions: dict[str, str], **more) -> dict:

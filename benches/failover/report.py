@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from events import Row
+from readme import paste
 from tally import Outcome
 
 COLUMNS = {  # measure: heading, divisor, digits
@@ -73,7 +74,9 @@ class Results:
                 for key, by_contender in self.outcomes.items()}
         text = json.dumps({**self.facts, "machine": self.machine_medians(), "rows": rows}, indent=1)
         (folder / "failover.json").write_text(text + "\n")
-        (folder / "failover.md").write_text(self.markdown())
+        shown = folder / "failover.md"
+        shown.write_text(self.markdown())
+        paste(shown)
 
     def markdown(self) -> str:
         runs = max((len(outcomes) for each in self.outcomes.values() for outcomes in each.values()), default=0)

@@ -26,7 +26,7 @@ use super::tls::Certificates;
 
 /// Open pages, scrapers and scripts at each door; more wait in the kernel's backlog. The socket has its own, so that
 /// a crowd on the network does not keep the operator out.
-const MAX_CONNECTIONS: usize = 128;
+pub const MAX_CONNECTIONS: usize = 128;
 /// A client sends its headers at once, and does its part of a handshake at once; who does not is not waited for.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Headers and request line together.

@@ -166,8 +166,12 @@ impl<M: Meter> Engine<M> {
         self.state().recover();
         loop {
             while self.round()? {
-                // Everything else on this worker comes before the next round.
-                tokio::task::yield_now().await;
+                tokio::select! {
+                    biased;
+                    _ = tick.tick() => self.state().part(),
+                    // Everything else on this worker comes before the next round.
+                    () = tokio::task::yield_now() => {}
+                }
             }
             tokio::select! {
                 biased;

@@ -1,7 +1,7 @@
 //! Who may take which sessions, given everything that is known at one moment.
 //!
 //! The writer's seat holds one node or none. A node gets the seat by saying that it holds the leader lock, that it is
-//! primary and that it runs, on a timeline not older than any that the cluster has had ([`Class::Writer`]). It loses
+//! primary and that it runs or has just started, on a timeline not older than any that the cluster has had ([`Class::Writer`]). It loses
 //! the seat by saying otherwise, or by another's better claim; by silence only among others that speak, and when
 //! `leader_grace` is over. Whoever had the seat last is the *incumbent*: ties and silences are decided in its favour,
 //! and its open sessions may live as long as nothing has shown that its reign is over (the *tenant* below).

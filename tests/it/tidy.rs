@@ -258,13 +258,14 @@ fn tests_wait_for_conditions_and_skip_nothing() {
     refuse(complaints);
 }
 
-/// `make bench` writes both; whoever edits one of them by hand is found here.
+/// The benchmarks write both; whoever edits one of them by hand is found here.
 #[test]
 fn the_readme_shows_the_saved_measurements() {
     let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
     let readme = read("README.md").expect("a README");
-    let (_, rest) =
-        readme.split_once("<!-- bench: benches/dataplane/results/dataplane.md -->\n").expect("a place");
-    let (shown, _) = rest.split_once("<!-- end of bench -->").expect("its end");
-    assert_eq!(shown, read("benches/dataplane/results/dataplane.md").expect("saved measurements"));
+    for result in ["benches/failover/results/failover.md", "benches/dataplane/results/dataplane.md"] {
+        let (_, rest) = readme.split_once(&format!("<!-- bench: {result} -->\n")).expect("a place");
+        let (shown, _) = rest.split_once("<!-- end of bench -->").expect("its end");
+        assert_eq!(shown, read(result).expect("saved measurements"));
+    }
 }

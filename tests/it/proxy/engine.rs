@@ -128,18 +128,25 @@ async fn a_session_that_is_dropped_is_reset_and_leaves_its_seat_to_the_next() {
 }
 
 /// While one session has more to move than can ever be done, each message of another gets its turn.
+/// A transfer that never lets the worker rest. It ends with the test.
+async fn keep_busy(rig: &Rig) -> Tally {
+    let Session { client, mut backend, tally, end } = rig.session().await;
+    let mut sink = client.stream;
+    tokio::spawn(async move { backend.fill(usize::MAX).await });
+    tokio::spawn(async move { tokio::io::copy(&mut sink, &mut tokio::io::sink()).await });
+    tokio::spawn(end);
+    super::until("the bulk transfer is under way", || tally.outward.load(Relaxed) > 10_000_000).await;
+    tally
+}
+
 #[tokio::test]
 async fn a_bulk_transfer_does_not_keep_others_waiting() {
     /// What a worker may move of one bulk transfer while a message waits to be read, and again while its answer does.
     const MOST_PER_MESSAGE: usize = 4 << 20;
     const MESSAGES: usize = 50;
     let rig = Rig::new(Tools::default());
-    let Session { client, mut backend, tally, end: _end } = rig.session().await;
-    let mut sink = client.stream;
-    let source = tokio::spawn(async move { backend.fill(usize::MAX).await });
-    let sink = tokio::spawn(async move { tokio::io::copy(&mut sink, &mut tokio::io::sink()).await });
+    let tally = keep_busy(&rig).await;
     let mut other = rig.session().await;
-    super::until("the bulk transfer is under way", || tally.outward.load(Relaxed) > 10_000_000).await;
     let before = tally.outward.load(Relaxed);
     for _ in 0..MESSAGES {
         other.client.say(b"ping").await;
@@ -152,8 +159,25 @@ async fn a_bulk_transfer_does_not_keep_others_waiting() {
         moved > 0 && moved < MESSAGES * MOST_PER_MESSAGE,
         "{moved} bytes while {MESSAGES} messages waited"
     );
-    source.abort();
-    sink.abort();
+}
+
+/// Nor what comes with time.
+#[tokio::test]
+async fn a_farewell_beside_a_bulk_transfer_is_passed_on_in_the_end() {
+    /// Together they leave the engine no moment without work.
+    const TRANSFERS: usize = 16;
+    let rig = Rig::new(Tools::default());
+    let mut tally = keep_busy(&rig).await;
+    for _ in 1..TRANSFERS {
+        tally = keep_busy(&rig).await;
+    }
+    let mut session = rig.session().await;
+    session.client.say(b"X\0\0\0\x04").await;
+    session.client.finish();
+    session.backend.hear(b"X\0\0\0\x04").await;
+    session.backend.hear_end().await;
+    let before = tally.outward.load(Relaxed);
+    super::until("the bulk transfer goes on", || tally.outward.load(Relaxed) > before).await;
 }
 
 /// Whether the kernel keeps the address of a connection that has ended. (Source: proc(5), `/proc/net/tcp`.)
