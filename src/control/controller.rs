@@ -142,11 +142,17 @@ impl Controller {
         let cluster = match event {
             Event::Observed { cluster, api, observation, took } => {
                 let scope = self.stewards[cluster].scope().map(str::to_owned);
+                let answered = matches!(observation, Observation::Answered(_));
                 self.stewards[cluster].observed(now, &api, observation, took);
                 if self.stewards[cluster].scope() != scope.as_deref() {
                     self.settle_names();
                 }
-                cluster
+                self.decide(cluster);
+                if answered {
+                    // Only now: what it said is in the table.
+                    self.stewards[cluster].end_caution(&api, took);
+                }
+                return;
             }
             Event::Discovered { cluster, api, answer, asked } => {
                 let asked_at = asked.saturating_duration_since(self.started);

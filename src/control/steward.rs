@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -146,6 +146,14 @@ impl Steward {
     pub fn ttl_is(&mut self, ttl: Duration) {
         if self.options.leader_grace.is_none() {
             self.core.set_leader_grace(ttl);
+        }
+    }
+
+    /// A check that took so long has been answered: sessions that waited for it may go on.
+    pub fn end_caution(&self, api: &str, took: Duration) {
+        let Some((name, asked)) = self.member_at(api).zip(Instant::now().checked_sub(took)) else { return };
+        for pool in [&self.stats.primary, &self.stats.replicas] {
+            pool.member(&name).caution.answered(asked);
         }
     }
 

@@ -27,6 +27,9 @@ use crate::stats::{End, MemberStats};
 /// for the whole login.
 const GREETING_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether a pause is over: soon after the answer that ends it.
+const CAUTION_STEP: Duration = Duration::from_millis(10);
+
 /// A client's first packet as it came, with what it means.
 struct Greeting {
     kind: FirstPacket,
@@ -236,9 +239,9 @@ impl<'a> Attempts<'a> {
         hold: &mut Option<Hold>,
     ) -> Result<Attempt, End> {
         let stats = backend.stats_of(self.pool.options.choice);
-        if let Some(pause) = stats.caution.remaining() {
-            // The check of a backend that has just hung up on others comes first.
-            tokio::time::sleep(pause).await;
+        while let Some(pause) = stats.caution.remaining() {
+            // The check of a backend that has just hung up on others comes first; what it says is in the table then.
+            tokio::time::sleep(pause.min(CAUTION_STEP)).await;
         }
         let started = Instant::now();
         let dialled = self.dial(backend).await;
