@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use self::console::Console;
+use self::console::{Console, Secrets};
 use crate::admin::actions::Reload;
 use crate::admin::{self, PoolSource, Sources};
 use crate::config::{self, Config};
@@ -70,6 +70,13 @@ pub enum StartError {
     ControlEnded,
 }
 
+impl StartError {
+    /// The same configuration will fail again.
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, StartError::Users(_) | StartError::Certificate(_))
+    }
+}
+
 /// How a stop went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped {
@@ -98,6 +105,14 @@ struct BoundPool {
     listen: Vec<SocketAddr>,
 }
 
+/// Reads the secrets and certificates that the configuration names, as a start does, and binds nothing.
+///
+/// # Errors
+/// The first one that cannot be used.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    Secrets::load(&config.admin).map(drop)
+}
+
 impl App {
     /// Binds every port and reads every file that the configuration names. `source` is where a reload reads it anew.
     ///
@@ -106,6 +121,8 @@ impl App {
     pub fn prepare(config: Config, source: Option<Source>) -> Result<App, StartError> {
         // Set once in a process; a second App in one process (tests) finds it set.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        // Before anything is bound: what is wrong with these is wrong with the configuration.
+        let secrets = Secrets::load(&config.admin)?;
         let workers =
             config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let max_sessions = session_limit(config.max_sessions, workers, config.clusters.len())?;
@@ -123,7 +140,7 @@ impl App {
             patronis.push(client.cloned().map_or_else(|| patroni(cluster, &names), Ok)?);
             stats.push(cluster_stats);
         }
-        let console = Console::prepare(&config.admin)?;
+        let console = Console::bind(&config.admin, secrets)?;
         let (gate, certificates) = (Arc::clone(&console.gate), console.certificates.clone());
         let reload = console::reload(config.clone(), source, gate, certificates);
         Ok(App { config, workers, max_sessions, pools, console, reload, patronis, stats, names })

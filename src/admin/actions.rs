@@ -19,6 +19,7 @@ use serde_json::json;
 use super::Sources;
 use super::caller::Caller;
 use super::refusal::Refusal;
+use crate::control::{Inbox, Operated};
 use crate::topology::Operator;
 
 /// Far more than any of these bodies; see also the layer in `routes`.
@@ -121,13 +122,32 @@ pub async fn set_state(
     let wish =
         wish.ok_or_else(|| unprocessable(format!("{state:?} is no state; write ready, drain or maint")))?;
     let index = find(&sources, &cluster, &member)?;
-    let operated = sources.inbox.operate(index, member.clone(), wish);
+    // A task of its own: once the control plane has been told, it is done, and has to be in the log, whether or not
+    // somebody still waits for the answer.
+    let operated =
+        tokio::spawn(operate(sources.inbox.clone(), index, cluster.clone(), member.clone(), wish, caller));
     let operated = tokio::time::timeout(ANSWER_TIMEOUT, operated).await;
-    let operated = operated.map_err(|_| {
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the control plane does not answer; look at the log")
+    let operated = operated.ok().and_then(Result::ok).ok_or_else(|| {
+        let error =
+            "the control plane does not answer; it may still be done: look at the state, and at the log";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
     })?;
     // It has left the cluster in this moment.
     let operated = operated.ok_or_else(|| no_member(&sources, index, &member))?;
+    let note = operated.is_writer.then(|| note_on_writer(&member, wish)).flatten();
+    let (state, before) = (wish.as_str(), operated.before.as_str());
+    Ok(Json(StateAnswer { cluster, member, state, before, note }).into_response())
+}
+
+async fn operate(
+    inbox: Inbox,
+    index: usize,
+    cluster: String,
+    member: String,
+    wish: Operator,
+    caller: Caller,
+) -> Option<Operated> {
+    let operated = inbox.operate(index, member.clone(), wish).await?;
     tracing::info!(
         user = caller.name(),
         remote = %caller.peer,
@@ -137,9 +157,7 @@ pub async fn set_state(
         before = operated.before.as_str(),
         "an operator set the state of a member"
     );
-    let note = operated.is_writer.then(|| note_on_writer(&member, wish)).flatten();
-    let (state, before) = (wish.as_str(), operated.before.as_str());
-    Ok(Json(StateAnswer { cluster, member, state, before, note }).into_response())
+    Some(operated)
 }
 
 /// pilotfish does not move the leader: it only stops sending sessions to it.
@@ -148,7 +166,7 @@ fn note_on_writer(member: &str, wish: Operator) -> Option<String> {
         Operator::Ready => None,
         Operator::Drain | Operator::Maint => Some(format!(
             "{member} is the writer: new writers wait until it is ready again or another node leads, and its open \
-             sessions go on; to move the leader use patronictl switchover"
+             writer sessions go on; to move the leader use patronictl switchover"
         )),
     }
 }

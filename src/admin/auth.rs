@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -46,7 +46,6 @@ pub struct Users {
 }
 
 /// What is given in an `Authorization` header.
-#[derive(Clone)]
 enum Login {
     Basic { name: String, password: String },
     Bearer { token: String },
@@ -89,7 +88,8 @@ impl Users {
                 match accounts.find(|(_, account)| account.name == *name && account.password.is_some()) {
                     Some((index, account)) => stored(account)?.matches(password).then_some(index),
                     None => {
-                        // As slow as for a name that exists, so that time does not tell which do.
+                        // About as slow as for a name that exists, so that time does not tell which do. Where some
+                        // passwords are plain and some are hashed, it tells no more than which are which.
                         let decoy = self.accounts.iter().find_map(stored);
                         decoy.map(|decoy| decoy.matches(password));
                         None
@@ -188,7 +188,7 @@ impl Gate {
     /// # Errors
     /// 401 without a login or with a wrong one, 429 after too many wrong ones.
     pub async fn admit(
-        &self,
+        self: &Arc<Self>,
         headers: &HeaderMap,
         address: IpAddr,
     ) -> Result<(Option<String>, Role), Refusal> {
@@ -199,43 +199,67 @@ impl Gate {
         let Some(given) = headers.get(AUTHORIZATION) else {
             return Err(unknown("log in with a name and a password (Basic) or a token (Bearer)"));
         };
-        let wait = self.throttle.lock().unwrap_or_else(PoisonError::into_inner).wait(Instant::now(), address);
-        if let Some(wait) = wait {
-            self.throttled.fetch_add(1, Relaxed);
-            return Err(too_often(wait.as_secs() + 1));
-        }
+        self.admits_guesses(address)?;
         let Some(login) = Login::parse(given) else {
             return Err(unknown("the header Authorization is neither Basic nor Bearer as they should be"));
         };
-        let known = self.check(&users, &login).await;
-        let Some(account) = known.and_then(|index| users.accounts.get(index)) else {
-            self.refuse(&users, &login, address);
-            return Err(unknown("the name and the password, or the token, are not right"));
-        };
+        let known = self.check(&users, login, address).await?;
+        let account = known.and_then(|index| users.accounts.get(index));
+        let account =
+            account.ok_or_else(|| unknown("the name and the password, or the token, are not right"))?;
         Ok((Some(account.name.clone()), account.role))
     }
 
-    async fn check(&self, users: &Arc<Users>, login: &Login) -> Option<usize> {
-        if !users.is_slow(login) {
-            return users.find(login);
+    async fn check(
+        self: &Arc<Self>,
+        users: &Arc<Users>,
+        login: Login,
+        address: IpAddr,
+    ) -> Result<Option<usize>, Refusal> {
+        if !users.is_slow(&login) {
+            let known = users.find(&login);
+            if known.is_none() {
+                self.throttle().failed(Instant::now(), address);
+                self.tell_wrong(users, &login, address);
+            }
+            return Ok(known);
         }
-        let digest = users.digest(login);
+        let digest = users.digest(&login);
         if let Some(account) = users.recall(&digest) {
-            return Some(account);
+            return Ok(Some(account));
         }
-        let _place = self.slow.acquire().await.ok()?;
-        let (users, login) = (Arc::clone(users), login.clone());
+        let ended = |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process ends");
+        let place = Arc::clone(&self.slow).acquire_owned().await.map_err(ended)?;
+        // Others may have failed while this one waited. It counts as wrong from here on until it turns out right:
+        // whoever hangs up has had the guess, and nothing below waits for anybody.
+        self.admits_guesses(address)?;
+        self.throttle().failed(Instant::now(), address);
+        let (gate, users) = (Arc::clone(self), Arc::clone(users));
         let check = move || {
-            let account = users.find(&login)?;
+            let _place = place;
+            let Some(account) = users.find(&login) else {
+                gate.tell_wrong(&users, &login, address);
+                return None;
+            };
             users.remember(digest, account);
+            gate.throttle().was_right(Instant::now(), address);
             Some(account)
         };
-        tokio::task::spawn_blocking(check).await.ok()?
+        Ok(tokio::task::spawn_blocking(check).await.unwrap_or(None))
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admits_guesses(&self, address: IpAddr) -> Result<(), Refusal> {
+        let Some(wait) = self.throttle().wait(Instant::now(), address) else { return Ok(()) };
+        self.throttled.fetch_add(1, Relaxed);
+        Err(too_often(wait.as_secs() + 1))
     }
 
     /// Counts and tells a wrong login. A name that nobody has may be a password in the wrong field: it is not told.
-    fn refuse(&self, users: &Users, login: &Login, address: IpAddr) {
-        self.throttle.lock().unwrap_or_else(PoisonError::into_inner).failed(Instant::now(), address);
+    fn tell_wrong(&self, users: &Users, login: &Login, address: IpAddr) {
         self.failures.fetch_add(1, Relaxed);
         let named = match login {
             Login::Basic { name, .. } => users.accounts.iter().find(|account| account.name == *name),

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::figures::bytes;
 use super::view::{ClusterView, MemberView, PoolView};
 use crate::topology::Alarm;
 
@@ -299,8 +300,4 @@ pub(super) fn sentence(text: &str) -> String {
         text.split(' ').next().is_some_and(|word| matches!(word, "no" | "not" | "every" | "the" | "nobody"));
     let first = if plain { first.to_uppercase() } else { first };
     format!("{first}{}.", letters.as_str())
-}
-
-fn bytes(count: u64) -> String {
-    super::figures::bytes(count)
 }

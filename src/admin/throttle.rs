@@ -44,6 +44,16 @@ impl Throttle {
         self.buckets.insert(key, Bucket { failures: bucket.failures + 1, ..bucket });
     }
 
+    /// Takes back one failure, of a login that counted as wrong until it was looked at.
+    pub fn was_right(&mut self, now: Instant, address: IpAddr) {
+        let key = key(address);
+        let Some(bucket) = self.settled(now, key) else { return };
+        match bucket.failures {
+            0 | 1 => drop(self.buckets.remove(&key)),
+            failures => drop(self.buckets.insert(key, Bucket { failures: failures - 1, ..bucket })),
+        }
+    }
+
     /// The bucket with what time has filled in.
     fn settled(&mut self, now: Instant, key: IpAddr) -> Option<Bucket> {
         let bucket = self.buckets.get_mut(&key)?;
@@ -86,6 +96,23 @@ mod tests {
         assert_eq!(throttle.wait(start + REFILL, guesser), Some(REFILL));
         let later = start + REFILL * (MOST_FAILURES + 1);
         assert_eq!(throttle.wait(later, guesser), None);
+        assert!(throttle.buckets.is_empty(), "{throttle:?}");
+    }
+
+    #[test]
+    fn a_right_login_takes_back_its_own_failure_alone() {
+        let (now, mut throttle) = (Instant::now(), Throttle::default());
+        let guesser = "192.0.2.1".parse().unwrap();
+        throttle.was_right(now, guesser);
+        for right in [true, false].repeat(MOST_FAILURES as usize) {
+            assert_eq!(throttle.wait(now, guesser), None);
+            throttle.failed(now, guesser);
+            if right {
+                throttle.was_right(now, guesser);
+            }
+        }
+        assert_eq!(throttle.wait(now, guesser), Some(REFILL));
+        (0..MOST_FAILURES).for_each(|_| throttle.was_right(now, guesser));
         assert!(throttle.buckets.is_empty(), "{throttle:?}");
     }
 

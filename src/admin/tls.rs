@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::RootCertStore;
 use rustls::ServerConfig;
@@ -20,7 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Chains and lists of authorities are smaller; what is larger is some other file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Most renewals come 30 days before the end; who is that late has forgotten it.
-const SOON: Duration = Duration::from_secs(7 * 86_400);
+const SOON_DAYS: i64 = 7;
+/// A process runs for months, and one line in its log is soon out of sight.
+const WARN_EVERY: Duration = Duration::from_secs(86_400);
 
 /// Where the certificate, its key and the authorities of clients are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,16 +169,24 @@ impl Certificates {
         }))
     }
 
-    /// Follows the files for ever, and says in the log what has come of a change.
+    /// Follows the files for ever, and says in the log what has come of a change, and that the end is near.
     pub async fn follow(self: Arc<Self>) {
-        warn_when_late(self.not_after());
+        let mut warned: Option<Instant> = None;
         loop {
+            let left = days_left(self.not_after());
+            if is_to_be_told(left, warned.map(|warned| warned.elapsed())) {
+                tracing::warn!(
+                    days_left = left,
+                    "the certificate of the admin side ends soon, or has ended; renew it"
+                );
+                warned = Some(Instant::now());
+            }
             tokio::time::sleep(LOOK_EVERY).await;
             let certificates = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || certificates.look()).await {
                 Ok(Some(Ok(not_after))) => {
                     tracing::info!(days_left = days_left(not_after), "the certificate was reloaded");
-                    warn_when_late(not_after);
+                    warned = None;
                 }
                 Ok(Some(Err(problem))) => {
                     tracing::warn!(problem, "the new certificate cannot be used; the old one stays");
@@ -187,17 +197,33 @@ impl Certificates {
     }
 }
 
-fn warn_when_late(not_after: i64) {
-    let left = days_left(not_after);
-    if left <= SOON.as_secs() as i64 / 86_400 {
-        tracing::warn!(
-            days_left = left,
-            "the certificate of the admin side ends soon, or has ended; renew it"
-        );
-    }
+/// Whether to warn of the end now, so long after the last warning if there was one.
+fn is_to_be_told(days_left: i64, warned_before: Option<Duration>) -> bool {
+    days_left <= SOON_DAYS && warned_before.is_none_or(|before| before >= WARN_EVERY)
 }
 
 fn days_left(not_after: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     (not_after - i64::try_from(now).unwrap_or(i64::MAX)).div_euclid(86_400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_end_is_told_at_once_and_again_each_day() {
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        for (days_left, warned_before, told) in [
+            (30, None, false),
+            (8, hours(48), false),
+            (7, None, true),
+            (7, hours(0), false),
+            (7, hours(23), false),
+            (6, hours(24), true),
+            (-1, hours(24), true),
+        ] {
+            assert_eq!(is_to_be_told(days_left, warned_before), told, "{days_left} {warned_before:?}");
+        }
+    }
 }

@@ -17,6 +17,13 @@ use super::StartError;
 /// Reads the configuration once more.
 pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
+/// Who may come in and by which certificate, from the files and variables that the configuration names.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    users: Users,
+    certificates: Option<Arc<Certificates>>,
+}
+
 /// What is before the admin side, ready to be served.
 #[derive(Debug)]
 pub(super) struct Console {
@@ -26,12 +33,19 @@ pub(super) struct Console {
     pub certificates: Option<Arc<Certificates>>,
 }
 
-impl Console {
-    /// Binds the doors, and reads the secrets and certificates.
-    pub fn prepare(admin: &config::Admin) -> Result<Console, StartError> {
-        let gate = Gate::new(users(admin).map_err(StartError::Users)?, hosts(admin));
+impl Secrets {
+    pub fn load(admin: &config::Admin) -> Result<Secrets, StartError> {
+        let users = users(admin).map_err(StartError::Users)?;
         let certificates = admin.tls.as_ref().map(|tls| Certificates::load(files(tls)).map(Arc::new));
-        let certificates = certificates.transpose().map_err(StartError::Certificate)?;
+        Ok(Secrets { users, certificates: certificates.transpose().map_err(StartError::Certificate)? })
+    }
+}
+
+impl Console {
+    /// Binds the doors.
+    pub fn bind(admin: &config::Admin, secrets: Secrets) -> Result<Console, StartError> {
+        let Secrets { users, certificates } = secrets;
+        let gate = Gate::new(users, hosts(admin));
         let mut doors = Vec::new();
         let mut bound = None;
         if let Some(address) = admin.listen {
@@ -92,10 +106,11 @@ pub(super) fn reload(
                 "this process has no file to read its configuration from; restart it".to_owned(),
             );
         };
+        // Before the source is read: of two reloads at one time, the one that has read the older state must not come last.
+        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
         let next = source().map_err(|problems| Rejected {
             problems: problems.to_string().lines().map(str::to_owned).collect(),
         })?;
-        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
         apply(&mut running, &next, &gate, certificates.as_deref())
     })
 }

@@ -17,7 +17,9 @@ const EXIT_CODES: &str = "Exit codes:
   78  the configuration is at fault";
 
 const ABOUT_ADMIN: &str = "Commands that talk to a running pilotfish find it by --admin, else by the variable
-PILOTFISH_ADMIN, else by the section admin of the configuration, else at 127.0.0.1:7000.
+PILOTFISH_ADMIN, else by the section admin of the configuration: without a login at its
+unix socket (default /run/pilotfish/admin.sock) where that lets them in, else at its address
+(default 127.0.0.1:7000).
 They log in with --user and PILOTFISH_PASSWORD or --password-file, or with PILOTFISH_TOKEN
 or --token-file. Over the unix socket no login is needed.";
 
@@ -73,7 +75,7 @@ pub enum Command {
         #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = interval)]
         interval: Duration,
     },
-    /// Send no new sessions to a member; open ones finish
+    /// Send no new sessions to a member; open ones finish, unless open_sessions.drained is cut
     #[command(after_help = EXIT_CODES)]
     Drain {
         #[command(flatten)]
@@ -81,7 +83,7 @@ pub enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Take a member out of service: no new sessions, and no alarms about it
+    /// Take a member out of service: as drain, and no alarms about it
     #[command(after_help = EXIT_CODES)]
     Maint {
         #[command(flatten)]

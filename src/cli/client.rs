@@ -22,6 +22,7 @@ use tokio_rustls::TlsConnector;
 
 use super::arguments::{Form, Remote};
 use super::door::Door;
+use super::output::harmless;
 use super::{EXIT_FAILED, EXIT_NOT_ALLOWED, EXIT_UNREACHABLE, EXIT_USAGE, Failure};
 
 /// From the dial to the last byte; pilotfish answers in milliseconds.
@@ -191,9 +192,9 @@ impl Client {
             });
         }
         let answer = answer.unwrap_or(Value::Null);
-        let mut words = answer["error"].as_str().map_or_else(|| format!("refused: {status}"), str::to_owned);
+        let mut words = answer["error"].as_str().map_or_else(|| format!("refused: {status}"), harmless);
         for problem in answer["problems"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            words = format!("{words}\n{problem}");
+            words = format!("{words}\n{}", harmless(problem));
         }
         let code = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {

@@ -10,6 +10,7 @@ use super::answers::{Incident, Step};
 use super::arguments::Form;
 use super::client::{Client, read};
 use super::output::{harmless, print, print_json};
+use crate::admin::figures::utc;
 
 /// Between two looks with `--follow`.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -86,7 +87,7 @@ fn whole(incident: &Incident) -> String {
 fn headline(incident: &Incident) -> String {
     let Incident { cluster, number, writer_before, steps, .. } = incident;
     let before = writer_before.as_deref().unwrap_or("nobody");
-    let at = steps.first().map_or(0, |step| step.at_unix_ms / 1000);
+    let at = steps.first().map_or(0, |step| step.at_unix_ms);
     harmless(&format!("{}  {cluster} #{number}: {before} was the writer", utc(at))) + "\n"
 }
 
@@ -108,40 +109,4 @@ fn outcome(incident: &Incident) -> String {
          {cut} cut, {broken} ended by the server, {failed} failed"
     );
     harmless(&words) + "\n"
-}
-
-/// Unix time in seconds as a date and time of day.
-fn utc(unix: u64) -> String {
-    let (days, second) = (unix / 86_400, unix % 86_400);
-    // Counted in years that begin in March, so that the leap day is the last one.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day + 2) / 153;
-    let (day, month) =
-        (day - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::utc;
-
-    #[test]
-    fn dates() {
-        for (unix, text) in [
-            (0, "1970-01-01 00:00:00Z"),
-            (951_782_399, "2000-02-28 23:59:59Z"),
-            (951_782_400, "2000-02-29 00:00:00Z"),
-            (951_868_800, "2000-03-01 00:00:00Z"),
-            (1_795_437_839, "2026-11-23 12:43:59Z"),
-            (4_107_542_399, "2100-02-28 23:59:59Z"),
-            (4_107_542_400, "2100-03-01 00:00:00Z"),
-        ] {
-            assert_eq!(utc(unix), text);
-        }
-    }
 }

@@ -85,5 +85,6 @@ pub fn main() -> ExitCode {
 
 fn check(config: Result<Config, crate::config::Problems>) -> Result<(), Failure> {
     let config = config.map_err(|problems| Failure::new(EXIT_CONFIG, problems.to_string()))?;
+    crate::app::check(&config).map_err(|error| Failure::new(EXIT_CONFIG, error.to_string()))?;
     print(&config.to_string())
 }

@@ -33,30 +33,6 @@ pub fn complain(words: &str) {
     let _ = writeln!(io::stderr(), "{words}");
 }
 
-/// Bytes for people: binary units, three digits.
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut scaled = count as f64;
-    let mut unit = 0;
-    while scaled >= 1000.0 && unit + 1 < UNITS.len() {
-        scaled /= 1024.0;
-        unit += 1;
-    }
-    let digits = if unit == 0 || scaled >= 100.0 { 0 } else { 1 };
-    format!("{scaled:.digits$} {}", UNITS[unit])
-}
-
-/// A duration for people, in one unit.
-pub fn ago(seconds: f64) -> String {
-    match seconds {
-        s if s < 10.0 => format!("{s:.1} s"),
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.0} h", s / 3600.0),
-        s => format!("{:.0} d", s / 86_400.0),
-    }
-}
-
 /// What others chose (names of members and clusters) must not steer the terminal that it is shown on.
 pub fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()

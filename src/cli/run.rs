@@ -5,19 +5,22 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::logging;
+use super::{EXIT_CONFIG, EXIT_FAILED, logging};
 use crate::admin::actions::Reload;
-use crate::app::{App, Source, Stopped};
+use crate::app::{App, Source, StartError, Stopped};
 use crate::config::Config;
 
-/// Runs until a signal says stop. 0 after a stop, 1 when it could not start.
+/// Runs until a signal says stop. 0 after a stop, 78 for secrets or certificates that cannot be used, 1 when it could not
+/// start for another reason.
 pub fn run(config: Config, source: Source) -> ExitCode {
     let _flushes_at_the_end = logging::init(&config.log);
     match serve(config, source) {
         Ok(Stopped { .. }) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            let of_configuration =
+                error.downcast_ref::<StartError>().is_some_and(StartError::is_of_configuration);
+            ExitCode::from(if of_configuration { EXIT_CONFIG } else { EXIT_FAILED })
         }
     }
 }

@@ -6,8 +6,9 @@ use super::Failure;
 use super::answers::Session;
 use super::arguments::{Filter, Form};
 use super::client::{Client, read};
-use super::output::{ago, bytes, print, print_json};
+use super::output::{print, print_json};
 use super::table::Table;
+use crate::admin::figures::{ago, bytes};
 
 pub fn sessions(client: &Client, filter: Filter) -> Result<(), Failure> {
     let answer = client.get("/api/v1/sessions")?;

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::answers::{Cluster, Member, Pool, Status};
 use super::arguments::{Form, Wanted};
 use super::client::{Client, read};
-use super::output::{ago, bytes, harmless, print, print_json};
+use super::output::{harmless, print, print_json};
 use super::table::Table;
 use super::{EXIT_FAILED, EXIT_UNREACHABLE, Failure};
+use crate::admin::figures::{ago, bytes};
 
 /// Between two looks while a writer is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -1,16 +1,18 @@
 //! `pilotfish top`: the members as they are now, again and again.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, stdin, stdout};
 use std::time::{Duration, Instant};
 
 use super::answers::{Cluster, Member, Status};
 use super::arguments::Form;
 use super::client::Client;
-use super::output::{bytes, harmless, print_json};
+use super::output::{harmless, print_json};
 use super::screen::{Key, Line, Screen, Stress};
 use super::status::headline;
 use super::table::Table;
 use super::{EXIT_FAILED, Failure};
+use crate::admin::figures::bytes;
 
 /// The longest text to filter by; names are shorter.
 const LONGEST_FILTER: usize = 64;
@@ -149,22 +151,22 @@ impl Top {
 
     fn lines(&self, height: usize) -> Vec<Line> {
         let plain = |text: String| Line { text, stress: Stress::None };
-        let status = &self.now.1;
         let mut lines = vec![Line { text: self.title(), stress: Stress::Bold }];
         if let Some(problem) = &self.problem {
             let text = harmless(&format!("what is below is old: {problem}"));
             lines.push(Line { text, stress: Stress::Reverse });
         }
-        for cluster in &status.clusters {
-            lines.extend(self.overview(cluster));
-        }
+        let mut overviews = self.overviews();
+        // The members are what it is for; however many clusters there are, half of the height is theirs.
+        overviews.truncate((height / 2).saturating_sub(lines.len()));
+        lines.extend(overviews);
         lines.push(plain(String::new()));
         let mut table = self.table().lines().into_iter();
         lines.extend(table.next().map(|text| Line { text, stress: Stress::Reverse }));
         // The last line is for the keys.
         let room = height.saturating_sub(lines.len() + 1);
         lines.extend(table.take(room).map(plain));
-        lines.resize(height.saturating_sub(1).max(lines.len()), plain(String::new()));
+        lines.resize(height.saturating_sub(1), plain(String::new()));
         lines.push(Line { text: self.keys(), stress: Stress::Bold });
         lines
     }
@@ -184,11 +186,21 @@ impl Top {
         format!("q quit  p pause  s sort ({}{direction})  r reverse  / filter ({filter})", self.sort.word())
     }
 
+    /// Of the clusters that have a member below, or none at all; those in trouble first, since not all may fit.
+    fn overviews(&self) -> Vec<Line> {
+        let shown: BTreeSet<&str> = self.rows().iter().map(|row| row.cluster).collect();
+        let is_empty = |c: &Cluster| c.members.is_empty() && self.is_wanted(&[&c.name]);
+        let clusters = self.now.1.clusters.iter();
+        let mut clusters: Vec<&Cluster> =
+            clusters.filter(|c| shown.contains(c.name.as_str()) || is_empty(c)).collect();
+        clusters.sort_by_key(|cluster| is_well(cluster));
+        clusters.into_iter().flat_map(|cluster| self.overview(cluster)).collect()
+    }
+
     fn overview(&self, cluster: &Cluster) -> Vec<Line> {
-        let is_well = cluster.condition == "ok" && cluster.writer.is_some();
-        let stress = if is_well { Stress::None } else { Stress::Reverse };
+        let stress = if is_well(cluster) { Stress::None } else { Stress::Reverse };
         let mut lines = vec![Line { text: headline(cluster), stress }];
-        if !is_well {
+        if !is_well(cluster) {
             lines.push(Line { text: harmless(&format!("  {}", cluster.reason)), stress: Stress::None });
         }
         for pool in &cluster.pools {
@@ -237,10 +249,8 @@ impl Top {
                 rows.push(Row { cluster: &cluster.name, member, rates });
             }
         }
-        let wanted = self.filter.to_lowercase();
         rows.retain(|Row { cluster, member, .. }| {
-            let texts = [*cluster, &member.name, &member.class, &member.admin];
-            texts.iter().any(|text| text.to_lowercase().contains(&wanted))
+            self.is_wanted(&[cluster, &member.name, &member.class, &member.admin])
         });
         // Names go up, figures go down: what stands out comes first. Rows of one figure stay in their order.
         match self.sort {
@@ -256,6 +266,11 @@ impl Top {
         rows
     }
 
+    fn is_wanted(&self, texts: &[&str]) -> bool {
+        let wanted = self.filter.to_lowercase();
+        texts.iter().any(|text| text.to_lowercase().contains(&wanted))
+    }
+
     /// Bytes per second since the look before; a member that restarts its count has none.
     fn rates(&self, cluster: &str, member: &Member) -> (u64, u64) {
         let Some((before, status)) = &self.before else { return (0, 0) };
@@ -268,8 +283,13 @@ impl Top {
     }
 }
 
+fn is_well(cluster: &Cluster) -> bool {
+    cluster.condition == "ok" && cluster.writer.is_some()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::answers::Pool;
     use super::*;
 
     fn status(sessions: [u64; 3], bytes_in: u64) -> Status {
@@ -323,6 +343,37 @@ mod tests {
         }
         assert_eq!(after("p"), ("bca".to_owned(), true, true));
         assert_eq!(after("pq"), ("bca".to_owned(), false, false));
+    }
+
+    #[test]
+    fn members_and_keys_are_in_sight_however_many_clusters_there_are() {
+        let mut many = status([0; 3], 0);
+        let cluster = |number: usize| {
+            let mut cluster = status([0; 3], 0).clusters.remove(0);
+            cluster.name = format!("demo{number}");
+            cluster.pools = vec![Pool::default(), Pool::default()];
+            cluster
+        };
+        many.clusters = (0..10).map(cluster).collect();
+        many.clusters[9].writer = None;
+        many.clusters.push(Cluster { name: "mute".into(), condition: "silent".into(), ..Cluster::default() });
+        let mut top = Top::new(many, Instant::now());
+        let texts = |top: &Top, height| -> Vec<String> {
+            top.lines(height).into_iter().map(|line| line.text).collect()
+        };
+        for height in [0, 1, 2, 3, 8, 24, 25, 100] {
+            let lines = texts(&top, height);
+            assert_eq!(lines.len(), height.max(1), "{height}");
+            assert!(lines.last().is_some_and(|last| last.starts_with("q quit")), "{height}: {lines:?}");
+        }
+        let lines = texts(&top, 24);
+        assert!(lines[1].starts_with("Cluster demo9") && lines[5].starts_with("Cluster mute"), "{lines:?}");
+        assert!(lines[12].is_empty() && lines[13].starts_with("CLUSTER"), "{lines:?}");
+        assert!(lines[14..23].iter().all(|line| line.starts_with("demo")), "{lines:?}");
+        top.filter = "demo7".to_owned();
+        let lines = texts(&top, 24);
+        let overviews: Vec<&String> = lines.iter().filter(|line| line.starts_with("Cluster ")).collect();
+        assert!(matches!(overviews[..], [one] if one.starts_with("Cluster demo7")), "{lines:?}");
     }
 
     #[test]

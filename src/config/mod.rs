@@ -358,8 +358,8 @@ fn all_ipv4(port: u16) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
-/// The whole effective configuration as YAML: reading it again gives the same [`Config`], but for hashes of passwords,
-/// which are left out.
+/// The whole effective configuration as YAML: reading it again gives the same [`Config`], unless it has hashes of passwords
+/// or tokens. These are left out, and a user who has nothing else is refused then.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         show::config(self, f)

@@ -71,8 +71,8 @@ pub struct Cluster {
     blind_until: Duration,
     signs: BTreeSet<Sign>,
     last_sign_at: Option<Duration>,
-    /// What operators want, by name: a member that is away for a while is not back in service unasked. Only members
-    /// are named here, and only what is not [`Operator::Ready`].
+    /// What operators want, by name: a member that is away for a while is not back in service unasked. Whoever is named
+    /// was a member when it was asked for, and may have left; only what is not [`Operator::Ready`] is here.
     wishes: BTreeMap<String, Operator>,
 }
 

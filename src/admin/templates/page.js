@@ -111,8 +111,8 @@
   // What an operator may do: asked once, then done.
   const ACTS = {
     ready: ["Set ready", "New sessions may be sent to it again.", "is ready"],
-    drain: ["Drain", "It gets no new sessions; open ones finish.", "drains"],
-    maint: ["Maintenance for", "It gets no new sessions, and no alarm is raised about it; open ones finish.", "is in maintenance"],
+    drain: ["Drain", "It gets no new sessions; open ones finish, unless open_sessions.drained is cut.", "drains"],
+    maint: ["Maintenance for", "It gets no new sessions, and no alarm is raised about it; open ones finish, unless open_sessions.drained is cut.", "is in maintenance"],
     close: ["Close all sessions of", "Every session on it is cut at once; clients have to connect again.", "has no session left"],
   };
   const dialog = byId("ask"), yes = byId("ask-yes");

@@ -79,14 +79,20 @@ async fn a_secret_is_in_no_line_of_the_log_and_not_in_what_check_shows() {
 fn a_secret_that_cannot_be_used_is_named_and_not_shown() {
     let file = File::new("");
     let password = file.beside("password", "$argon2id$v=19$m=1,t=0,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub\n");
-    let listen = own_address();
+    // Binding it would fail first, with another code.
+    let taken = std::net::TcpListener::bind((own_address(), 0)).expect("a free port");
+    let listen = taken.local_addr().expect("an address");
     let text = format!(
-        "clusters: [{{patroni: a, primary: {{listen: '{listen}:0'}}, replicas: off}}]\n\
-         admin: {{listen: '{listen}:0', users: [{{name: eve, password: 'file:{password}'}}]}}"
+        "clusters: [{{patroni: a, primary: {{listen: '{listen}'}}, replicas: off}}]\n\
+         admin: {{listen: '{}:0', users: [{{name: eve, password: 'file:{password}'}}]}}",
+        own_address()
     );
-    let (code, _, errors) = output(&["run", "--config", &File::new(&text).path()]);
-    assert!(code == 1 && errors.contains("admin.users, eve: a broken argon2 hash"), "{code}: {errors}");
-    assert!(!errors.contains("RdescudvJ"), "{errors}");
+    for command in ["check", "run"] {
+        let (code, shown, errors) = output(&[command, "--config", &File::new(&text).path()]);
+        assert_eq!((code, shown.as_str()), (78, ""), "{command}: {errors}");
+        assert!(errors.contains("admin.users, eve: a broken argon2 hash"), "{command}: {errors}");
+        assert!(!errors.contains("RdescudvJ"), "{errors}");
+    }
 }
 
 /// 31 December, 0:00 UTC.
@@ -234,6 +240,38 @@ async fn a_reload_applies_what_it_can_names_the_rest_and_changes_nothing_when_th
     let said = pilotfish.says("the configuration was not reloaded; the running one stays").await;
     let uid = format!("uid {}", rustix::process::getuid().as_raw());
     assert_eq!((&said["user"], &said["remote"]), (&Value::from(uid), &"unix socket".into()));
+}
+
+#[tokio::test]
+async fn a_change_is_in_the_log_even_if_who_made_it_does_not_wait() {
+    use tokio::io::AsyncWriteExt;
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock").display().to_string();
+    let admin = format!("admin: {{listen: off, socket: \"{socket}\"}}");
+    let pilotfish = Pilotfish::run(&with_admin(&config(&cluster, ""), &admin));
+    pilotfish.says("routes changed").await;
+    let path = "/api/v1/clusters/demo/members/a/state";
+    let connect = async || tokio::net::UnixStream::connect(&socket).await.expect("a listener");
+    // What was asked for may be done or not; what has been done shows as the state before the next.
+    let mut done = 0;
+    for _ in 0..50 {
+        let body = r#"{"state":"maint"}"#;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        connect().await.write_all(request.as_bytes()).await.expect("a request");
+        let headers = [("Host", "x"), ("Content-Type", "application/json")];
+        let drained = exchange(connect().await, "POST", path, &headers, r#"{"state":"drain"}"#).await;
+        done += usize::from(drained.json()["before"] == "maint");
+    }
+    assert!(done > 0, "each of them was dropped unseen");
+    let told = || pilotfish.lines().iter().filter(|line| line.contains(r#""state":"maint""#)).count();
+    let told_each = async {
+        while told() < done {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("a line for each change", told_each).await;
 }
 
 /// A reload must not open what only a restart would close.
