@@ -173,8 +173,7 @@ pub fn status(sources: &Sources) -> StatusView {
     let history = sources.live.history.lock().unwrap_or_else(PoisonError::into_inner);
     let view = |(index, picture): (usize, &std::sync::Arc<ClusterPicture>)| {
         let pools = sources.pools.iter().filter(|source| source.pool.options.cluster == index);
-        let look =
-            Look { sources, now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(index) };
+        let look = Look { now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(index) };
         let mut view = look.cluster(picture, &pools.collect::<Vec<_>>());
         view.headline = Some(headline(&view));
         view.findings = findings::findings(&view, uptime_s);
@@ -193,7 +192,6 @@ pub fn status(sources: &Sources) -> StatusView {
 
 /// What a cluster's view is made from beside its picture.
 struct Look<'a> {
-    sources: &'a Sources,
     now: Duration,
     unix_s: u64,
     history: Option<&'a ClusterHistory>,
@@ -291,8 +289,6 @@ impl Look<'_> {
             .history
             .and_then(|history| history.pools.iter().find(|history| *history.name == *pool.options.name));
         let rates = history.map(|history| history.rates).unwrap_or_default();
-        let held = pool.stats.held();
-        let oldest_wait = if held > 0 { self.sources.workers.oldest_wait(pool) } else { None };
         PoolView {
             name: pool.options.name.to_string(),
             kind,
@@ -301,8 +297,8 @@ impl Look<'_> {
             fallback_in_use,
             clients: pool.stats.clients(),
             sessions: total.active,
-            held,
-            oldest_wait_s: oldest_wait.map(seconds),
+            held: pool.stats.held(),
+            oldest_wait_s: pool.stats.oldest_wait().map(seconds),
             sessions_total: total.total,
             bytes_in: total.bytes_in,
             bytes_out: total.bytes_out,
