@@ -174,7 +174,7 @@ pub fn status(sources: &Sources) -> StatusView {
     let view = |(index, picture): (usize, &std::sync::Arc<ClusterPicture>)| {
         let pools = sources.pools.iter().filter(|source| source.pool.options.cluster == index);
         let look = Look { now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(index) };
-        let mut view = look.cluster(picture, &pools.collect::<Vec<_>>());
+        let mut view = look.cluster(picture, pools);
         view.headline = Some(headline(&view));
         view.findings = findings::findings(&view, uptime_s);
         view
@@ -197,8 +197,26 @@ struct Look<'a> {
     history: Option<&'a ClusterHistory>,
 }
 
+/// A pool with what each of its members has done, read once for all that show it.
+struct Counted<'a> {
+    source: &'a PoolSource,
+    members: Vec<(String, MemberCounts)>,
+}
+
+impl Counted<'_> {
+    fn counts_of(&self, member: &str) -> MemberCounts {
+        self.members.iter().find(|(name, _)| name == member).map(|(_, counts)| *counts).unwrap_or_default()
+    }
+}
+
 impl Look<'_> {
-    fn cluster(&self, picture: &ClusterPicture, pools: &[&PoolSource]) -> ClusterView {
+    fn cluster<'a>(
+        &self,
+        picture: &ClusterPicture,
+        pools: impl Iterator<Item = &'a PoolSource>,
+    ) -> ClusterView {
+        let counted = |source: &'a PoolSource| Counted { source, members: source.pool.stats.members() };
+        let pools: Vec<Counted> = pools.map(counted).collect();
         let decision = picture.decision.as_ref();
         ClusterView {
             name: picture.name.to_string(),
@@ -220,20 +238,15 @@ impl Look<'_> {
             discovery_problem: picture.discovery_problem.clone(),
             incidents: incidents(picture, self.now).into_iter().take(SHOWN_INCIDENTS).collect(),
             incident_totals: incidents::totals(&picture.incident_totals),
-            members: picture.members.iter().map(|member| self.member(member, decision, pools)).collect(),
-            pools: pools.iter().map(|source| self.pool(source, decision)).collect(),
+            members: picture.members.iter().map(|member| self.member(member, decision, &pools)).collect(),
+            pools: pools.iter().map(|pool| self.pool(pool, decision)).collect(),
         }
     }
 
-    fn member(
-        &self,
-        picture: &MemberPicture,
-        decision: Option<&Decision>,
-        pools: &[&PoolSource],
-    ) -> MemberView {
+    fn member(&self, picture: &MemberPicture, decision: Option<&Decision>, pools: &[Counted]) -> MemberView {
         let report = picture.report.as_ref();
         let name = &picture.member.name;
-        let counts = pools.iter().map(|source| counts_of(source, name)).fold(MemberCounts::default(), sum);
+        let counts = pools.iter().map(|pool| pool.counts_of(name)).fold(MemberCounts::default(), sum);
         let history = self.history.and_then(|history| history.members.get(name));
         let rates = history.map(|history| history.rates).unwrap_or_default();
         let dcs_last_seen = report.and_then(|report| report.dcs_last_seen);
@@ -275,9 +288,8 @@ impl Look<'_> {
         }
     }
 
-    fn pool(&self, source: &PoolSource, decision: Option<&Decision>) -> PoolView {
+    fn pool(&self, Counted { source, members }: &Counted, decision: Option<&Decision>) -> PoolView {
         let pool = &source.pool;
-        let members = pool.stats.members();
         let total = members.iter().map(|(_, counts)| *counts).fold(MemberCounts::default(), sum);
         let (kind, routable, fallback_in_use) = routable(pool.options.choice, decision);
         let end = |end: End| EndView {
@@ -307,15 +319,15 @@ impl Look<'_> {
             bytes_in_per_s: tenths(rates.bytes_in_per_s),
             bytes_out_per_s: tenths(rates.bytes_out_per_s),
             ends: End::ALL.into_iter().map(end).filter(|end| end.count > 0).collect(),
-            members: members.into_iter().map(|member| pool_member(member, history)).collect(),
+            members: members.iter().map(|member| pool_member(member, history)).collect(),
         }
     }
 }
 
-fn pool_member((name, counts): (String, MemberCounts), history: Option<&PoolHistory>) -> PoolMemberView {
-    let rates: Rates = history.and_then(|history| history.links.get(&name)).copied().unwrap_or_default();
+fn pool_member((name, counts): &(String, MemberCounts), history: Option<&PoolHistory>) -> PoolMemberView {
+    let rates: Rates = history.and_then(|history| history.links.get(name)).copied().unwrap_or_default();
     PoolMemberView {
-        name,
+        name: name.clone(),
         sessions: counts.active,
         sessions_total: counts.total,
         bytes_in: counts.bytes_in,
@@ -386,11 +398,6 @@ fn routable(choice: Choice, decision: Option<&Decision>) -> (&'static str, Vec<S
             ("replicas", if readers.is_empty() { stand_in.into_iter().collect() } else { readers }, in_use)
         }
     }
-}
-
-fn counts_of(source: &PoolSource, member: &str) -> MemberCounts {
-    let members = source.pool.stats.members();
-    members.into_iter().find(|(name, _)| name == member).map(|(_, counts)| counts).unwrap_or_default()
 }
 
 /// Milliseconds are enough for people.
