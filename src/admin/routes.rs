@@ -89,15 +89,14 @@ async fn stream(State(sources): Shared, uri: Uri) -> Response {
         "page" => Form::Page,
         other => {
             let error = format!("as={other}: expected status or page");
-            return (StatusCode::BAD_REQUEST, Json(serde_json::json!({ "error": error }))).into_response();
+            return Refusal::new(StatusCode::BAD_REQUEST, error).into_response();
         }
     };
     match sources.live.hub.join(form) {
         Some(frames) => ([(header::CONTENT_TYPE, stream::CONTENT_TYPE)], Body::new(frames)).into_response(),
         None => {
             let error = format!("{} streams are open already; close one", stream::MOST_STREAMS);
-            let answer = Json(serde_json::json!({ "error": error }));
-            (StatusCode::SERVICE_UNAVAILABLE, answer).into_response()
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).into_response()
         }
     }
 }
