@@ -12,7 +12,7 @@ use axum::{Json, Router, middleware};
 
 use super::refusal::Refusal;
 use super::stream::{self, Form};
-use super::{Sources, actions, dashboard, guard, metrics, past, policy, view};
+use super::{Sources, actions, dashboard, guard, incidents, listing, metrics, past, policy, view};
 
 type Shared = State<Arc<Sources>>;
 
@@ -31,11 +31,14 @@ pub fn router(sources: Arc<Sources>) -> Router {
         .route("/api/v1/status", get(|State(sources): Shared| async move { Json(view::status(&sources)) }))
         .route(
             "/api/v1/sessions",
-            get(|State(sources): Shared| async move { Json(view::sessions(&sources)) }),
+            get(|State(sources): Shared| async move { Json(listing::sessions(&sources)) }),
         )
-        .route("/api/v1/events", get(|State(sources): Shared| async move { Json(view::events(&sources)) }))
+        .route(
+            "/api/v1/events",
+            get(|State(sources): Shared| async move { Json(incidents::events(&sources)) }),
+        )
         .route("/api/v1/whoami", get(actions::whoami))
-        .route("/api/v1/ends", get(|State(sources): Shared| async move { Json(view::ends(&sources)) }))
+        .route("/api/v1/ends", get(|State(sources): Shared| async move { Json(listing::ends(&sources)) }))
         .route("/api/v1/history", get(|State(sources): Shared| async move { Json(past::past(&sources)) }))
         .route("/api/v1/stream", get(stream))
         .route("/part/sessions", get(session_list))

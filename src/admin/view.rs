@@ -11,15 +11,12 @@ use serde::Serialize;
 use super::findings::{self, Finding};
 use super::headline::{Headline, headline};
 use super::history::{ClusterHistory, MemberHistory, PoolHistory, Rates, sum};
-use super::incidents::{self, incidents};
+use super::incidents::{self, IncidentTotalsView, IncidentView, incidents};
 use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture};
 use crate::routing::Choice;
 use crate::stats::{End, MemberCounts};
 use crate::topology::{Alarm, Class, Decision, Operator, Report};
-
-pub use super::incidents::{IncidentTotalsView, IncidentView, StepView, events};
-pub use super::listing::{SessionView, ends, sessions};
 
 /// Incidents within the status; the rest is history.
 const SHOWN_INCIDENTS: usize = 5;
