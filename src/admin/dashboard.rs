@@ -10,10 +10,11 @@ use askama::Template;
 
 use super::flow::{Flow, flow};
 use super::history::{ClusterHistory, MemberHistory, PoolHistory};
+use super::incidents::IncidentView;
 use super::listing::{EndedView, Search, SessionView};
 use super::ring::{COARSE, FINE, Fold, Series};
 use super::spark::{Spark, spark};
-use super::view::{ClusterView, IncidentView, MemberView, PoolView, StatusView};
+use super::view::{ClusterView, MemberView, PoolView, StatusView};
 use super::{Sources, figures, listing, view};
 
 /// The text of the document's only `<style>`.

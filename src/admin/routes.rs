@@ -12,7 +12,7 @@ use axum::{Json, Router, middleware};
 
 use super::refusal::Refusal;
 use super::stream::{self, Form};
-use super::{Sources, actions, dashboard, guard, metrics, past, policy, view};
+use super::{Sources, actions, dashboard, guard, incidents, listing, metrics, past, policy, view};
 
 type Shared = State<Arc<Sources>>;
 
@@ -31,11 +31,14 @@ pub fn router(sources: Arc<Sources>) -> Router {
         .route("/api/v1/status", get(|State(sources): Shared| async move { Json(view::status(&sources)) }))
         .route(
             "/api/v1/sessions",
-            get(|State(sources): Shared| async move { Json(view::sessions(&sources)) }),
+            get(|State(sources): Shared| async move { Json(listing::sessions(&sources)) }),
         )
-        .route("/api/v1/events", get(|State(sources): Shared| async move { Json(view::events(&sources)) }))
+        .route(
+            "/api/v1/events",
+            get(|State(sources): Shared| async move { Json(incidents::events(&sources)) }),
+        )
         .route("/api/v1/whoami", get(actions::whoami))
-        .route("/api/v1/ends", get(|State(sources): Shared| async move { Json(view::ends(&sources)) }))
+        .route("/api/v1/ends", get(|State(sources): Shared| async move { Json(listing::ends(&sources)) }))
         .route("/api/v1/history", get(|State(sources): Shared| async move { Json(past::past(&sources)) }))
         .route("/api/v1/stream", get(stream))
         .route("/part/sessions", get(session_list))
@@ -89,15 +92,14 @@ async fn stream(State(sources): Shared, uri: Uri) -> Response {
         "page" => Form::Page,
         other => {
             let error = format!("as={other}: expected status or page");
-            return (StatusCode::BAD_REQUEST, Json(serde_json::json!({ "error": error }))).into_response();
+            return Refusal::new(StatusCode::BAD_REQUEST, error).into_response();
         }
     };
     match sources.live.hub.join(form) {
         Some(frames) => ([(header::CONTENT_TYPE, stream::CONTENT_TYPE)], Body::new(frames)).into_response(),
         None => {
             let error = format!("{} streams are open already; close one", stream::MOST_STREAMS);
-            let answer = Json(serde_json::json!({ "error": error }));
-            (StatusCode::SERVICE_UNAVAILABLE, answer).into_response()
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).into_response()
         }
     }
 }

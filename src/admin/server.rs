@@ -14,6 +14,7 @@ use axum::Router;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,6 +34,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// A connection is closed after this long, busy or not; clients come back.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
+/// Who takes nothing that was sent for so long is gone or stopped, and its connection with it; the kernel watches. A
+/// place would otherwise be lost to each stream that nobody reads until [`CONNECTION_LIFETIME`] is over.
+const DEAF: Duration = Duration::from_secs(10);
 /// When accepting fails for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Slow hashes and files, a few at a time.
@@ -131,6 +135,7 @@ impl Served {
         match self {
             Served::Network(listener, certificates) => {
                 let (stream, address) = listener.accept().await?;
+                SockRef::from(&stream).set_tcp_user_timeout(Some(DEAF))?;
                 match certificates {
                     None => {
                         visit.begin(async move { Ok(stream) }, Peer::Network { address, encrypted: false })

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use hyper::body::{Body, Frame};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Sources, dashboard, view};
@@ -29,6 +29,8 @@ pub const MOST_STREAMS: usize = 64;
 const QUIET: Duration = Duration::from_secs(1);
 /// Between two events while something happens; faster than people read.
 const BUSY: Duration = Duration::from_millis(250);
+/// Between two looks for a change: news comes with every check of every node, and each look goes over all clusters.
+const LOOK: Duration = Duration::from_millis(20);
 /// Drawing takes at most one part in so many of the time, however much there is to draw.
 const SHARE: u32 = 20;
 /// A frame that is being written and the one after it.
@@ -143,13 +145,23 @@ pub async fn run(sources: &Sources) {
         let least = BUSY.max(begun.elapsed() * SHARE);
         let latest = begun + if is_busy { least } else { QUIET.max(least) };
         sleep_until(begun + least).await;
-        while Instant::now() < latest && situation(sources).0 == seen {
-            tokio::select! {
-                () = sleep_until(latest) => break,
-                () = hub.joined.notified() => break,
-                // The sender lives as long as the sources.
-                _ = changes.changed() => {}
-            }
+        rest(&hub.joined, &mut changes, latest, || situation(sources).0 == seen).await;
+    }
+}
+
+/// Waits until `latest`, or until somebody joins or it is no longer the same as before, whichever comes first.
+async fn rest<T>(
+    joined: &Notify,
+    changes: &mut watch::Receiver<T>,
+    latest: Instant,
+    mut is_same: impl FnMut() -> bool,
+) {
+    while Instant::now() < latest && is_same() {
+        tokio::select! {
+            () = sleep_until(latest) => break,
+            () = joined.notified() => break,
+            // The sender lives as long as the sources.
+            _ = changes.changed() => sleep_until(latest.min(Instant::now() + LOOK)).await,
         }
     }
 }
@@ -231,6 +243,30 @@ mod tests {
         hub.send(Form::Page, &Bytes::new(), begun + LIFETIME + Duration::from_secs(1));
         assert_eq!(hub.readers().len(), 0, "a stream ends before the server cuts its connection");
         drop(deaf);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_much_news_there_is_looks_are_apart_and_the_last_is_not_late() {
+        let (news, mut changes) = watch::channel(());
+        let endless = async {
+            loop {
+                news.send_replace(());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let (joined, begun, mut looks) = (Notify::new(), Instant::now(), 0);
+        let latest = begun + Duration::from_millis(250);
+        let is_same = || {
+            looks += 1;
+            true
+        };
+        tokio::select! {
+            () = endless => {}
+            () = rest(&joined, &mut changes, latest, is_same) => {}
+        }
+        let late = latest.elapsed();
+        assert!(begun.elapsed() >= latest - begun && late <= Duration::from_millis(2), "{late:?} late");
+        assert!((10..=14).contains(&looks), "{looks} looks");
     }
 
     #[test]

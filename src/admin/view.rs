@@ -11,15 +11,12 @@ use serde::Serialize;
 use super::findings::{self, Finding};
 use super::headline::{Headline, headline};
 use super::history::{ClusterHistory, MemberHistory, PoolHistory, Rates, sum};
-use super::incidents::{self, incidents};
+use super::incidents::{self, IncidentTotalsView, IncidentView, incidents};
 use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture};
 use crate::routing::Choice;
 use crate::stats::{End, MemberCounts};
 use crate::topology::{Alarm, Class, Decision, Operator, Report};
-
-pub use super::incidents::{IncidentTotalsView, IncidentView, StepView, events};
-pub use super::listing::{SessionView, ends, sessions};
 
 /// Incidents within the status; the rest is history.
 const SHOWN_INCIDENTS: usize = 5;
@@ -173,9 +170,8 @@ pub fn status(sources: &Sources) -> StatusView {
     let history = sources.live.history.lock().unwrap_or_else(PoisonError::into_inner);
     let view = |(index, picture): (usize, &std::sync::Arc<ClusterPicture>)| {
         let pools = sources.pools.iter().filter(|source| source.pool.options.cluster == index);
-        let look =
-            Look { sources, now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(index) };
-        let mut view = look.cluster(picture, &pools.collect::<Vec<_>>());
+        let look = Look { now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(index) };
+        let mut view = look.cluster(picture, pools);
         view.headline = Some(headline(&view));
         view.findings = findings::findings(&view, uptime_s);
         view
@@ -193,14 +189,31 @@ pub fn status(sources: &Sources) -> StatusView {
 
 /// What a cluster's view is made from beside its picture.
 struct Look<'a> {
-    sources: &'a Sources,
     now: Duration,
     unix_s: u64,
     history: Option<&'a ClusterHistory>,
 }
 
+/// A pool with what each of its members has done, read once for all that show it.
+struct Counted<'a> {
+    source: &'a PoolSource,
+    members: Vec<(String, MemberCounts)>,
+}
+
+impl Counted<'_> {
+    fn counts_of(&self, member: &str) -> MemberCounts {
+        self.members.iter().find(|(name, _)| name == member).map(|(_, counts)| *counts).unwrap_or_default()
+    }
+}
+
 impl Look<'_> {
-    fn cluster(&self, picture: &ClusterPicture, pools: &[&PoolSource]) -> ClusterView {
+    fn cluster<'a>(
+        &self,
+        picture: &ClusterPicture,
+        pools: impl Iterator<Item = &'a PoolSource>,
+    ) -> ClusterView {
+        let counted = |source: &'a PoolSource| Counted { source, members: source.pool.stats.members() };
+        let pools: Vec<Counted> = pools.map(counted).collect();
         let decision = picture.decision.as_ref();
         ClusterView {
             name: picture.name.to_string(),
@@ -222,20 +235,15 @@ impl Look<'_> {
             discovery_problem: picture.discovery_problem.clone(),
             incidents: incidents(picture, self.now).into_iter().take(SHOWN_INCIDENTS).collect(),
             incident_totals: incidents::totals(&picture.incident_totals),
-            members: picture.members.iter().map(|member| self.member(member, decision, pools)).collect(),
-            pools: pools.iter().map(|source| self.pool(source, decision)).collect(),
+            members: picture.members.iter().map(|member| self.member(member, decision, &pools)).collect(),
+            pools: pools.iter().map(|pool| self.pool(pool, decision)).collect(),
         }
     }
 
-    fn member(
-        &self,
-        picture: &MemberPicture,
-        decision: Option<&Decision>,
-        pools: &[&PoolSource],
-    ) -> MemberView {
+    fn member(&self, picture: &MemberPicture, decision: Option<&Decision>, pools: &[Counted]) -> MemberView {
         let report = picture.report.as_ref();
         let name = &picture.member.name;
-        let counts = pools.iter().map(|source| counts_of(source, name)).fold(MemberCounts::default(), sum);
+        let counts = pools.iter().map(|pool| pool.counts_of(name)).fold(MemberCounts::default(), sum);
         let history = self.history.and_then(|history| history.members.get(name));
         let rates = history.map(|history| history.rates).unwrap_or_default();
         let dcs_last_seen = report.and_then(|report| report.dcs_last_seen);
@@ -277,9 +285,8 @@ impl Look<'_> {
         }
     }
 
-    fn pool(&self, source: &PoolSource, decision: Option<&Decision>) -> PoolView {
+    fn pool(&self, Counted { source, members }: &Counted, decision: Option<&Decision>) -> PoolView {
         let pool = &source.pool;
-        let members = pool.stats.members();
         let total = members.iter().map(|(_, counts)| *counts).fold(MemberCounts::default(), sum);
         let (kind, routable, fallback_in_use) = routable(pool.options.choice, decision);
         let end = |end: End| EndView {
@@ -291,8 +298,6 @@ impl Look<'_> {
             .history
             .and_then(|history| history.pools.iter().find(|history| *history.name == *pool.options.name));
         let rates = history.map(|history| history.rates).unwrap_or_default();
-        let held = pool.stats.held();
-        let oldest_wait = if held > 0 { self.sources.workers.oldest_wait(pool) } else { None };
         PoolView {
             name: pool.options.name.to_string(),
             kind,
@@ -301,8 +306,8 @@ impl Look<'_> {
             fallback_in_use,
             clients: pool.stats.clients(),
             sessions: total.active,
-            held,
-            oldest_wait_s: oldest_wait.map(seconds),
+            held: pool.stats.held(),
+            oldest_wait_s: pool.stats.oldest_wait().map(seconds),
             sessions_total: total.total,
             bytes_in: total.bytes_in,
             bytes_out: total.bytes_out,
@@ -311,15 +316,15 @@ impl Look<'_> {
             bytes_in_per_s: tenths(rates.bytes_in_per_s),
             bytes_out_per_s: tenths(rates.bytes_out_per_s),
             ends: End::ALL.into_iter().map(end).filter(|end| end.count > 0).collect(),
-            members: members.into_iter().map(|member| pool_member(member, history)).collect(),
+            members: members.iter().map(|member| pool_member(member, history)).collect(),
         }
     }
 }
 
-fn pool_member((name, counts): (String, MemberCounts), history: Option<&PoolHistory>) -> PoolMemberView {
-    let rates: Rates = history.and_then(|history| history.links.get(&name)).copied().unwrap_or_default();
+fn pool_member((name, counts): &(String, MemberCounts), history: Option<&PoolHistory>) -> PoolMemberView {
+    let rates: Rates = history.and_then(|history| history.links.get(name)).copied().unwrap_or_default();
     PoolMemberView {
-        name,
+        name: name.clone(),
         sessions: counts.active,
         sessions_total: counts.total,
         bytes_in: counts.bytes_in,
@@ -390,11 +395,6 @@ fn routable(choice: Choice, decision: Option<&Decision>) -> (&'static str, Vec<S
             ("replicas", if readers.is_empty() { stand_in.into_iter().collect() } else { readers }, in_use)
         }
     }
-}
-
-fn counts_of(source: &PoolSource, member: &str) -> MemberCounts {
-    let members = source.pool.stats.members();
-    members.into_iter().find(|(name, _)| name == member).map(|(_, counts)| counts).unwrap_or_default()
 }
 
 /// Milliseconds are enough for people.

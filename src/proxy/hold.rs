@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Pool;
 use crate::routing::{Backend, Cell, Routes};
-use crate::stats::{End, Gauge};
+use crate::stats::{End, Place};
 
 /// How soon a dial that failed is tried again although the table has not changed. A postmaster that is restarted
 /// in place refuses for a moment without any check noticing.
@@ -29,7 +29,7 @@ const RETRY_SPREAD: Duration = Duration::from_micros(200);
 pub struct Hold {
     pub since: Instant,
     until: Instant,
-    _place: Gauge,
+    _place: Place,
 }
 
 /// What a worker's held clients wait by: the table, the news that it changed, and the word to stop.

@@ -42,8 +42,6 @@ struct Progress {
     on: Option<(Arc<str>, Active)>,
     /// This side's address towards the member: `pg_stat_activity.client_port` on the server.
     backend: Option<(SocketAddr, SocketAddr)>,
-    /// Since when a member has been looked for.
-    waits_since: Option<Instant>,
     held: Duration,
     dialled: Duration,
     cut: Option<End>,
@@ -87,7 +85,6 @@ impl Session {
                 cluster: Arc::from(""),
                 on: None,
                 backend: None,
-                waits_since: None,
                 held: Duration::ZERO,
                 dialled: Duration::ZERO,
                 cut: None,
@@ -114,7 +111,6 @@ impl Session {
     pub fn waits(&self, cluster: Arc<str>) {
         let mut progress = self.progress();
         progress.phase = Phase::Waiting;
-        progress.waits_since.get_or_insert_with(Instant::now);
         progress.cluster = cluster;
     }
 
@@ -197,13 +193,6 @@ impl Session {
     fn is_on(&self, cluster: usize, member: &str) -> bool {
         let on = |(name, _): &(Arc<str>, Active)| **name == *member;
         self.pool.options.cluster == cluster && self.progress().on.as_ref().is_some_and(on)
-    }
-
-    /// How long it has been looking for a member, if it still does.
-    fn wait(&self) -> Option<Duration> {
-        let progress = self.progress();
-        let since = progress.waits_since.filter(|_| progress.phase == Phase::Waiting)?;
-        Some(since.elapsed())
     }
 
     pub fn row(&self) -> SessionRow {
@@ -297,13 +286,6 @@ impl Shard {
     pub fn rows(&self, limit: usize) -> Vec<SessionRow> {
         let listed: Vec<Arc<Session>> = self.open().values().take(limit).map(Arc::clone).collect();
         listed.iter().map(|session| session.row()).collect()
-    }
-
-    /// The longest wait of a client of this pool that has no member yet, of at most `limit` sessions.
-    pub fn oldest_wait(&self, pool: &Arc<Pool>, limit: usize) -> Option<Duration> {
-        let listed: Vec<Arc<Session>> = self.open().values().take(limit).map(Arc::clone).collect();
-        let of_pool = listed.iter().filter(|session| Arc::ptr_eq(&session.pool, pool));
-        of_pool.filter_map(|session| session.wait()).max()
     }
 
     /// Cuts what the table does not keep; says how many.

@@ -183,11 +183,6 @@ impl Workers {
         self.handles.iter().flat_map(|handle| handle.shard.rows(MOST_ROWS)).collect()
     }
 
-    /// How long the longest waiting client of a pool has waited for a member.
-    pub fn oldest_wait(&self, pool: &Arc<Pool>) -> Option<std::time::Duration> {
-        self.handles.iter().filter_map(|handle| handle.shard.oldest_wait(pool, MOST_ROWS)).max()
-    }
-
     /// The sessions that ended last, newest first; at most [`KEPT`](super::ended::KEPT) of each worker.
     pub fn recent_ends(&self) -> Vec<Ended> {
         let mut ended: Vec<Ended> =

@@ -18,14 +18,15 @@ pub use stopwatch::Stopwatch;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The counters of one pool, by member and in all.
 #[derive(Debug)]
 pub struct PoolStats {
     workers: usize,
     held: AtomicUsize,
+    waits: Mutex<Waits>,
     /// Clients that are connected, whatever they wait for.
     clients: AtomicUsize,
     pub hold_seconds: Histogram,
@@ -74,6 +75,7 @@ impl PoolStats {
         PoolStats {
             workers,
             held: AtomicUsize::new(0),
+            waits: Mutex::default(),
             clients: AtomicUsize::new(0),
             hold_seconds: Histogram::default(),
             connect_seconds: Histogram::default(),
@@ -139,9 +141,47 @@ impl PoolStats {
     }
 
     /// Counts a held client until the guard goes; `None` when `limit` clients are held already.
-    pub fn hold(self: &Arc<Self>, limit: usize) -> Option<Gauge> {
-        let (guard, before) = Gauge::raise(self, |pool| &pool.held);
-        (before < limit).then_some(guard)
+    pub fn hold(self: &Arc<Self>, limit: usize) -> Option<Place> {
+        let (gauge, before) = Gauge::raise(self, |pool| &pool.held);
+        (before < limit).then(|| Place { number: self.waits().begin(), gauge })
+    }
+
+    /// How long the held client has waited that has waited longest.
+    pub fn oldest_wait(&self) -> Option<Duration> {
+        self.waits().since.values().next().map(Instant::elapsed)
+    }
+
+    fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Since when each held client waits, in the order in which they came: the first has waited longest, however many
+/// sessions there are.
+#[derive(Debug, Default)]
+struct Waits {
+    since: BTreeMap<u64, Instant>,
+    begun: u64,
+}
+
+impl Waits {
+    fn begin(&mut self) -> u64 {
+        self.begun += 1;
+        self.since.insert(self.begun, Instant::now());
+        self.begun
+    }
+}
+
+/// A held client's place among its pool's.
+#[derive(Debug)]
+pub struct Place {
+    number: u64,
+    gauge: Gauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gauge.pool.waits().since.remove(&self.number);
     }
 }
 
@@ -249,5 +289,19 @@ mod tests {
         drop(first);
         assert_eq!(pool.held(), 0);
         assert!(pool.hold(1).is_some());
+    }
+
+    #[test]
+    fn the_oldest_wait_is_that_of_who_came_first_and_is_still_held() {
+        let pool = Arc::new(PoolStats::new(1));
+        assert_eq!(pool.oldest_wait(), None);
+        let first = pool.hold(usize::MAX);
+        let between = Instant::now();
+        let rest: Vec<_> = (0..20_000).map(|_| pool.hold(usize::MAX)).collect();
+        assert!(pool.oldest_wait().is_some_and(|wait| wait >= between.elapsed()));
+        drop(first);
+        assert!(pool.oldest_wait().is_some_and(|wait| wait <= between.elapsed()));
+        drop(rest);
+        assert_eq!(pool.oldest_wait(), None);
     }
 }

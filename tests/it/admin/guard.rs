@@ -131,12 +131,6 @@ async fn guessing_is_slow_and_the_right_password_does_not_help_then() {
     assert!(refused.status == 429 && (1..=7).contains(&seconds), "{refused:?}");
     assert!(error(&refused).contains(&format!("in {seconds} s")));
     assert_eq!(send(served.admin, "GET", "/livez", &right, "").await.status, 200);
-    let again = async {
-        while send(served.admin, "GET", "/", &right, "").await.status != 200 {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    };
-    crate::control::within("forgiveness", again).await;
 }
 
 /// Asks for the page with a login, and hangs up at once.
