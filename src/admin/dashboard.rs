@@ -13,7 +13,7 @@ use super::history::{ClusterHistory, MemberHistory, PoolHistory};
 use super::incidents::IncidentView;
 use super::listing::{EndedView, Search, SessionView};
 use super::ring::{COARSE, FINE, Fold, Series};
-use super::spark::{Spark, spark};
+use super::spark::{SMALL, Spark, WIDE, spark};
 use super::view::{ClusterView, MemberView, PoolView, StatusView};
 use super::{Sources, figures, listing, view};
 
@@ -179,12 +179,12 @@ fn pictures(history: Option<&PoolHistory>) -> Vec<Picture> {
     };
     let count = |peak: f64| format!("{peak:.0}");
     let rate = |peak: f64| format!("{}/s", figures::bytes(peak as u64));
-    let fine = |series: &Series, fold| spark(series.fine(), FINE, fold);
+    let fine = |series: &Series, fold| spark(series.fine(), FINE, WIDE, fold);
     vec![
         picture("Sessions", "5 min", fine(&history.sessions, Fold::Greatest), count),
         picture("Bytes out", "5 min", fine(&history.bytes_out_per_s, Fold::Mean), rate),
         picture("Held", "5 min", fine(&history.held, Fold::Greatest), count),
-        picture("Sessions", "1 h", spark(history.sessions.coarse(), COARSE, Fold::Greatest), count),
+        picture("Sessions", "1 h", spark(history.sessions.coarse(), COARSE, WIDE, Fold::Greatest), count),
     ]
 }
 
@@ -192,8 +192,8 @@ fn member<'a>(view: &'a MemberView, history: Option<&MemberHistory>) -> MemberSc
     let draw = |series: &dyn Fn(&MemberHistory) -> Spark| history.map(series).unwrap_or_default();
     MemberScene {
         view,
-        lag: draw(&|member| spark(member.lag_bytes.fine(), FINE, Fold::Greatest)),
-        sessions: draw(&|member| spark(member.sessions.fine(), FINE, Fold::Greatest)),
+        lag: draw(&|member| spark(member.lag_bytes.fine(), FINE, SMALL, Fold::Greatest)),
+        sessions: draw(&|member| spark(member.sessions.fine(), FINE, SMALL, Fold::Greatest)),
     }
 }
 

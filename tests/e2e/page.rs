@@ -172,7 +172,7 @@ fn an_operator_drains_by_a_click_and_is_asked_once() {
     is_known_as(&operator, "ada, operator");
     assert_eq!(operator.run(VISIBLE), json!(9), "drain, maint and close for each of three");
 
-    let drain = click(&format!("[data-act=drain][data-member={reader}]"));
+    let drain = click(&format!("[data-member={reader}] [data-act=drain]"));
     operator.run(&drain);
     let question = operator
         .run("return document.getElementById('ask').open && document.getElementById('ask').innerText");
@@ -189,9 +189,9 @@ fn an_operator_drains_by_a_click_and_is_asked_once() {
     operator.until(
         "the way back",
         10,
-        &format!("return document.querySelector('[data-act=ready][data-member={reader}]') !== null"),
+        &format!("return document.querySelector('[data-member={reader}] [data-act=ready]') !== null"),
     );
-    operator.run(&click(&format!("[data-act=ready][data-member={reader}]")));
+    operator.run(&click(&format!("[data-member={reader}] [data-act=ready]")));
     operator.run(&click("#ask-yes"));
     until_true("it is back", seconds(10), || balancer.readers().contains(reader));
     assert_eq!(operator.complaints(), [""; 0]);
@@ -205,7 +205,7 @@ fn an_operator_closes_the_sessions_of_a_member() {
     let session = Session::open(balancer.primary()).expect("a session");
     let operator = logged_in(&balancer, OPERATOR);
     is_known_as(&operator, "ada, operator");
-    operator.run(&click(&format!("[data-act=close][data-member={leader}]")));
+    operator.run(&click(&format!("[data-member={leader}] [data-act=close]")));
     operator.run(&click("#ask-yes"));
     operator.until("the end of the question", 10, QUESTION_IS_OVER);
     session.rows("SELECT 1").expect_err("it was closed");

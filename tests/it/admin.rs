@@ -6,6 +6,7 @@ mod findings;
 mod guard;
 mod live;
 mod pictures;
+mod size;
 pub mod tls;
 
 use std::time::{Duration, Instant};

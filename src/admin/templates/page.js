@@ -5,6 +5,9 @@
   const STALE_MS = 5000, SESSIONS_MS = 2000;
   document.body.classList.add("scripts");
 
+  // Who has a name of its own, at least among its siblings, is not taken for another.
+  const key = (node) => node.id || node.dataset?.act;
+
   // Makes `have` like `want` and keeps every node that can stay: focus, selection and scroll survive a drawing.
   function morph(have, want) {
     if (have.nodeType === Node.TEXT_NODE) {
@@ -21,9 +24,9 @@
     }
     let at = have.firstChild;
     for (const child of [...want.childNodes]) {
-      const same = child.id
-        ? [...have.children].find((known) => known.id === child.id)
-        : at && !at.id && at.nodeName === child.nodeName ? at : null;
+      const same = key(child)
+        ? [...have.children].find((known) => key(known) === key(child))
+        : at && !key(at) && at.nodeName === child.nodeName ? at : null;
       if (!same) have.insertBefore(child, at);
       else {
         if (same === at) at = at.nextSibling;
@@ -104,7 +107,10 @@
     if (button?.dataset.dismiss) {
       try { localStorage.setItem("read-" + button.dataset.dismiss, "yes"); } catch { /* hidden until the next drawing */ }
       hideDismissed();
-    } else if (button?.dataset.act) ask(button.dataset);
+    } else if (button?.dataset.act) {
+      const { cluster } = button.closest("[data-cluster]").dataset, { member } = button.closest("[data-member]").dataset;
+      ask({ act: button.dataset.act, cluster, member });
+    }
   });
   hideDismissed();
 
