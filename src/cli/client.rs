@@ -228,3 +228,21 @@ where
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
     Ok((status, body.map_err(io::Error::other)?.to_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_does_not_steer_the_terminal() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let door = Door::Socket("/nowhere".into());
+        let client = Client { form: Form::Text, door, authorization: None, tls: None, runtime };
+        let answer = br#"{"error": "no \u001b[2Jmember", "problems": ["a\u0007", "b\nc"]}"#;
+        let failure = client.judge(StatusCode::UNPROCESSABLE_ENTITY, answer).expect_err("a refusal");
+        assert_eq!(
+            failure.message, "no \u{fffd}[2Jmember\na\u{fffd}\nb\u{fffd}c",
+            "one line for each, and no control character"
+        );
+    }
+}
