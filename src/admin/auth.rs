@@ -279,3 +279,41 @@ fn too_often(seconds: u64) -> Refusal {
     let error = format!("too many wrong logins from this address; try again in {seconds} s");
     Refusal::new(StatusCode::TOO_MANY_REQUESTS, error).with(RETRY_AFTER, seconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    /// By argon2's reference library; the secret is `password`.
+    const HASH: &str = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+
+    fn given(password: &str) -> HeaderMap {
+        let login = format!("Basic {}", BASE64_STANDARD.encode(format!("alice:{password}")));
+        HeaderMap::from_iter([(AUTHORIZATION, login.parse().expect("a header"))])
+    }
+
+    #[tokio::test]
+    async fn whoever_hangs_up_has_guessed_all_the_same() {
+        let password = Some(Stored::new(HASH).expect("a hash"));
+        let alice = Account { name: "alice".to_owned(), role: Role::Operator, password, token: None };
+        let gate = Arc::new(Gate::new(Users::new(vec![alice]), Hosts::new(std::iter::empty())));
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let guess = given("guess");
+        for wrong in 1..=10 {
+            let mut asked = Box::pin(gate.admit(&guess, address));
+            let mut context = Context::from_waker(Waker::noop());
+            // Seldom ready: the hash has to be faster than this thread then.
+            let _ = asked.as_mut().poll(&mut context);
+            drop(asked);
+            // The hash goes on, and keeps its place until it is done.
+            while gate.slow.available_permits() < SLOW_CHECKS {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(gate.failures(), (wrong, 0));
+        }
+        let refusal = gate.admit(&given("password"), address).await.expect_err("too many guesses");
+        assert_eq!((refusal.status, gate.failures()), (StatusCode::TOO_MANY_REQUESTS, (10, 1)));
+    }
+}

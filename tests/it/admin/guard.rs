@@ -133,37 +133,6 @@ async fn guessing_is_slow_and_the_right_password_does_not_help_then() {
     assert_eq!(send(served.admin, "GET", "/livez", &right, "").await.status, 200);
 }
 
-/// Asks for the page with a login, and hangs up at once.
-async fn send_and_hang_up(address: SocketAddr, login: &str) {
-    use tokio::io::AsyncWriteExt;
-    let mut stream = TcpStream::connect(address).await.expect("a listener");
-    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nAuthorization: {login}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("a request");
-}
-
-#[tokio::test]
-async fn whoever_hangs_up_has_guessed_all_the_same() {
-    let cluster = FakeCluster::start("demo", &["a"]).await;
-    let (served, _token) = with_users(&cluster).await;
-    let (wrong, right) = (basic("alice", "guess"), basic("alice", "open sesame"));
-    let wrong_ones = async || {
-        let scrape = send(served.admin, "GET", "/metrics", &[("Authorization", "Bearer t0ken")], "").await;
-        let page = Exposition::parse(&scrape.body);
-        page.value("pilotfish_admin_login_failures_total", &[("reason", "wrong")])
-    };
-    for guess in 1..=8 {
-        send_and_hang_up(served.admin, &wrong).await;
-        let counted = async { while wrong_ones().await < f64::from(guess) {} };
-        crate::control::within("a guess that counts", counted).await;
-    }
-    let throttled = async {
-        while send(served.admin, "GET", "/", &[("Authorization", &right)], "").await.status != 429 {
-            send_and_hang_up(served.admin, &wrong).await;
-        }
-    };
-    crate::control::within("a throttle", throttled).await;
-}
-
 #[tokio::test]
 async fn very_many_right_logins_at_one_time_are_none_too_many() {
     let cluster = FakeCluster::start("demo", &["a"]).await;
