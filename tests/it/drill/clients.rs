@@ -19,6 +19,9 @@ use crate::topology::dice::Dice;
 const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 /// The grain of the clock, several times.
 const GRAIN: Ms = 5;
+/// How long a dial is under way before anything comes of it.
+const WAYS: [Ms; 6] = [0, 1, 1, 2, 5, LONGEST_WAY];
+const LONGEST_WAY: Ms = 30;
 /// A client whose dial failed tries again after 50 ms; somewhat later where many wait.
 const RETRIES_WITHIN: Ms = 80;
 
@@ -112,8 +115,9 @@ impl Client<'_> {
         let mut state = self.town.state();
         state.waiting.retain(|waiting| waiting.client != self.session.id);
         state.ledger.held += u64::from(hold.is_some());
-        // Each address that is dialled when the time is up may still take its time.
-        let limit = (HOLD + 2 * CONNECT_TIMEOUT).as_millis() as Ms + GRAIN;
+        // The dial before the hold begins, and one that is under way when its time is up, take their time beside it.
+        let dial = CONNECT_TIMEOUT.as_millis() as Ms + LONGEST_WAY;
+        let limit = HOLD.as_millis() as Ms + 2 * dial + GRAIN;
         let fits = match end {
             _ if waited > limit => false,
             Some(End::HoldExpired) => waited >= HOLD.as_millis() as Ms,
@@ -128,7 +132,7 @@ impl Client<'_> {
     }
 
     async fn dial(&self, i: usize) -> Dial {
-        let pause = self.town.state().dice.pick(&[0, 1, 1, 2, 5, 30]);
+        let pause = self.town.state().dice.pick(&WAYS);
         sleep(Duration::from_millis(pause)).await;
         let dial = self.town.state().world.dial(i);
         if dial == Dial::NoAnswer {
