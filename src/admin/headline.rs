@@ -65,6 +65,11 @@ pub fn headline(cluster: &ClusterView) -> Headline {
             cluster.reason.clone(),
             "Compare with patronictl list. Stop PostgreSQL on the node that should not lead before anything else.",
         ),
+        // An operator has taken it out of service.
+        (None, "ok") => bad(
+            cluster.reason.clone(),
+            "Set it ready again (pilotfish ready), or hand the lead over first (patronictl switchover).",
+        ),
         _ => bad(cluster.reason.clone(), ""),
     }
 }

@@ -86,6 +86,8 @@ pub struct Chronicle {
     count: u64,
     /// Of the incidents that are over, forgotten ones included.
     over: Totals,
+    /// The pool's counts at the last decision.
+    counted: Clients,
     settled_writer: Option<String>,
 }
 
@@ -123,6 +125,8 @@ impl Chronicle {
 
     /// A decision was made; `counts` are the pool's totals so far.
     pub fn decided(&mut self, moment: Moment, decision: &Decision, counts: Clients) {
+        // Sessions break some milliseconds before any check says why: those since the last decision belong to it too.
+        let before = std::mem::replace(&mut self.counted, counts);
         let writer = decision.writer.as_ref();
         if self.settled_writer.is_none() {
             self.settled_writer = writer.cloned();
@@ -130,7 +134,7 @@ impl Chronicle {
         }
         let settled = writer == self.settled_writer.as_ref() && decision.condition != Condition::Unreachable;
         if self.open.is_none() && !settled {
-            self.begin(moment, counts);
+            self.begin(moment, before);
         }
         if let Some(open) = &mut self.open {
             open.follow(moment, decision);
@@ -315,7 +319,9 @@ mod tests {
         chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY);
         chronicle.note(moment(2), "too long ago");
         chronicle.note(moment(10), "a: PostgreSQL does not take sessions");
-        chronicle.decided(moment(14), &decision(None, Condition::Leaving), NOBODY);
+        // One session breaks between the last good decision and the first sign.
+        chronicle.decided(moment(13), &decision(Some("a"), Condition::Ok), NOBODY);
+        chronicle.decided(moment(14), &decision(None, Condition::Leaving), Clients { broken: 1, ..NOBODY });
         chronicle.note(moment(15), "b: promoting");
         chronicle.decided(moment(16), &decision(Some("b"), Condition::Ok), NOBODY);
         assert_eq!(chronicle.conclude(moment(16), NOBODY, None), None, "no session yet");

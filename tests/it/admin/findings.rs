@@ -73,7 +73,7 @@ type Case = (&'static str, fn(&mut ClusterView), &'static str);
 
 #[test]
 fn the_headline_says_what_is_wrong_and_what_to_do() {
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
         (
             "quorum lost",
             |c| c.members[1].dcs_seen_ago_s = Some(42),
@@ -118,6 +118,11 @@ fn the_headline_says_what_is_wrong_and_what_to_do() {
                     ("conflict", "a and b claim the leader lock on the same timeline".into())
             },
             "a and b claim the leader lock on the same timeline.",
+        ),
+        (
+            "taken out of service",
+            |c| (c.condition, c.reason) = ("ok", "a is the writer, but an operator set it to drain".into()),
+            "a is the writer, but an operator set it to drain.",
         ),
     ];
     for (what, change, said) in cases {
