@@ -33,6 +33,8 @@ mod word;
 pub use admin::{Admin, AdminTls, Role, Secret, User};
 pub use endpoint::{Endpoint, Scheme};
 pub use problem::{Problem, Problems};
+pub(crate) use show::quoted;
+pub(crate) use value::show_duration;
 pub use word::Word;
 
 /// Where `pilotfish run` looks when it is told nothing.
