@@ -39,7 +39,9 @@ fn text(file: &Path) -> Result<String, String> {
     };
     read.map_err(|error| format!("cannot be read: {error}"))?;
     match bytes.len() as u64 == most {
-        true => Err(format!("is larger than {} MiB; is this HAProxy's configuration?", import::MAX_BYTES >> 20)),
+        true => {
+            Err(format!("is larger than {} MiB; is this HAProxy's configuration?", import::MAX_BYTES >> 20))
+        }
         false => Ok(String::from_utf8_lossy(&bytes).into_owned()),
     }
 }
@@ -60,7 +62,9 @@ fn finish(name: &str, import: &Import) -> Result<(), Failure> {
         Config::parse("configuration", yaml, &|variable| std::env::var(variable).ok()).err()
     });
     match problems {
-        Some(problems) => Err(Failure::new(EXIT_LOSSES, format!("{problems}\n{sum}; `run` would refuse it here"))),
+        Some(problems) => {
+            Err(Failure::new(EXIT_LOSSES, format!("{problems}\n{sum}; `run` would refuse it here")))
+        }
         None if import.is_whole() => {
             complain(&sum);
             Ok(())

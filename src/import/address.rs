@@ -22,7 +22,9 @@ pub enum Address {
 pub fn parse(text: &str) -> Address {
     let bare = text.strip_prefix("stream+").unwrap_or(text);
     let (family, rest) = match bare.split_once('@') {
-        Some((family, rest)) if family.chars().all(|c| c.is_ascii_alphanumeric() || c == '+') => (family, rest),
+        Some((family, rest)) if family.chars().all(|c| c.is_ascii_alphanumeric() || c == '+') => {
+            (family, rest)
+        }
         _ => ("", bare),
     };
     match family {
@@ -67,6 +69,9 @@ pub fn listen_ip(host: &str, ipv6: bool) -> Option<IpAddr> {
 
 /// `5000` or `5000-5005`: both ends.
 pub fn port_range(text: &str) -> Option<(u16, u16)> {
+    if text.contains('+') {
+        return None;
+    }
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = (first.parse().ok()?, last.parse().ok()?);
     (range.0 != 0 && range.0 <= range.1).then_some(range)

@@ -62,7 +62,8 @@ pub fn read(proxy: &Proxy<'_>, unix: &UnixBind, tls: bool, notes: &Notes) -> Bin
     });
     if binds.listens.len() > MAX_LISTEN {
         let line = binds.listens[MAX_LISTEN].line;
-        notes.lost(line, format!("a pool listens on {MAX_LISTEN} addresses at most; the others are left out"));
+        notes
+            .lost(line, format!("a pool listens on {MAX_LISTEN} addresses at most; the others are left out"));
         binds.listens.truncate(MAX_LISTEN);
     }
     binds
@@ -82,8 +83,11 @@ fn one(line: &Line, unix: &UnixBind, tls: bool, binds: &mut Binds, notes: &Notes
         let words = crt.said();
         binds.certificate = Some(Said { value: crt.argument.into(), line: line.number, words });
     }
-    let rest: Vec<Choice<'_>> =
-        choices.iter().filter(|choice| !(speaks_tls && matches!(choice.name, "ssl" | "crt"))).copied().collect();
+    let rest: Vec<Choice<'_>> = choices
+        .iter()
+        .filter(|choice| !(speaks_tls && matches!(choice.name, "ssl" | "crt")))
+        .copied()
+        .collect();
     options::report(line, &rest, notes);
 
     let model = Listen {
@@ -147,7 +151,10 @@ fn places(line: &Line, text: &str, unix: &UnixBind, v6only: bool, notes: &Notes)
         }
         Address::Tcp { host, ipv6, port } => {
             let Some((first, last)) = address::port_range(&port) else {
-                notes.slip(number, format!("bind {} needs a port from 1 to 65535 behind a colon", shown(text)));
+                notes.slip(
+                    number,
+                    format!("bind {} needs a port from 1 to 65535 behind a colon", shown(text)),
+                );
                 return Vec::new();
             };
             let Some(ip) = address::listen_ip(&host, ipv6) else {

@@ -60,13 +60,18 @@ pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Result<Check, (usize, String)> 
         line.is("option") && (option == "httpchk" || option.ends_with("-check") || option.ends_with("chk"))
     };
     let of_no_pool = (proxy.section.number, "no health check asks Patroni which servers to use".to_owned());
-    let Some(option) = proxy.lines().filter(is_check).last().filter(|line| !line.no) else {
+    let Some(option) = proxy.lines().rfind(is_check).filter(|line| !line.no) else {
         return Err(of_no_pool);
     };
     let mut check = match option.word(1) {
         "httpchk" => http(proxy, option)?,
         "tcp-check" => tcp(proxy).ok_or(of_no_pool)?,
-        _ => return Err((option.number, format!("{} does not ask Patroni which servers to use", option.said()))),
+        _ => {
+            return Err((
+                option.number,
+                format!("{} does not ask Patroni which servers to use", option.said()),
+            ));
+        }
     };
     for line in proxy.rules("http-check connect").into_iter().chain(proxy.rules("tcp-check connect")) {
         connect(line, &mut check, notes);
@@ -98,7 +103,8 @@ fn basic_auth(line: &Line) -> Option<String> {
     let at = line.words.iter().position(|word| word.eq_ignore_ascii_case("authorization"))?;
     let encoded = line.word(at + 1).strip_prefix("Basic ")?;
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.trim()).ok()?;
-    let (user, _password) = std::str::from_utf8(&decoded).ok()?.split_once(':').map(|(u, p)| (u.to_owned(), p))?;
+    let (user, _password) =
+        std::str::from_utf8(&decoded).ok()?.split_once(':').map(|(u, p)| (u.to_owned(), p))?;
     Some(user)
 }
 
@@ -155,7 +161,9 @@ fn path(line: &Line, uri: &str, expects: &[&Line]) -> Result<Check, String> {
 
 fn why_not(name: &str, uri: &str) -> String {
     match name {
-        "standby-leader" | "standby_leader" => "a standby leader has no pool of its own; it is one of the readers".into(),
+        "standby-leader" | "standby_leader" => {
+            "a standby leader has no pool of its own; it is one of the readers".into()
+        }
         "patroni" | "liveness" | "readiness" | "cluster" | "history" | "config" | "metrics" => {
             format!("{} does not say who is the primary or a replica", shown(uri))
         }
@@ -185,7 +193,9 @@ fn expectation(line: &Line) -> Option<(bool, &str, &str)> {
 fn expects_denial(line: &Line) -> bool {
     matches!(
         expectation(line),
-        Some((false, "status", "503")) | Some((true, "status", "200")) | Some((false, "rstatus", "503" | "^503"))
+        Some((false, "status", "503"))
+            | Some((true, "status", "200"))
+            | Some((false, "rstatus", "503" | "^503"))
     )
 }
 

@@ -85,7 +85,8 @@ fn split(pools: Vec<Pool>, notes: &Notes) -> Vec<Cluster> {
     let mut clusters: Vec<Cluster> = Vec::new();
     for mut pool in pools {
         left_out(&mut pool, &members, notes);
-        let takes = |cluster: &&mut Cluster| cluster.sessions.same(&pool.sessions) && has_room(cluster, &pool);
+        let takes =
+            |cluster: &&mut Cluster| cluster.sessions.same(&pool.sessions) && has_room(cluster, &pool);
         match clusters.iter_mut().find(takes) {
             Some(cluster) => put(cluster, pool, notes),
             None => {
@@ -167,7 +168,8 @@ fn left_out(pool: &mut Pool, members: &[Member], notes: &Notes) {
     }
     let names: Vec<&str> = missing.iter().map(|member| member.name.as_str()).collect();
     if pool.role == Role::Primary || pool.own.find("weights").is_some() {
-        let text = format!("{}: without {}, but pilotfish uses whatever Patroni names", pool.name, names.join(", "));
+        let text =
+            format!("{}: without {}, but pilotfish uses whatever Patroni names", pool.name, names.join(", "));
         return notes.lost(pool.line, text);
     }
     let map: Vec<String> = names.iter().map(|name| format!("{}: 0", plain(name))).collect();
@@ -178,8 +180,8 @@ fn left_out(pool: &mut Pool, members: &[Member], notes: &Notes) {
 /// What the names of its pools have in common.
 fn common_name(cluster: &Cluster) -> String {
     const ROLES: [&str; 14] = [
-        "primary", "master", "leader", "write", "writer", "rw", "replicas", "replica", "standbys", "standby", "read",
-        "reader", "readonly", "ro",
+        "primary", "master", "leader", "write", "writer", "rw", "replicas", "replica", "standbys", "standby",
+        "read", "reader", "readonly", "ro",
     ];
     let names: Vec<&str> =
         cluster.primary.iter().chain(&cluster.replicas).map(|pool| pool.name.as_str()).collect();

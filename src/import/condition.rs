@@ -81,7 +81,8 @@ impl Reader<'_> {
         };
         let close = inside.find(')').ok_or("the condition lacks a ')'")?;
         self.rest = inside[close + 1..].trim_start();
-        let arguments: Vec<&str> = inside[..close].split(',').map(|word| word.trim().trim_matches('"')).collect();
+        let arguments: Vec<&str> =
+            inside[..close].split(',').map(|word| word.trim().trim_matches('"')).collect();
         self.predicate(name, &arguments)
     }
 

@@ -3,7 +3,7 @@
 //! The text is cut into words (`words`), the words into sections (`sections`, `condition`), and each proxy is taken with its
 //! defaults (`proxies`). A frontend with the backend that it leads to is a pool if its health check asks Patroni (`check`,
 //! `pool`); pools that ask the same Patroni are a cluster (`clusters`), which `yaml` writes. On the way everybody puts down
-//! what became of a line (`notes`); the table in `keywords` answers for the lines of which nobody spoke.
+//! what became of a line (`notes`); the `table` answers for the lines of which nobody spoke.
 //!
 //! Pure: text in, text out. Knows nothing of files, of HAProxy at run time, or of a running pilotfish. What is a secret in
 //! HAProxy's file is in nothing that comes out, but as a hash.
@@ -26,6 +26,7 @@ mod sections;
 mod servers;
 mod sessions;
 mod setting;
+mod table;
 mod words;
 mod yaml;
 
@@ -83,8 +84,14 @@ pub fn haproxy(source: &Source<'_>) -> Result<Import, Vec<Slip>> {
     let (process, global) = process::read(&sections, &mut page, &notes);
     let proxies = proxies::proxies(&sections, &notes);
     let around = Around { proxies: &proxies, global: &global, notes: &notes };
-    let mut reader =
-        Reader { around: &around, sections: &sections, page, pools: Vec::new(), used: BTreeSet::new(), source };
+    let mut reader = Reader {
+        around: &around,
+        sections: &sections,
+        page,
+        pools: Vec::new(),
+        used: BTreeSet::new(),
+        source,
+    };
     for front in proxies.iter().filter(|proxy| proxy.section.kind != "backend") {
         reader.front(front);
     }
@@ -97,10 +104,12 @@ pub fn haproxy(source: &Source<'_>) -> Result<Import, Vec<Slip>> {
         }
     }
     let clusters = clusters::group(pools, &notes);
-    let body =
-        (!clusters.is_empty()).then(|| yaml::body(&clusters, &page, &process, &tcplog, &notes));
+    let body = (!clusters.is_empty()).then(|| yaml::body(&clusters, &page, &process, &tcplog, &notes));
     if body.is_none() {
-        notes.lost(0, "no proxy asks Patroni which server is the primary or a replica, so there is nothing to write");
+        notes.lost(
+            0,
+            "no proxy asks Patroni which server is the primary or a replica, so there is nothing to write",
+        );
     }
     unspoken(&sections, &used, &notes);
     let (notes, slips) = notes.into_parts();
@@ -130,7 +139,8 @@ impl<'a> Reader<'a> {
         }
         if page::is_page(front) {
             if self.page.seen {
-                return notes.lost(number, format!("{kind} {name}: pilotfish has one page; this one is left out"));
+                return notes
+                    .lost(number, format!("{kind} {name}: pilotfish has one page; this one is left out"));
             }
             page::read(front, self.sections, &mut self.page, self.source.hash, notes);
             return self.spoken(front);
@@ -189,7 +199,8 @@ impl<'a> Reader<'a> {
                 let of_server = |line: usize| {
                     back.section.lines.iter().any(|it| it.number == line && it.word(0).starts_with("server"))
                 };
-                for note in said.into_iter().filter(|note| note.class == Class::Lost && of_server(note.line)) {
+                for note in said.into_iter().filter(|note| note.class == Class::Lost && of_server(note.line))
+                {
                     notes.lost(note.line, note.text);
                 }
                 let (kind, name) = (front.section.kind, shown(front.name()));
@@ -209,13 +220,20 @@ impl<'a> Reader<'a> {
             let names = |line: &Line| {
                 matches!(line.word(0), "default_backend" | "use_backend") && line.word(1) == proxy.name()
             };
-            let tracked = |line: &Line| line.words.iter().any(|word| word.starts_with(&format!("{}/", proxy.name())));
+            let tracked =
+                |line: &Line| line.words.iter().any(|word| word.starts_with(&format!("{}/", proxy.name())));
             let all = || self.sections.iter().flat_map(|section| &section.lines);
             if !all().any(names) {
                 let (number, name) = (proxy.section.number, shown(proxy.name()));
                 match all().any(tracked) {
-                    true => self.around.notes.taken(number, format!("backend {name}: its checks, which others follow")),
-                    false => self.around.notes.not_needed(number, format!("backend {name}: no frontend leads to it")),
+                    true => self
+                        .around
+                        .notes
+                        .taken(number, format!("backend {name}: its checks, which others follow")),
+                    false => self
+                        .around
+                        .notes
+                        .not_needed(number, format!("backend {name}: no frontend leads to it")),
                 }
             }
         }

@@ -74,7 +74,12 @@ pub fn read(proxy: &Proxy<'_>, sections: &[Section], page: &mut Page, hash: Hash
     listen(&first.address, first.line, &first.said, page, notes);
     page.certificate = binds.certificate;
     paths(proxy, notes);
-    for line in proxy.section.lines.iter().filter(|line| matches!(line.word(0), "mode" | "timeout" | "maxconn" | "option")) {
+    for line in proxy
+        .section
+        .lines
+        .iter()
+        .filter(|line| matches!(line.word(0), "mode" | "timeout" | "maxconn" | "option"))
+    {
         notes.not_needed(line.number, format!("{}: the page needs no such setting", line.said()));
     }
 }
@@ -110,7 +115,10 @@ fn paths(proxy: &Proxy<'_>, notes: &Notes) {
     }
     if let Some(line) = proxy.last("stats admin").filter(|line| !line.word(3).is_empty()) {
         let said = line.said();
-        notes.taken(line.number, format!("{said}: who may change something has the role operator and logs in"));
+        notes.taken(
+            line.number,
+            format!("{said}: who may change something has the role operator and logs in"),
+        );
     }
 }
 
@@ -178,10 +186,13 @@ pub fn socket(line: &Line, unix: &UnixBind, page: &mut Page, notes: &Notes) {
         return notes.lost(line.number, format!("{}: there is one such socket", line.said()));
     }
     if !path.starts_with('/') || path.len() > 107 {
-        return notes.lost(line.number, format!("{}: the path begins with / and has up to 107 bytes", line.said()));
+        return notes
+            .lost(line.number, format!("{}: the path begins with / and has up to 107 bytes", line.said()));
     }
     let level = find("level");
-    if let Some(level) = level.as_ref().filter(|level| !["user", "operator", "admin"].contains(&level.as_str())) {
+    if let Some(level) =
+        level.as_ref().filter(|level| !["user", "operator", "admin"].contains(&level.as_str()))
+    {
         return notes.slip(line.number, format!("level {}: user, operator or admin", shown(level)));
     }
     let said = format!("stats socket {}", shown(&path));

@@ -104,7 +104,11 @@ pub fn read(front: &Proxy<'_>, back: &Proxy<'_>, around: &Around<'_>) -> Result<
         sessions: sessions::settings(front, back, &servers, &binds, notes),
         checks: checks(back, &servers, notes),
         tls: tls(&servers, &check, &members, around),
-        user: check.user.clone().map(|value| Said { value, line: check.line, words: "http-check send".into() }),
+        user: check.user.clone().map(|value| Said {
+            value,
+            line: check.line,
+            words: "http-check send".into(),
+        }),
         own: Settings::default(),
         listens: listens.listens,
         members,
@@ -146,9 +150,7 @@ fn citus_groups(proxy: &str, check: &Check, servers: &[Server]) -> Option<String
     if check.role != Role::Primary || !proxy.contains("worker") {
         return None;
     }
-    let group = |server: &Server| {
-        server.name.rsplit_once('-').map_or("", |(group, _)| group).to_owned()
-    };
+    let group = |server: &Server| server.name.rsplit_once('-').map_or("", |(group, _)| group).to_owned();
     let groups: BTreeSet<String> = servers.iter().map(group).collect();
     (groups.len() > 1).then(|| shown(&Vec::from_iter(groups).join(", ")))
 }
@@ -168,7 +170,10 @@ fn members(servers: &[Server], check: &Check, around: &Around<'_>) -> Vec<Member
         let options = source.as_ref().map_or(&server.options, |source| &source.options);
         let name = shown(&server.name);
         if !options.check {
-            notes.lost(server.line, format!("server {name} has no check, so HAProxy always uses it; left out"));
+            notes.lost(
+                server.line,
+                format!("server {name} has no check, so HAProxy always uses it; left out"),
+            );
             continue;
         }
         let port = check.port.or(options.port.as_ref().map(|port| port.value));
@@ -327,7 +332,8 @@ fn checks(back: &Proxy<'_>, servers: &[Server], notes: &Notes) -> Settings {
             let text = format!("{}: {key} is {} by default", said.words, show_ms(than));
             return notes.not_needed(said.line, text);
         }
-        let value = super::setting::within(said.value, least..=than, show_ms, (said.line, &said.words), notes);
+        let value =
+            super::setting::within(said.value, least..=than, show_ms, (said.line, &said.words), notes);
         checks.set(key, show_ms(value), said.line, said.words);
     };
     // The quickest counts where servers differ: each is asked by itself anyhow.
@@ -351,7 +357,8 @@ fn checks(back: &Proxy<'_>, servers: &[Server], notes: &Notes) -> Settings {
         ("rise", 2, common(servers, "rise", |s| &s.options.rise, notes)),
     ] {
         let Some(said) = said else { continue };
-        let value = super::setting::within(said.value, 1..=100, |n| n.to_string(), (said.line, &said.words), notes);
+        let value =
+            super::setting::within(said.value, 1..=100, |n| n.to_string(), (said.line, &said.words), notes);
         match value == default {
             true => notes.taken(said.line, format!("{}: that is so by default", said.words)),
             false => checks.set(key, value.to_string(), said.line, said.words),

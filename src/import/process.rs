@@ -8,7 +8,8 @@ use super::setting::{Said, Settings, number_at, show_ms, time_at, within};
 
 /// Reads all sections global, which count as one. The keys of the process, and what pools need of it.
 pub fn read(sections: &[Section], page: &mut Page, notes: &Notes) -> (Settings, Global) {
-    let lines = || sections.iter().filter(|section| section.kind == "global").flat_map(|section| &section.lines);
+    let lines =
+        || sections.iter().filter(|section| section.kind == "global").flat_map(|section| &section.lines);
     let mut global = Global::default();
     for line in lines().filter(|line| line.is("unix-bind")) {
         let find = |name: &str| line.words.iter().position(|word| word == name).map(|at| line.word(at + 1));

@@ -40,7 +40,10 @@ pub fn settings(back: &Proxy<'_>, servers: &[Server], check: &Check, own: &mut S
         own.set("open_sessions", fates, cut.line, cut.words);
     }
     for backup in servers.iter().filter_map(|server| server.options.backup.as_ref()) {
-        notes.lost(backup.line, "backup: readers have no backups; give members a tag and write `zone` to prefer some");
+        notes.lost(
+            backup.line,
+            "backup: readers have no backups; give members a tag and write `zone` to prefer some",
+        );
     }
 }
 
@@ -58,7 +61,9 @@ fn balance(back: &Proxy<'_>, own: &mut Settings, notes: &Notes) {
         _ => ("", true),
     };
     match lost {
-        true => notes.lost(line.number, format!("{}: the reader with the fewest sessions is taken", line.said())),
+        true => {
+            notes.lost(line.number, format!("{}: the reader with the fewest sessions is taken", line.said()))
+        }
         false => own.set("balance", algorithm, line.number, line.said()),
     }
 }
@@ -73,13 +78,19 @@ fn weights(servers: &[Server], own: &mut Settings, notes: &Notes) {
     }
     let templates: Vec<&Server> = servers.iter().filter(|server| server.template).collect();
     if let Some(template) = templates.first() {
-        return notes.lost(template.line, "weight of a server-template: its names are not those of Patroni's members");
+        return notes.lost(
+            template.line,
+            "weight of a server-template: its names are not those of Patroni's members",
+        );
     }
     let map: Vec<String> =
         servers.iter().map(|server| format!("{}: {}", plain(&server.name), weight(server))).collect();
     notes.taken(
         stated.line,
-        format!("{}: weights, by the names of Patroni's members; see that these are the servers' names", stated.words),
+        format!(
+            "{}: weights, by the names of Patroni's members; see that these are the servers' names",
+            stated.words
+        ),
     );
     own.set("weights", format!("{{{}}}", map.join(", ")), stated.line, shown("weight"));
 }

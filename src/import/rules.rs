@@ -33,7 +33,7 @@ pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Access {
     let acls = Acls { proxy };
     let mut access = Access::default();
     let mut accepted: Vec<String> = Vec::new();
-    let mut closed = false;
+    let (mut closed, mut accept_line) = (false, 0);
     for line in proxy.lines().filter(|line| line.is("tcp-request")) {
         if line.word(1) == "inspect-delay" || closed {
             continue;
@@ -42,11 +42,13 @@ pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Access {
         let condition = condition.map(|(negated, words)| acls.condition(negated, &words));
         let fits = match (action, condition) {
             ("reject", None) if !accepted.is_empty() => {
-                (access.allow, access.allow_line, closed) = (std::mem::take(&mut accepted), line.number, true);
+                (access.allow, access.allow_line, closed) =
+                    (std::mem::take(&mut accepted), line.number, true);
                 true
             }
             ("accept", Some(Condition::Within(networks))) if access.allow.is_empty() => {
                 accepted.extend(networks);
+                accept_line = line.number;
                 true
             }
             ("reject", Some(Condition::NotWithin(networks))) if access.allow.is_empty() => {
@@ -75,12 +77,14 @@ pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Access {
             _ => false,
         };
         if !fits {
-            notes.lost(line.number, format!("{}: only allow lists of src and limits of src_conn_cur", line.said()));
+            notes.lost(
+                line.number,
+                format!("{}: only allow lists of src and limits of src_conn_cur", line.said()),
+            );
         }
     }
     if !accepted.is_empty() {
-        // Nothing was rejected behind them, so everybody was let in.
-        accepted.clear();
+        notes.not_needed(accept_line, "accept: nobody is rejected behind it, so everybody is let in");
     }
     access
 }
@@ -93,7 +97,8 @@ fn parts(line: &Line) -> (&str, Option<(bool, Vec<&str>)>) {
         word => word,
     };
     let at = line.words.iter().position(|word| word == "if" || word == "unless");
-    let condition = at.map(|at| (line.word(at) == "unless", line.words[at + 1..].iter().map(String::as_str).collect()));
+    let condition =
+        at.map(|at| (line.word(at) == "unless", line.words[at + 1..].iter().map(String::as_str).collect()));
     (action, condition)
 }
 
@@ -145,14 +150,16 @@ impl Acls<'_> {
         match &tests[..] {
             [one] => one.clone(),
             [] => builtin(name),
-            many => many.iter().try_fold(Vec::new(), |mut all, test| match test {
-                Test::Source(networks) => {
-                    all.extend(networks.iter().cloned());
-                    Some(all)
-                }
-                _ => None,
-            })
-            .map_or(Test::Other, Test::Source),
+            many => many
+                .iter()
+                .try_fold(Vec::new(), |mut all, test| match test {
+                    Test::Source(networks) => {
+                        all.extend(networks.iter().cloned());
+                        Some(all)
+                    }
+                    _ => None,
+                })
+                .map_or(Test::Other, Test::Source),
         }
     }
 }
@@ -177,7 +184,9 @@ fn one_test(words: &[&str]) -> Test {
         "src_conn_cur" | "sc0_conn_cur" | "sc_conn_cur(0)" | "sc1_conn_cur" | "sc_conn_cur(1)" => {
             match rest {
                 ["gt", limit] => limit.parse().map_or(Test::Other, Test::MoreThan),
-                ["ge", limit] => limit.parse().map_or(Test::Other, |limit: u64| Test::MoreThan(limit.max(1) - 1)),
+                ["ge", limit] => {
+                    limit.parse().map_or(Test::Other, |limit: u64| Test::MoreThan(limit.max(1) - 1))
+                }
                 _ => Test::Other,
             }
         }

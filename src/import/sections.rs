@@ -32,9 +32,27 @@ pub struct Section {
 
 /// The keywords that begin a section, up to HAProxy 3.3.
 const KINDS: [&str; 21] = [
-    "global", "defaults", "listen", "frontend", "backend", "peers", "resolvers", "userlist", "mailers", "program",
-    "cache", "ring", "http-errors", "fcgi-app", "log-forward", "crt-store", "traces", "log-profile", "acme",
-    "healthcheck", "haterm",
+    "global",
+    "defaults",
+    "listen",
+    "frontend",
+    "backend",
+    "peers",
+    "resolvers",
+    "userlist",
+    "mailers",
+    "program",
+    "cache",
+    "ring",
+    "http-errors",
+    "fcgi-app",
+    "log-forward",
+    "crt-store",
+    "traces",
+    "log-profile",
+    "acme",
+    "healthcheck",
+    "haterm",
 ];
 
 impl Line {
@@ -69,7 +87,8 @@ const MAX_SHOWN: usize = 72;
 
 /// Text from the file for a comment or a terminal.
 pub fn shown(text: &str) -> String {
-    let harmless = |c: char| if c.is_control() || c == '\u{2028}' || c == '\u{2029}' { '\u{fffd}' } else { c };
+    let harmless =
+        |c: char| if c.is_control() || c == '\u{2028}' || c == '\u{2029}' { '\u{fffd}' } else { c };
     let mut shown: String = text.chars().take(MAX_SHOWN).map(harmless).collect();
     if text.chars().count() > MAX_SHOWN {
         shown.push('…');
@@ -96,7 +115,10 @@ pub fn read(text: &str, env: Environment<'_>, notes: &Notes) -> Vec<Section> {
         notes.slip(block.line, "this .if has no .endif");
     }
     if reader.sections.is_empty() {
-        notes.slip(0, "there is no section such as global, defaults or listen; is this HAProxy's configuration?");
+        notes.slip(
+            0,
+            "there is no section such as global, defaults or listen; is this HAProxy's configuration?",
+        );
     }
     reader.sections
 }
@@ -153,7 +175,9 @@ impl Reader<'_> {
             let name = shown(&name);
             self.notes.lost(
                 self.line,
-                format!("the variable {name} is not set here, so it is empty; set it as HAProxy's service does"),
+                format!(
+                    "the variable {name} is not set here, so it is empty; set it as HAProxy's service does"
+                ),
             );
         }
         for name in cut.filled {
@@ -168,7 +192,9 @@ impl Reader<'_> {
         }
         let Some(section) = self.sections.last_mut() else {
             let word = shown(&words[0]);
-            return self.notes.slip(self.line, format!("{word:?} stands before any section such as global or listen"));
+            return self
+                .notes
+                .slip(self.line, format!("{word:?} stands before any section such as global or listen"));
         };
         let is_global = section.kind == "global";
         section.lines.push(Line { number: self.line, words, no });
@@ -192,7 +218,10 @@ impl Reader<'_> {
             self.notes.slip(self.line, format!("{kind} needs a name"));
         }
         if needs_name && !is_name(name) {
-            self.notes.slip(self.line, format!("{:?} is not a name; HAProxy takes letters, digits and - _ . :", shown(name)));
+            self.notes.slip(
+                self.line,
+                format!("{:?} is not a name; HAProxy takes letters, digits and - _ . :", shown(name)),
+            );
         }
         if needs_name && words.len() == 3 {
             self.notes.slip(
@@ -242,7 +271,8 @@ impl Reader<'_> {
             }
             ".elif" | ".else" => {
                 let is_else = words[0] == ".else";
-                let Some(done) = self.blocks.last().filter(|block| !block.last).map(|block| block.done) else {
+                let Some(done) = self.blocks.last().filter(|block| !block.last).map(|block| block.done)
+                else {
                     return self.notes.slip(line, format!("{} has no .if before it", words[0]));
                 };
                 let active = outer && !done && (is_else || self.holds(&words[1..]));
@@ -256,7 +286,9 @@ impl Reader<'_> {
                 }
             }
             _ if !self.is_active() => {}
-            ".alert" => self.notes.slip(line, format!("HAProxy stops here: {}", shown(&words[1..].join(" ")))),
+            ".alert" => {
+                self.notes.slip(line, format!("HAProxy stops here: {}", shown(&words[1..].join(" "))))
+            }
             ".notice" | ".warning" | ".diag" => {
                 self.notes.not_needed(line, format!("{} is a message of HAProxy's file", words[0]));
             }

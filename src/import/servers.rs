@@ -64,7 +64,8 @@ pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Vec<Server> {
     for (i, server) in servers.iter().enumerate() {
         if let Some(twin) = servers[..i].iter().find(|twin| twin.name == server.name) {
             let name = shown(&server.name);
-            notes.slip(server.line, format!("the name {name:?} is taken by the server in line {}", twin.line));
+            notes
+                .slip(server.line, format!("the name {name:?} is taken by the server in line {}", twin.line));
         }
     }
     servers
@@ -77,7 +78,10 @@ fn server(line: &Line, at: usize, defaults: &Options, notes: &Notes) -> Option<S
         return None;
     };
     if !is_name(name) {
-        notes.slip(line.number, format!("{:?} is not a name; HAProxy takes letters, digits and - _ . :", shown(name)));
+        notes.slip(
+            line.number,
+            format!("{:?} is not a name; HAProxy takes letters, digits and - _ . :", shown(name)),
+        );
         return None;
     }
     let mut options = defaults.clone();
@@ -92,7 +96,9 @@ fn server(line: &Line, at: usize, defaults: &Options, notes: &Notes) -> Option<S
         Address::Other(what) => return refuse(format!("pilotfish does not dial {what}")),
     };
     if host.starts_with('_') && host.contains("._tcp") {
-        return refuse("records of type SRV are not looked up; list Patroni's addresses under endpoints".into());
+        return refuse(
+            "records of type SRV are not looked up; list Patroni's addresses under endpoints".into(),
+        );
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     if host.is_empty() || !host.chars().all(plain) {

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
+use super::address::with_port;
 use super::bind::Listen;
 use super::clusters::Cluster;
 use super::notes::{Class, Note, Notes};
 use super::page::{DEFAULT_PORT, Page, octal};
 use super::pool::{Member, Pool};
-use super::address::with_port;
 use super::readers::plain;
 use super::sections::shown;
 use super::setting::{Said, Setting, Settings};
@@ -23,7 +23,13 @@ struct Writer<'a> {
 }
 
 /// All but the head.
-pub fn body(clusters: &[Cluster], page: &Page, process: &Settings, tcplog: &Settings, notes: &Notes) -> String {
+pub fn body(
+    clusters: &[Cluster],
+    page: &Page,
+    process: &Settings,
+    tcplog: &Settings,
+    notes: &Notes,
+) -> String {
     let mut writer = Writer { text: String::new(), notes };
     writer.plain("clusters:");
     for cluster in clusters {
@@ -57,7 +63,9 @@ pub fn head(file: &str, notes: &[Note]) -> String {
          # what is not here has pilotfish's default.\n",
         shown(file)
     );
-    for (class, title) in [(Class::Lost, "Lost: pilotfish cannot do this"), (Class::NotNeeded, "Not needed any more")] {
+    for (class, title) in
+        [(Class::Lost, "Lost: pilotfish cannot do this"), (Class::NotNeeded, "Not needed any more")]
+    {
         let mut listed = notes.iter().filter(|note| note.class == class).peekable();
         if listed.peek().is_some() {
             let _ = writeln!(text, "#\n# {title}:");
@@ -114,7 +122,8 @@ impl Writer<'_> {
         if let Some(Said { value, line, words }) = &cluster.user {
             let auth = format!("{{username: {}, password_env: {PATRONI_PASSWORD}}}", quoted(value));
             self.from(&format!("      auth: {auth}"), *line, words);
-            let text = format!("{words}: patroni.auth; put the password into the variable {PATRONI_PASSWORD}");
+            let text =
+                format!("{words}: patroni.auth; put the password into the variable {PATRONI_PASSWORD}");
             self.notes.taken(*line, text);
         }
         self.settings("    ", &cluster.sessions);

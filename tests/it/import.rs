@@ -52,7 +52,8 @@ fn import(text: &str) -> Result<Import, Vec<Slip>> {
 fn fixtures() -> Vec<(String, PathBuf, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/import");
     let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").path());
-    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "cfg")).collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "cfg")).collect();
     files.sort();
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).expect("a fixture").replace(TLS, &TLS_DIR);
@@ -97,8 +98,11 @@ fn what_comes_out_is_a_configuration() {
         let import = import(&text).expect("a configuration");
         let Some(yaml) = &import.yaml else { continue };
         if let Err(problems) = Config::parse("config.yaml", yaml, &env) {
-            let open: Vec<String> =
-                problems.iter().filter(|problem| !is_pending(&problem.message)).map(ToString::to_string).collect();
+            let open: Vec<String> = problems
+                .iter()
+                .filter(|problem| !is_pending(&problem.message))
+                .map(ToString::to_string)
+                .collect();
             assert!(open.is_empty(), "{name}: {}\n{yaml}", open.join("\n"));
         }
     }
@@ -164,7 +168,8 @@ fn what_haproxy_would_not_take_is_refused_with_every_line() {
         let (slips, text): (Vec<&str>, Vec<&str>) = block.lines().partition(|line| line.starts_with("! "));
         let text = text.join("\n") + "\n";
         let Err(found) = import(&text) else { panic!("accepted:\n{text}") };
-        let found: Vec<String> = found.iter().map(|slip| format!("! {}: {}", slip.line, slip.message)).collect();
+        let found: Vec<String> =
+            found.iter().map(|slip| format!("! {}: {}", slip.line, slip.message)).collect();
         blocks += 1;
         if !is_writing() {
             assert_eq!(found, slips, "for:\n{text}");
@@ -281,7 +286,10 @@ fn the_program_tells_the_three_outcomes_apart() {
 
     let (code, stdout, stderr) = run(&whole.replace("check port", "check agent-check port"));
     assert_eq!(code, 3, "{stderr}");
-    assert!(stderr.contains("FILE:7: lost: agent-check: ") && stdout.contains("#   line 7: agent-check"), "{stderr}");
+    assert!(
+        stderr.contains("FILE:7: lost: agent-check: ") && stdout.contains("#   line 7: agent-check"),
+        "{stderr}"
+    );
 
     let (code, stdout, stderr) = run(&whole.replace("mode tcp", "mode \"tcp"));
     assert_eq!((code, stdout.as_str()), (78, ""), "{stderr}");
@@ -293,7 +301,8 @@ fn the_program_tells_the_three_outcomes_apart() {
 
 #[test]
 fn standard_input_does_as_well() {
-    let file = File::new("listen a\n bind *:5000\n option httpchk\n server a 10.0.0.1:5432 check port 8008\n");
+    let file =
+        File::new("listen a\n bind *:5000\n option httpchk\n server a 10.0.0.1:5432 check port 8008\n");
     let stdin = std::fs::File::open(file.path()).expect("a file");
     let output = command(&["import-haproxy", "-"]).stdin(stdin).output().expect("the program starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
