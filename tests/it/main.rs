@@ -6,5 +6,6 @@ mod control;
 mod drill;
 mod process;
 mod proxy;
+mod routing;
 mod tidy;
 mod topology;
