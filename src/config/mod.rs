@@ -34,6 +34,8 @@ pub use admin::{Admin, AdminTls, Role, Secret, User};
 pub use endpoint::{Endpoint, Scheme};
 pub use pools::{Balance, Fallback, Fate, Limits, OpenSessions, Primary, Replicas, Require, SyncState};
 pub use problem::{Problem, Problems};
+pub(crate) use show::quoted;
+pub(crate) use value::show_duration;
 pub use word::Word;
 
 /// Where `pilotfish run` looks when it is told nothing.

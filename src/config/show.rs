@@ -193,7 +193,7 @@ fn addresses(addresses: &[SocketAddr]) -> String {
 }
 
 /// Text in YAML's double quotes, out of reach of `${VAR}`.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.replace("${", "$${").chars() {
         match c {
