@@ -32,7 +32,7 @@ mod word;
 
 pub use admin::{Admin, AdminTls, Role, Secret, User};
 pub use endpoint::{Endpoint, Scheme};
-pub use pools::{Balance, Fallback, Fate, OpenSessions, Primary, Replicas, Require, SyncState};
+pub use pools::{Balance, Fallback, Fate, Limits, OpenSessions, Primary, Replicas, Require, SyncState};
 pub use problem::{Problem, Problems};
 pub(crate) use show::quoted;
 pub(crate) use value::show_duration;
