@@ -4,6 +4,7 @@ pub mod child;
 mod console;
 mod documents;
 mod logs;
+mod manager;
 mod terminal;
 mod top;
 

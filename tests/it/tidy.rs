@@ -103,7 +103,7 @@ fn crate_paths(source: &Source) -> Vec<(usize, String)> {
 }
 
 /// A crate, and the only files that may name it.
-const ONE_PLACE: [(&str, &[&str]); 13] = [
+const ONE_PLACE: [(&str, &[&str]); 14] = [
     ("arc_swap", &["src/routing/cell.rs"]),
     ("reqwest", &["src/control/patroni.rs"]),
     ("prometheus::", &["src/admin/metrics.rs"]),
@@ -113,6 +113,7 @@ const ONE_PLACE: [(&str, &[&str]); 13] = [
     ("crossterm", &["src/cli/screen.rs"]),
     ("argon2::", &["src/admin/secret.rs"]),
     ("bcrypt::", &["src/admin/secret.rs"]),
+    ("sd_notify", &["src/app/manager.rs"]),
     ("rustix::event", &["src/proxy/engine.rs"]),
     ("rustix::pipe", &["src/proxy/splice.rs"]),
     ("libc::", &["src/proxy/splice.rs"]),

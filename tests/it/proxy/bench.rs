@@ -59,6 +59,7 @@ pub struct Bench {
 /// One pool, as its clients and its operators see it.
 pub struct Port {
     pub at: SocketAddr,
+    pub pool: Arc<Pool>,
     pub stats: Arc<PoolStats>,
 }
 
@@ -165,8 +166,9 @@ impl Port {
             limits: setup.limits,
         };
         let stats = Arc::new(PoolStats::new(setup.workers));
-        workers.listen(number, socket, Arc::new(Pool::new(options, Arc::clone(&stats))));
-        Port { at, stats }
+        let pool = Arc::new(Pool::new(options, Arc::clone(&stats)));
+        workers.listen(number, socket, Arc::clone(&pool));
+        Port { at, pool, stats }
     }
 
     /// A new connection to the pool.

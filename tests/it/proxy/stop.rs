@@ -1,6 +1,8 @@
 //! Stopping: no new connections, those who wait are told, those who work may finish, and the rest is cut.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
 
 use pilotfish::stats::End;
 use tokio::net::TcpStream;
@@ -71,4 +73,20 @@ async fn what_is_left_is_cut_and_counted() {
     silent.hear_end().await;
     assert_eq!(bench.primary.ends(), [(End::Shutdown, 6)]);
     bench.emptied().await;
+}
+
+/// What the service manager's watchdog looks at.
+#[tokio::test]
+async fn a_worker_whose_listener_has_ended_by_itself_stands_still() {
+    const SOON: Duration = Duration::from_secs(5);
+    let bench = Bench::new(Setup { workers: 2, ..Setup::default() });
+    assert_eq!(bench.workers.standing_still(SOON).await, [0; 0]);
+    // epoll takes no ordinary file, so this listener gives up at once.
+    let file = std::os::fd::OwnedFd::from(tempfile::tempfile().expect("a file"));
+    bench.workers.listen(3, file.into(), Arc::clone(&bench.primary.pool));
+    let found = async { while bench.workers.standing_still(SOON).await != [1] {} };
+    within("the worker of that listener", found).await;
+    // Nobody is to accept any more, and the threads have ended or will.
+    bench.workers.stop_accepting();
+    assert_eq!(bench.workers.standing_still(SOON).await, [0; 0]);
 }
