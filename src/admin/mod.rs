@@ -15,6 +15,7 @@ pub mod figures;
 pub mod findings;
 pub mod flow;
 pub mod guard;
+pub mod haproxy;
 pub mod headline;
 pub mod history;
 pub mod hosts;
@@ -67,6 +68,7 @@ pub struct Sources {
 pub struct Live {
     pub history: Mutex<history::History>,
     pub hub: stream::Hub,
+    pub haproxy: haproxy::Views,
 }
 
 /// Keeps the history and feeds the open pages until it is dropped.

@@ -16,7 +16,7 @@ use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture};
 use crate::routing::Choice;
 use crate::stats::{End, MemberCounts};
-use crate::topology::{Alarm, Class, Decision, Operator, Report};
+use crate::topology::{Alarm, Class, Decision, Operator, Report, SilenceKind};
 
 /// Incidents within the status; the rest is history.
 const SHOWN_INCIDENTS: usize = 5;
@@ -114,6 +114,8 @@ pub struct CheckView {
     pub duration_ms: f64,
     pub status: Option<u16>,
     pub error: Option<String>,
+    #[serde(skip)]
+    pub silence: Option<SilenceKind>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -380,10 +382,11 @@ fn check(check: &Check, now: Duration) -> CheckView {
         duration_ms: (check.took.as_secs_f64() * 1e6).round() / 1e3,
         status: check.status,
         error: check.silence.as_ref().map(error),
+        silence: check.silence.as_ref().map(|silence| silence.kind),
     }
 }
 
-fn routable(choice: Choice, decision: Option<&Decision>) -> (&'static str, Vec<String>, bool) {
+pub(super) fn routable(choice: Choice, decision: Option<&Decision>) -> (&'static str, Vec<String>, bool) {
     let writer = || decision.and_then(|decision| decision.writer.clone());
     match choice {
         Choice::Writer => ("primary", writer().into_iter().collect(), false),

@@ -1,0 +1,94 @@
+//! pilotfish as HAProxy's tools see it: the same statistics under the same names, and the same runtime commands.
+//!
+//! [`rows`] turns the status into HAProxy's rows; [`csv`], [`json`] and the `haproxy_*` metrics only draw them. A pool is
+//! what HAProxy calls a proxy (a `listen` section), and each member of its cluster is a server of it, up when the pool
+//! routes to it.
+
+pub mod check;
+pub mod csv;
+pub mod field;
+pub mod json;
+pub mod memory;
+pub mod request;
+pub mod row;
+pub mod rows;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use self::memory::{Look, Memory, PoolLook};
+use self::row::Row;
+use super::view::{self, StatusView};
+use super::{PoolSource, Sources};
+use crate::routing::{Balance, Choice};
+
+/// What these views keep from one look to the next.
+#[derive(Debug, Default)]
+pub struct Views {
+    memory: Mutex<Memory>,
+}
+
+impl Views {
+    /// Looks at all pools, once a second.
+    pub fn look(&self, sources: &Sources) {
+        let looks: Vec<PoolLook> = sources.pools.iter().map(|source| look(sources, source)).collect();
+        self.memory().take(sources.started.elapsed(), &looks);
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All rows of this moment.
+pub fn rows(sources: &Sources) -> Vec<Row> {
+    rows_of(sources, &view::status(sources))
+}
+
+fn rows_of(sources: &Sources, status: &StatusView) -> Vec<Row> {
+    let algorithms: Vec<&'static str> = sources.pools.iter().map(algorithm).collect();
+    let now: Duration = sources.started.elapsed();
+    let memory = sources.live.haproxy.memory();
+    rows::rows(status, &rows::Facts { memory: &memory, now, algorithms: &algorithms })
+}
+
+/// HAProxy's word; with one writer there is nothing to choose, and HAProxy's default stands there.
+fn algorithm(source: &PoolSource) -> &'static str {
+    match source.pool.options.choice {
+        Choice::Writer => "roundrobin",
+        Choice::Reader { balance, .. } => match balance {
+            Balance::RoundRobin => "roundrobin",
+            Balance::LeastConnections => "leastconn",
+            Balance::Random2 => "random",
+            Balance::Source => "source",
+        },
+    }
+}
+
+fn look(sources: &Sources, source: &PoolSource) -> PoolLook {
+    let pool = &source.pool;
+    let picture = sources.pictures.one(pool.options.cluster);
+    let (_, routable, _) = view::routable(pool.options.choice, picture.decision.as_ref());
+    let counts = pool.stats.members();
+    let ended: u64 = crate::stats::End::ALL.iter().map(|&end| pool.stats.ends(end)).sum();
+    let (clients, held) = (pool.stats.clients() as u64, pool.stats.held() as u64);
+    let active: u64 = counts.iter().map(|(_, counts)| counts.active).sum();
+    let server = |member: &crate::control::MemberPicture| {
+        let name = &member.member.name;
+        let counts =
+            counts.iter().find(|(known, _)| known == name).map(|(_, counts)| *counts).unwrap_or_default();
+        let look =
+            Look { up: routable.contains(name), current: counts.active, queued: 0, total: counts.total };
+        (name.clone(), look)
+    };
+    PoolLook {
+        frontend: Look { up: true, current: clients, queued: 0, total: ended + clients },
+        backend: Look {
+            up: !routable.is_empty(),
+            current: active + held,
+            queued: held,
+            total: counts.iter().map(|(_, counts)| counts.total).sum(),
+        },
+        servers: picture.members.iter().map(server).collect(),
+    }
+}
