@@ -19,6 +19,10 @@ pub const MAX_CLUSTERS: usize = 1024;
 pub const MAX_ENDPOINTS: usize = 64;
 /// A socket for each one and worker.
 pub const MAX_LISTEN: usize = 16;
+/// Pools of readers in one cluster: each has listeners, and a row in every view.
+pub const MAX_POOLS: usize = 16;
+/// Patroni nodes have a handful.
+pub const MAX_TAGS: usize = 64;
 /// A label in metrics and a column in views.
 pub const MAX_NAME_BYTES: usize = 64;
 /// A bearer token is compared with each of them.

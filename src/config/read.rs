@@ -4,17 +4,14 @@ use super::admin;
 use super::claims::Claims;
 use super::limits;
 use super::node::{Map, Node};
+use super::pools;
 use super::value;
-use super::{
-    Cluster, Config, Endpoint, Log, OpenSessions, Patroni, Primary, Protocol, Replicas, Scheme, Tls,
-};
+use super::{Cluster, Config, Endpoint, Log, Patroni, Protocol, Scheme, Tls};
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 const ENDPOINTS: &str = "Patroni's REST addresses such as [10.0.0.1:8008, 10.0.0.2:8008]";
-const LISTEN: &str = "an address such as 0.0.0.0:5000, or a list of these";
 
 /// The whole configuration. `None`, or complaints at the nodes: it cannot be used.
 pub fn config(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
@@ -72,10 +69,11 @@ pub(super) fn unique<'a, K: Hash + Eq>(
 fn cluster<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Cluster {
     let patroni = map.need("patroni", ENDPOINTS).and_then(|node| patroni(&node));
     let default = Cluster::of(patroni.unwrap_or_else(|| Patroni::of(Vec::new())));
+    let (primary, replicas) = pools::pools(map, first, claims);
     let cluster = Cluster {
         name: map.find("name").and_then(|node| name(&node)),
-        primary: primary(map, first, claims),
-        replicas: replicas(map, first, claims),
+        primary,
+        replicas,
         protocol: map.read("protocol", Protocol::default(), Node::word),
         connect_timeout: map
             .read("connect_timeout", default.connect_timeout, |n| n.duration(&limits::CONNECT_TIMEOUT)),
@@ -83,12 +81,6 @@ fn cluster<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Cluster {
     };
     if ["primary", "replicas"].iter().all(|pool| map.find(pool).is_some_and(|node| node.is_off())) {
         map.node().refuse("primary and replicas are both off, so nobody could connect; leave one of them on");
-    }
-    if let (Some(primary), Some(replicas)) = (&cluster.primary, &cluster.replicas)
-        && primary.name == replicas.name
-    {
-        let stated = ["replicas", "primary"].iter().find_map(|pool| map.find(pool)?.at("name"));
-        stated.iter().for_each(|at| at.refuse(format!("{:?} names both pools; change one", primary.name)));
     }
     cluster
 }
@@ -174,69 +166,6 @@ pub(super) fn file(node: &Node<'_>) -> Option<PathBuf> {
     }
 }
 
-fn primary<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Option<Primary> {
-    let map = cluster.map_or_off("primary", &["name", "listen", "hold", "max_held"])?;
-    let default = Primary::default();
-    Some(Primary {
-        name: map.read("name", default.name, name),
-        listen: listen(&map, default.listen, first, claims),
-        hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
-        max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
-    })
-}
-
-fn replicas<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Option<Replicas> {
-    let known = ["name", "listen", "balance", "max_lag", "fallback", "open_sessions", "hold", "max_held"];
-    let map = cluster.map_or_off("replicas", &known)?;
-    let default = Replicas::default();
-    Some(Replicas {
-        name: map.read("name", default.name, name),
-        listen: listen(&map, default.listen, first, claims),
-        balance: map.read("balance", default.balance, Node::word),
-        max_lag: map.find("max_lag").and_then(|node| node.size()),
-        fallback: map.read("fallback", default.fallback, Node::word),
-        open_sessions: open_sessions(&map),
-        hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
-        max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
-    })
-}
-
-fn open_sessions(pool: &Map<'_>) -> OpenSessions {
-    let default = OpenSessions::default();
-    let known = ["promoted", "lagging", "noloadbalance", "drained", "gone"];
-    let Some(map) = pool.find("open_sessions").and_then(|node| node.map(&known)) else { return default };
-    OpenSessions {
-        promoted: map.read("promoted", default.promoted, Node::word),
-        lagging: map.read("lagging", default.lagging, Node::word),
-        noloadbalance: map.read("noloadbalance", default.noloadbalance, Node::word),
-        drained: map.read("drained", default.drained, Node::word),
-        gone: map.read("gone", default.gone, Node::word),
-    }
-}
-
-/// The addresses of a pool. Two clusters cannot share the default, so only the first has one.
-fn listen<'a>(
-    pool: &Map<'a>,
-    default: Vec<SocketAddr>,
-    first: bool,
-    claims: &mut Claims<'a>,
-) -> Vec<SocketAddr> {
-    let Some(node) = pool.find("listen") else {
-        if first {
-            default.iter().for_each(|address| claims.assume(*address, pool.node()));
-        } else {
-            pool.node().refuse(
-                "the key listen is missing, and its default is for the first cluster only; \
-                 give an address, or turn this pool off",
-            );
-        }
-        return default;
-    };
-    let stated = node.texts(LISTEN, limits::MAX_LISTEN, value::listen_address).unwrap_or_default();
-    stated.iter().for_each(|(at, address)| claims.state(*address, at));
-    stated.into_iter().map(|(_, address)| address).collect()
-}
-
 fn log(map: &Map<'_>) -> Option<Log> {
     let map = map.map("log", &["format", "level"])?;
     let default = Log::default();
@@ -261,6 +190,6 @@ pub(super) fn name(node: &Node<'_>) -> Option<String> {
 }
 
 /// A number within bounds that the type is sure to hold.
-fn count<T: TryFrom<u64>>(node: &Node<'_>, bounds: &limits::Bounds<u64>) -> Option<T> {
+pub(super) fn count<T: TryFrom<u64>>(node: &Node<'_>, bounds: &limits::Bounds<u64>) -> Option<T> {
     node.number(bounds).and_then(|number| T::try_from(number).ok())
 }

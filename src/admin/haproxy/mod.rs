@@ -20,7 +20,7 @@ use self::memory::{Look, Memory, PoolLook};
 use self::row::Row;
 use super::view::{self, StatusView};
 use super::{PoolSource, Sources};
-use crate::routing::{Balance, Choice};
+use crate::routing::{Balance, Kind};
 
 /// What these views keep from one look to the next.
 #[derive(Debug, Default)]
@@ -31,6 +31,39 @@ pub struct Views {
 impl Views {
     /// Looks at all pools, once a second.
     pub fn look(&self, sources: &Sources) {
+        let looks: Vec<PoolLook> = sources.pools.iter().map(|source| look(sources, source)).collect();
+        self.memory().take(sources.started.elapsed(), &looks);
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All rows of this moment.
+pub fn rows(sources: &Sources) -> Vec<Row> {
+    rows_of(sources, &view::status(sources))
+}
+
+fn rows_of(sources: &Sources, status: &StatusView) -> Vec<Row> {
+    let algorithms: Vec<&'static str> = sources.pools.iter().map(algorithm).collect();
+    let now: Duration = sources.started.elapsed();
+    let memory = sources.live.haproxy.memory();
+    rows::rows(status, &rows::Facts { memory: &memory, now, algorithms: &algorithms })
+}
+
+/// HAProxy's word; with one writer there is nothing to choose, and HAProxy's default stands there.
+fn algorithm(source: &PoolSource) -> &'static str {
+    let options = &source.pool.options;
+    match (options.kind, options.balance) {
+        (Kind::Primary, _) | (_, Balance::RoundRobin) => "roundrobin",
+        (_, Balance::LeastConnections) => "leastconn",
+        (_, Balance::Random2) => "random",
+        (_, Balance::Source) => "source",
+    }
+}
+
+fn look(&self, sources: &Sources) {
         let looks: Vec<PoolLook> = sources.pools.iter().map(|source| look(sources, source)).collect();
         self.memory().take(sources.started.elapsed(), &looks);
     }
@@ -68,7 +101,8 @@ fn algorithm(source: &PoolSource) -> &'static str {
 fn look(sources: &Sources, source: &PoolSource) -> PoolLook {
     let pool = &source.pool;
     let picture = sources.pictures.one(pool.options.cluster);
-    let (_, routable, _) = view::routable(pool.options.choice, picture.decision.as_ref());
+    let (kind, name) = (pool.options.kind, &pool.options.name);
+    let (routable, _) = view::routable(kind, name, picture.decision.as_ref());
     let counts = pool.stats.members();
     let ended: u64 = crate::stats::End::ALL.iter().map(|&end| pool.stats.ends(end)).sum();
     let (clients, held) = (pool.stats.clients() as u64, pool.stats.held() as u64);

@@ -105,7 +105,7 @@ async fn a_member_is_down_with_the_code_that_says_why_and_stands_in_as_a_backup(
 async fn pools_of_one_name_in_two_clusters_are_told_apart() {
     let (first, second) = (FakeCluster::start("one", &["a"]).await, FakeCluster::start("two", &["a"]).await);
     let mut config = config(&[&first, &second]);
-    config.clusters[1].replicas.as_mut().expect("both pools are there").name = "readers".to_owned();
+    config.clusters[1].replicas[0].name = "readers".to_owned();
     let served = Served::start(config);
     let ready =
         |s: &Value| s["clusters"].as_array().is_some_and(|all| all.iter().all(|c| c["condition"] == "ok"));
