@@ -71,9 +71,14 @@ pub struct Live {
     pub haproxy: haproxy::Views,
 }
 
-/// Keeps the history and feeds the open pages until it is dropped.
-pub async fn run(sources: Arc<Sources>) {
-    tokio::join!(sampler::run(&sources), stream::run(&sources));
+/// Keeps the history, feeds the open pages and serves the runtime socket until it is dropped.
+pub async fn run(sources: Arc<Sources>, socket: Option<haproxy::runtime::RuntimeSocket>) {
+    let commands = async {
+        if let Some(socket) = socket {
+            haproxy::runtime::run(&sources, socket).await;
+        }
+    };
+    tokio::join!(sampler::run(&sources), stream::run(&sources), commands);
 }
 
 /// A pool and where it listens.

@@ -112,8 +112,16 @@ async fn stream(State(sources): Shared, uri: Uri) -> Response {
     }
 }
 
-async fn scrape(State(sources): Shared) -> Response {
-    match metrics::encode(&sources) {
+async fn scrape(State(sources): Shared, uri: Uri) -> Response {
+    let as_haproxy = match &*parameter(&uri, "names") {
+        "" => false,
+        "haproxy" => true,
+        other => {
+            let error = format!("names={other}: expected haproxy, or nothing");
+            return Refusal::new(StatusCode::BAD_REQUEST, error).into_response();
+        }
+    };
+    match metrics::encode(&sources, as_haproxy) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

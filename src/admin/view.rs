@@ -16,7 +16,7 @@ use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture};
 use crate::routing::Kind;
 use crate::stats::{End, MemberCounts};
-use crate::topology::{Alarm, Class, Decision, Operator, ReaderPool, Report, Unfit};
+use crate::topology::{Alarm, Class, Decision, Operator, ReaderPool, Report, SilenceKind, Unfit};
 
 /// Incidents within the status; the rest is history.
 const SHOWN_INCIDENTS: usize = 5;

@@ -25,6 +25,7 @@ mod pools;
 mod problem;
 mod raw;
 mod read;
+mod runtime_socket;
 mod show;
 mod syntax;
 mod value;
@@ -34,6 +35,7 @@ pub use admin::{Admin, AdminTls, Role, Secret, User};
 pub use endpoint::{Endpoint, Scheme};
 pub use pools::{Balance, Fallback, Fate, OpenSessions, Primary, Replicas, Require, SyncState};
 pub use problem::{Problem, Problems};
+pub use runtime_socket::{RuntimeSocket, SocketLevel};
 pub use word::Word;
 
 /// Where `pilotfish run` looks when it is told nothing.

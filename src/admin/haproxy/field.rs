@@ -151,11 +151,6 @@ impl Field {
     pub fn is_counter(self) -> bool {
         nature(self.column().tags) == "Counter"
     }
-
-    /// The most that was seen.
-    pub fn is_maximum(self) -> bool {
-        nature(self.column().tags) == "Max"
-    }
 }
 
 impl Kind {

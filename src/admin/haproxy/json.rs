@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::field::{self, Field, Kind};
+use super::info::Figure;
 use super::row::{Row, Value};
 
 #[derive(Serialize)]
@@ -90,6 +91,18 @@ fn items(row: &Row) -> Vec<Item<'_>> {
             Item::new(Some(of), place, column.tags, column.kind, value)
         })
         .collect()
+}
+
+/// `show info json`: all figures in one list.
+pub fn draw_figures(figures: &[Figure]) -> String {
+    let items: Vec<Item> = figures
+        .iter()
+        .map(|figure| {
+            let place = Place { pos: figure.place, name: figure.name };
+            Item::new(None, place, figure.tags, figure.kind, &figure.value)
+        })
+        .collect();
+    text(&items)
 }
 
 /// Nothing in these items can fail to be written.

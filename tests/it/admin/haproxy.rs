@@ -1,5 +1,7 @@
 //! The views of HAProxy: the same columns, and the words that its tools look for.
 
+mod socket;
+
 use std::collections::HashMap;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -7,8 +9,8 @@ use pilotfish::config::{Role, Secret, User};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use super::exposition::Exposition;
 use crate::control::cluster::FakeCluster;
-use crate::control::fake::Answer;
 use crate::control::http::{exchange, get, request};
 use crate::control::postgres::Client;
 use crate::control::served::{Served, config};
@@ -95,7 +97,7 @@ async fn a_member_is_down_with_the_code_that_says_why_and_stands_in_as_a_backup(
     assert_ne!(rows.get("replicas", "b", "last_chk"), "");
     assert_eq!(rows.words("replicas", "a", "status act bck"), "UP 0 1");
     assert_eq!(rows.words("replicas", "BACKEND", "status act bck"), "UP 0 1");
-    cluster.node("a").patroni.answer("/leader", Answer::Json(503, "{}".to_owned()));
+    cluster.say("a", 503, json!({}));
     served.until("no writer", |s| s["clusters"][0]["writer"].is_null()).await;
     let rows = table(&served).await;
     assert_eq!(rows.words("primary", "BACKEND", "status act"), "DOWN 0");
@@ -169,4 +171,26 @@ async fn the_views_are_found_where_haproxy_has_them_and_need_the_same_login_as_t
     let headers = [("Host", &*host), ("Authorization", &*login)];
     let stream = TcpStream::connect(served.admin).await.expect("a listener");
     assert_eq!(exchange(stream, "GET", "/;csv", &headers, "").await.status, 200);
+}
+
+#[tokio::test]
+async fn metrics_have_haproxys_names_beside_our_own_when_asked_for() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let served = Served::cluster(&cluster).await;
+    served.until("a reader", |s| s["clusters"][0]["readers"] == json!(["b"])).await;
+    let plain = get(served.admin, "/metrics").await.body;
+    assert!(!plain.contains("haproxy_"));
+    assert_eq!(get(served.admin, "/metrics?names=nginx").await.status, 400);
+    let page = Exposition::parse(&get(served.admin, "/metrics?names=haproxy").await.body);
+    assert_eq!(page.value("pilotfish_ready", &[]), 1.0);
+    let of = |server, state| {
+        let labels = [("proxy", "primary"), ("server", server), ("state", state)];
+        page.value("haproxy_server_status", &labels)
+    };
+    assert_eq!((of("a", "UP"), of("a", "DOWN"), of("b", "UP"), of("b", "DOWN")), (1.0, 0.0, 0.0, 1.0));
+    let check = [("proxy", "primary"), ("server", "b"), ("state", "L7STS")];
+    assert_eq!(page.value("haproxy_server_check_status", &check), 1.0);
+    assert_eq!(page.value("haproxy_backend_active_servers", &[("proxy", "replicas")]), 1.0);
+    assert_eq!(page.value("haproxy_frontend_status", &[("proxy", "primary"), ("state", "UP")]), 1.0);
+    assert!(page.value("haproxy_process_start_time_seconds", &[]) > 1e9);
 }
