@@ -22,12 +22,13 @@ pub const STATES: [&str; 16] = [
 
 const NOT_YET: Outcome = Outcome { status: "INI", code: None, description: "Initializing" };
 
-/// What a check for the pool would have said, `routable` being whether the member takes its new sessions.
-pub fn outcome(check: Option<&CheckView>, routable: bool) -> Outcome {
+/// What a check for the pool would have said, `fit` being whether the member takes its new sessions, or would if it were
+/// not drained.
+pub fn outcome(check: Option<&CheckView>, fit: bool) -> Outcome {
     let Some(check) = check else { return NOT_YET };
     match check.silence {
         Some(kind) => of_silence(kind),
-        None if routable => Outcome { status: "L7OK", code: Some(200), description: "Layer7 check passed" },
+        None if fit => Outcome { status: "L7OK", code: Some(200), description: "Layer7 check passed" },
         None => Outcome { status: "L7STS", code: Some(503), description: "Layer7 wrong status" },
     }
 }

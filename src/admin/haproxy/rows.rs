@@ -140,7 +140,8 @@ impl Sight<'_> {
         let number = memory.map_or(place as u32 + 1, |memory| memory.id);
         let mut row = self.row(Object::Server, &member.name, number);
         let routable = pool.routable.contains(&member.name);
-        row.text(Field::Status, state(pool, member));
+        let status = state(pool, member);
+        row.text(Field::Status, status);
         let unseen = Mark::default();
         let mark = memory.map_or(&unseen, |memory| &memory.mark);
         let counts =
@@ -158,7 +159,7 @@ impl Sight<'_> {
         }
         // As HAProxy, which checks nobody in maintenance.
         if member.admin != "maint" {
-            checked(&mut row, member, routable);
+            checked(&mut row, member, routable || status == "DRAIN");
         }
         row
     }
@@ -214,9 +215,9 @@ fn dials(row: &mut Row, made: u64, failed: u64) {
     row.number(Field::Connect, made + failed);
 }
 
-fn checked(row: &mut Row, member: &MemberView, routable: bool) {
+fn checked(row: &mut Row, member: &MemberView, fit: bool) {
     let check = member.last_check.as_ref();
-    let outcome = check::outcome(check, routable);
+    let outcome = check::outcome(check, fit);
     row.text(Field::CheckStatus, outcome.status);
     row.text(Field::CheckDesc, outcome.description);
     if let Some(code) = outcome.code {

@@ -2,9 +2,12 @@
 
 mod socket;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use pilotfish::admin::haproxy::memory::Memory;
+use pilotfish::admin::haproxy::rows::{Facts, rows};
+use pilotfish::admin::view::{CheckView, ClusterView, MemberView, PoolView, StatusView};
 use pilotfish::config::{Role, Secret, User};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -193,4 +196,40 @@ async fn metrics_have_haproxys_names_beside_our_own_when_asked_for() {
     assert_eq!(page.value("haproxy_backend_active_servers", &[("proxy", "replicas")]), 1.0);
     assert_eq!(page.value("haproxy_frontend_status", &[("proxy", "primary"), ("state", "UP")]), 1.0);
     assert!(page.value("haproxy_process_start_time_seconds", &[]) > 1e9);
+}
+
+/// What the documentation says of the columns is what there is: none that is filled is left out, none is promised.
+#[test]
+fn the_documentation_names_each_column_that_is_filled() {
+    let text = include_str!("../../../docs/haproxy-views.md");
+    let (_, columns) = text.split_once("| column | rows | what it is |").expect("the table of columns");
+    let (table, _) = columns.split_once("\n\n").expect("its end");
+    let first_cells = table.lines().filter_map(|line| line.split('|').nth(1));
+    let told: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let check = CheckView { duration_ms: 3.0, status: Some(200), ..CheckView::default() };
+    let address = "10.0.0.1:5432".parse().expect("an address");
+    let member = MemberView {
+        name: "a".to_owned(),
+        class: "writer",
+        admin: "ready",
+        addresses: vec![address],
+        last_check: Some(check),
+        ..MemberView::default()
+    };
+    let pool = PoolView { kind: "primary", routable: vec!["a".to_owned()], ..PoolView::default() };
+    let cluster = ClusterView { members: vec![member], pools: vec![pool], ..ClusterView::default() };
+    let status = StatusView {
+        version: "",
+        uptime_s: 1.0,
+        ready: true,
+        stopping: false,
+        sessions: 0,
+        max_sessions: 1,
+        clusters: vec![cluster],
+    };
+    let (memory, now) = (Memory::default(), std::time::Duration::ZERO);
+    let rows = rows(&status, &Facts { memory: &memory, now, algorithms: &["roundrobin"] });
+    let filled: BTreeSet<&str> =
+        rows.iter().flat_map(|row| row.filled()).map(|(field, _)| field.column().name).collect();
+    assert_eq!(told, filled);
 }

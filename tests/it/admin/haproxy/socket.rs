@@ -165,6 +165,7 @@ async fn states_are_set_for_the_member_and_the_writer_is_not_hit_by_the_way() {
     assert_eq!(desk.ask("set server replicas/b state drain").await, "\n");
     desk.until("b drained", |rows| rows.get("replicas", "b", "status") == "DRAIN").await;
     let rows = desk.table().await;
+    assert_eq!(rows.words("replicas", "b", "check_status check_code"), "L7OK 200");
     assert_eq!(rows.words("primary", "b", "status check_status"), "DOWN L7STS");
     assert_eq!(rows.words("replicas", "BACKEND", "status act"), "UP 1");
     assert!(desk.ask("show servers state replicas").await.contains(" b 127."));
