@@ -5,31 +5,62 @@ use std::sync::Arc;
 
 use crate::config::{self, Cluster};
 use crate::control::StewardOptions;
-use crate::proxy::{PoolOptions, Protocol};
-use crate::routing::{Balance, Kind};
+use crate::proxy::{PoolOptions, Protocol, SessionLimits};
+use crate::routing::{Balance, Kind, PoolRules, Weights};
+use crate::stats::PoolStats;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::Seed;
 use crate::topology::{ReaderCuts, ReaderRules, Require, SyncState};
 
-/// Each pool with the addresses that it listens on.
-pub(super) fn pools(cluster: usize, config: &Cluster) -> Vec<(PoolOptions, Vec<SocketAddr>)> {
+/// A pool before anything of it is bound or counted.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub options: PoolOptions,
+    pub listen: Vec<SocketAddr>,
+    pub rules: PoolRules,
+}
+
+pub(super) fn pools(cluster: usize, config: &Cluster, workers: usize) -> Vec<Plan> {
     let protocol = match config.protocol {
         config::Protocol::Postgresql => Protocol::Postgresql,
         config::Protocol::Tcp => Protocol::Tcp,
     };
     let connect_timeout = config.connect_timeout;
+    let rules = |name: &str, kind| PoolRules::new(name, kind, &Arc::new(PoolStats::new(workers)));
     let mut pools = Vec::new();
-    if let Some(config::Primary { name, listen, hold, max_held }) = config.primary.clone() {
-        let (name, kind, balance) = (Arc::from(name), Kind::Primary, Balance::default());
-        let options = PoolOptions { cluster, name, kind, balance, protocol, hold, max_held, connect_timeout };
-        pools.push((options, listen));
+    if let Some(pool) = &config.primary {
+        let (name, kind, balance) = (Arc::from(&*pool.name), Kind::Primary, Balance::default());
+        let (hold, max_held, limits) = (pool.hold, pool.max_held, limits(&pool.limits));
+        let options =
+            PoolOptions { cluster, name, kind, balance, protocol, hold, max_held, connect_timeout, limits };
+        let rules = PoolRules { port: pool.port, ..rules(&pool.name, kind) };
+        pools.push(Plan { options, listen: pool.listen.clone(), rules });
     }
-    for config::Replicas { name, listen, balance, hold, max_held, .. } in config.replicas.iter().cloned() {
-        let (name, kind, balance) = (Arc::from(name), Kind::Replicas, self::balance(balance));
-        let options = PoolOptions { cluster, name, kind, balance, protocol, hold, max_held, connect_timeout };
-        pools.push((options, listen));
+    for pool in &config.replicas {
+        let (name, kind, balance) = (Arc::from(&*pool.name), Kind::Replicas, self::balance(pool.balance));
+        let (hold, max_held, limits) = (pool.hold, pool.max_held, limits(&pool.limits));
+        let options =
+            PoolOptions { cluster, name, kind, balance, protocol, hold, max_held, connect_timeout, limits };
+        let rules = PoolRules {
+            weights: Weights::new(pool.weights.iter().cloned().collect(), pool.weight_tag.clone()),
+            zone: pool.zone.clone().map(|zone| (pool.zone_tag.clone(), zone)),
+            slow_start: pool.slow_start,
+            port: pool.port,
+            ..rules(&pool.name, kind)
+        };
+        pools.push(Plan { options, listen: pool.listen.clone(), rules });
     }
     pools
+}
+
+fn limits(limits: &config::Limits) -> SessionLimits {
+    SessionLimits {
+        sessions: limits.max_sessions,
+        per_member: limits.max_sessions_per_member,
+        per_client: limits.max_sessions_per_client,
+        queue_timeout: limits.queue_timeout,
+        queued: limits.max_queued,
+    }
 }
 
 fn balance(balance: config::Balance) -> Balance {
@@ -38,6 +69,7 @@ fn balance(balance: config::Balance) -> Balance {
         config::Balance::RoundRobin => Balance::RoundRobin,
         config::Balance::Random2 => Balance::Random2,
         config::Balance::Source => Balance::Source,
+        config::Balance::First => Balance::First,
     }
 }
 
@@ -62,6 +94,7 @@ pub(super) fn steward(cluster: &Cluster) -> StewardOptions {
         interval: *interval,
         fast_interval: *fast_interval,
         leader_grace: *leader_grace,
+        connect_timeout: cluster.connect_timeout,
         thresholds: Thresholds { fall: *fall, rise: *rise },
         readers,
     }

@@ -33,9 +33,11 @@ mod word;
 
 pub use admin::{Admin, AdminTls, Role, Secret, User};
 pub use endpoint::{Endpoint, Scheme};
-pub use pools::{Balance, Fallback, Fate, OpenSessions, Primary, Replicas, Require, SyncState};
+pub use pools::{Balance, Fallback, Fate, Limits, OpenSessions, Primary, Replicas, Require, SyncState};
 pub use problem::{Problem, Problems};
 pub use runtime_socket::{RuntimeSocket, SocketLevel};
+pub(crate) use show::quoted;
+pub(crate) use value::show_duration;
 pub use word::Word;
 
 /// Where `pilotfish run` looks when it is told nothing.

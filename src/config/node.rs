@@ -197,6 +197,11 @@ impl<'a> Node<'a> {
         if self.says("auto") { Some(None) } else { read(self).map(Some) }
     }
 
+    /// `off`, or what `read` makes of it.
+    pub fn off_or<T>(&self, read: impl FnOnce(&Self) -> Option<T>) -> Option<Option<T>> {
+        if self.is_off() { Some(None) } else { read(self).map(Some) }
+    }
+
     pub fn truth(&self) -> Option<bool> {
         match &self.raw.value {
             Value::Bool(bool) => Some(*bool),

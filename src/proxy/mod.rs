@@ -2,7 +2,7 @@
 //!
 //! A session lives on one worker from its first packet to its end: [`listener`] accepts it, [`worker`] runs it,
 //! [`session`] walks it through its life: [`first_packet`], a pick from the table, [`connect`], the server's first
-//! [`reply`], a wait in [`hold`] when nobody serves, and the [`engine`] until one side ends it. [`sessions`] is the
+//! [`reply`], a wait in [`hold`] when nobody serves and in [`queue`] when those who do are full, and the [`engine`] until one side ends it. [`sessions`] is the
 //! list by which open sessions are cut when the table says so.
 //!
 //! Behind the engine: [`relay`] has the rules by which bytes and ends go both ways, [`socket`] remembers what the kernel
@@ -17,6 +17,7 @@ pub mod engine;
 pub mod first_packet;
 pub mod hold;
 pub mod listener;
+pub mod queue;
 pub mod refusal;
 pub mod relay;
 pub mod reply;
@@ -65,6 +66,28 @@ pub struct PoolOptions {
     pub max_held: usize,
     /// For one dial of one address.
     pub connect_timeout: Duration,
+    pub limits: SessionLimits,
+}
+
+/// How many sessions a pool may have to begin with; the limits in its counters are the ones that hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Clients, waiting ones among them.
+    pub sessions: Option<usize>,
+    pub per_member: Option<usize>,
+    pub per_client: Option<usize>,
+    /// How long a client may wait for room on a member.
+    pub queue_timeout: Duration,
+    /// How many may at once.
+    pub queued: usize,
+}
+
+/// No limit at all.
+impl Default for SessionLimits {
+    fn default() -> SessionLimits {
+        let queue_timeout = Duration::from_secs(30);
+        SessionLimits { sessions: None, per_member: None, per_client: None, queue_timeout, queued: 1000 }
+    }
 }
 
 /// A pool, shared by all workers.
@@ -78,6 +101,12 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(options: PoolOptions, stats: Arc<PoolStats>) -> Pool {
+        let SessionLimits { sessions, per_member, per_client, queue_timeout, queued } = options.limits;
+        stats.limits.sessions.set(sessions);
+        stats.limits.per_client.set(per_client);
+        stats.limits.queued.set(Some(queued));
+        stats.limits.set_queue_timeout(queue_timeout);
+        stats.limit_members(None, per_member);
         Pool { options, stats, turn: AtomicU64::new(0) }
     }
 }
@@ -86,6 +115,8 @@ impl Pool {
 #[derive(Debug, Clone)]
 pub struct Trouble {
     pub cluster: usize,
+    /// The pool whose session it was: its port of the member may be one of its own.
+    pub pool: Arc<str>,
     pub member: Arc<str>,
     pub kind: TroubleKind,
 }

@@ -15,7 +15,7 @@ use super::Pool;
 use super::ended::{Ended, Recent};
 use super::relay::Meter;
 use crate::routing::{Backend, Table};
-use crate::stats::{Active, End, Gauge, MemberStats, Phase, Side};
+use crate::stats::{Active, Admission, End, Gauge, MemberStats, Over, Phase, Side};
 use crate::topology::Fate;
 
 /// One client's session.
@@ -46,6 +46,8 @@ struct Progress {
     dialled: Duration,
     cut: Option<End>,
     detail: Option<String>,
+    /// Its place among those that the pool's limits allow.
+    admission: Option<Admission>,
 }
 
 /// A session as it is shown.
@@ -89,6 +91,7 @@ impl Session {
                 dialled: Duration::ZERO,
                 cut: None,
                 detail: None,
+                admission: None,
             }),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -114,10 +117,21 @@ impl Session {
         progress.cluster = cluster;
     }
 
-    /// Counts the session on the member that it is about to dial; `None` takes it off again.
-    pub fn heads_for(&self, backend: Option<&Backend>) {
-        let count = |backend: &Backend| (Arc::clone(&backend.name), backend.stats.activate(self.worker));
-        self.progress().on = backend.map(count);
+    /// Counts the session among those of its pool until it ends.
+    ///
+    /// # Errors
+    /// With the limit that it would be over.
+    pub fn enters_pool(&self) -> Result<(), Over> {
+        let admission = self.pool.stats.limits.admit(self.client.ip())?;
+        self.progress().admission = Some(admission);
+        Ok(())
+    }
+
+    /// Has room on the member that it is about to dial; `None` gives it back.
+    pub fn heads_for(&self, backend: Option<(&Backend, Active)>) {
+        let on = backend.map(|(backend, active)| (Arc::clone(&backend.name), active));
+        // What was there before is given back after the lock.
+        let _before = std::mem::replace(&mut self.progress().on, on);
     }
 
     pub fn has_dialled(&self, took: Duration, failed: bool) {
@@ -336,6 +350,7 @@ impl Drop for Ending {
         log_end(session, &progress, end);
         self.shard.ended.note(session.ended(&progress, end));
         progress.on = None;
+        progress.admission = None;
     }
 }
 

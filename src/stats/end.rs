@@ -34,6 +34,14 @@ pub enum End {
     HoldExpired,
     /// As many clients as allowed were held already.
     HoldFull,
+    /// The pool had as many clients as it may (`max_sessions`).
+    PoolLimit,
+    /// The client's address had as many sessions as it may (`max_sessions_per_client`).
+    ClientLimit,
+    /// Every member was full, and as many clients as allowed waited already (`max_queued`).
+    QueueFull,
+    /// Every member was full for as long as a client may wait (`queue_timeout`).
+    QueueExpired,
     /// Cut: its member is no longer the writer.
     RoleLost,
     /// Cut: its member no longer belongs to the cluster.
@@ -67,7 +75,7 @@ pub enum Phase {
 }
 
 impl End {
-    pub const ALL: [End; 19] = [
+    pub const ALL: [End; 23] = [
         End::ClientClosed,
         End::ClientReset,
         End::ClientTimeout,
@@ -81,6 +89,10 @@ impl End {
         End::BackendTimeout,
         End::HoldExpired,
         End::HoldFull,
+        End::PoolLimit,
+        End::ClientLimit,
+        End::QueueFull,
+        End::QueueExpired,
         End::RoleLost,
         End::MemberGone,
         End::Withdrawn,
@@ -105,6 +117,10 @@ impl End {
             End::BackendTimeout => "backend_timeout",
             End::HoldExpired => "hold_expired",
             End::HoldFull => "hold_full",
+            End::PoolLimit => "pool_limit",
+            End::ClientLimit => "client_limit",
+            End::QueueFull => "queue_full",
+            End::QueueExpired => "queue_expired",
             End::RoleLost => "role_lost",
             End::MemberGone => "member_gone",
             End::Withdrawn => "withdrawn",
@@ -127,6 +143,10 @@ impl End {
             End::BackendClosed | End::BackendReset | End::BackendTimeout => Side::Backend,
             End::HoldExpired
             | End::HoldFull
+            | End::PoolLimit
+            | End::ClientLimit
+            | End::QueueFull
+            | End::QueueExpired
             | End::RoleLost
             | End::MemberGone
             | End::Withdrawn

@@ -115,6 +115,7 @@ fn full_says_the_defaults() {
     assert_eq!(cluster.name.take().as_deref(), Some("demo"));
     assert_eq!(cluster.patroni.leader_grace.take(), Some(Duration::from_secs(30)));
     assert_eq!(cluster.replicas[0].max_lag.take(), Some(16 << 20));
+    assert_eq!(cluster.replicas[0].zone.take().as_deref(), Some("eu-1a"));
     cluster.patroni.endpoints[2].scheme = Scheme::Http;
     let admin = &mut config.admin;
     let alice = admin.users.pop().expect("a user");
@@ -161,6 +162,7 @@ fn differences_are_named_by_their_keys() {
     for (from, to, paths) in [
         ("hold: 45s", "hold: 46s", &["clusters[0].primary.hold", "clusters[0].replicas.hold"][..]),
         ("interval: 1s", "interval: 2s", &["clusters[0].patroni.interval"]),
+        ("weights: {}", "weights: {a: 7}", &["clusters[0].replicas.weights.a"]),
         ("leader_grace: 30s", "", &["clusters[0].patroni.leader_grace"]),
         ("[\"0.0.0.0:5000\"]", "[\":5000\", \":5002\"]", &["clusters[0].primary.listen"]),
         ("workers: auto", "workers: 3", &["workers"]),

@@ -21,6 +21,7 @@ mod pattern;
 mod peer;
 mod pick;
 mod pressure;
+mod queue;
 mod refused;
 mod relay;
 mod reply;

@@ -124,7 +124,7 @@ const COMMANDS: &[Command] = &[
     command(
         &["set", "maxconn", "frontend"],
         "set maxconn frontend <frontend> <value>",
-        "not while pilotfish runs",
+        "change a pool's limit of sessions",
         Admin,
         order::maxconn_frontend,
     ),
@@ -138,7 +138,7 @@ const COMMANDS: &[Command] = &[
     command(
         &["set", "maxconn", "server"],
         "set maxconn server <bk>/<srv>",
-        "not while pilotfish runs",
+        "change a member's limit of sessions",
         Admin,
         order::maxconn_server,
     ),

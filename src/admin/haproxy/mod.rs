@@ -29,6 +29,7 @@ use std::time::Duration;
 use self::memory::{Look, Memory, PoolLook};
 use self::row::Row;
 use self::zero::Zero;
+use super::pools;
 use super::view::{self, StatusView};
 use super::{PoolSource, Sources};
 use crate::routing::{Balance, Kind};
@@ -94,17 +95,18 @@ fn algorithm(source: &PoolSource) -> &'static str {
         (_, Balance::LeastConnections) => "leastconn",
         (_, Balance::Random2) => "random",
         (_, Balance::Source) => "source",
+        (_, Balance::First) => "first",
     }
 }
 
 fn look(sources: &Sources, source: &PoolSource) -> PoolLook {
     let pool = &source.pool;
     let picture = sources.pictures.one(pool.options.cluster);
-    let (kind, name) = (pool.options.kind, &pool.options.name);
-    let (routable, _) = view::routable(kind, name, picture.decision.as_ref());
+    let (routable, _) = pools::routable(picture.routes.pool(&pool.options.name));
     let counts = pool.stats.members();
     let ended: u64 = End::ALL.iter().map(|&end| pool.stats.ends(end)).sum();
     let (clients, held) = (pool.stats.clients() as u64, pool.stats.held() as u64);
+    let waiting = held + pool.stats.queue.waiting() as u64;
     let active: u64 = counts.iter().map(|(_, counts)| counts.active).sum();
     let server = |member: &crate::control::MemberPicture| {
         let name = &member.member.name;
@@ -117,8 +119,8 @@ fn look(sources: &Sources, source: &PoolSource) -> PoolLook {
         frontend: Look { up: true, current: clients, queued: 0, total: ended + clients },
         backend: Look {
             up: !routable.is_empty(),
-            current: active + held,
-            queued: held,
+            current: active + waiting,
+            queued: waiting,
             total: counts.iter().map(|(_, counts)| counts.total).sum(),
         },
         servers: picture.members.iter().map(server).collect(),

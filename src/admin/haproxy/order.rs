@@ -16,10 +16,29 @@ use crate::topology::Operator;
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    State { place: Place, wish: Operator },
-    CloseOn { place: Place },
-    Close { session: u64 },
-    Clear { all: bool },
+    State {
+        place: Place,
+        wish: Operator,
+    },
+    CloseOn {
+        place: Place,
+    },
+    Close {
+        session: u64,
+    },
+    Clear {
+        all: bool,
+    },
+    Weigh {
+        place: Place,
+        weight: u16,
+    },
+    /// Of a member in a pool, or of a pool.
+    Limit {
+        pool: usize,
+        member: Option<String>,
+        limit: Option<usize>,
+    },
 }
 
 /// A server of a backend.
@@ -28,6 +47,8 @@ pub struct Place {
     pub proxy: String,
     pub cluster: usize,
     pub pool: String,
+    /// The pool's place in the configuration.
+    pub index: usize,
     pub member: String,
     /// The cluster's writer, asked for by a pool that does not use it.
     writer_elsewhere: bool,
@@ -59,6 +80,7 @@ pub fn place(sources: &Sources, words: &[String]) -> Result<Place, String> {
         proxy: proxy.name.clone(),
         cluster: cluster.unwrap_or(0),
         pool: proxy.pool.name.clone(),
+        index: proxy.index,
         member: member.name.clone(),
         writer_elsewhere: is_writer && !proxy.pool.routable.contains(&member.name),
     })
@@ -120,28 +142,65 @@ pub fn enable_health(desk: Desk<'_>, words: &[String]) -> Reply {
 }
 
 pub fn set_weight(desk: Desk<'_>, words: &[String]) -> Reply {
-    if let Err(problem) = place(desk.sources, words) {
-        return text(problem);
+    match (place(desk.sources, words), words.get(1)) {
+        (Err(problem), _) => text(problem),
+        (Ok(_), None) => text("Require <weight> or <weight%>.\n"),
+        (Ok(place), Some(word)) => match weight(word) {
+            Ok(weight) => Reply::Order(Order::Weigh { place, weight }),
+            Err(problem) => text(problem),
+        },
     }
-    text("Weights cannot be changed while pilotfish runs.\n")
+}
+
+/// What a weight is that nobody has set.
+const FULL_WEIGHT: u16 = 100;
+const MOST_WEIGHT: u16 = 256;
+
+/// A weight, or a percentage of the one that a member has by default.
+fn weight(word: &str) -> Result<u16, String> {
+    let number = |digits: &str| {
+        let garbage = "Empty weight string empty or preceded by garbage\n";
+        digits.parse::<u16>().map_err(|_| garbage.to_owned())
+    };
+    match word.strip_suffix('%') {
+        Some(digits) => match number(digits)? {
+            percent @ 0..=100 => Ok(FULL_WEIGHT * percent / 100),
+            _ => Err("Relative weight can only be set between 0 and 100% inclusive.\n".to_owned()),
+        },
+        None => match number(word)? {
+            weight @ 0..=MOST_WEIGHT => Ok(weight),
+            _ => Err("Absolute weight can only be between 0 and 256 inclusive.\n".to_owned()),
+        },
+    }
+}
+
+/// A limit as HAProxy takes it: 0 is none.
+fn limit(word: Option<&String>, missing: &str) -> Result<Option<usize>, String> {
+    let Some(word) = word else { return Err(format!("{missing}\n")) };
+    let number =
+        word.parse::<usize>().map_err(|_| "maxconn string empty or preceded by garbage\n".to_owned());
+    number.map(|limit| (limit > 0).then_some(limit))
 }
 
 pub fn maxconn_server(desk: Desk<'_>, words: &[String]) -> Reply {
-    text(place(desk.sources, words).err().unwrap_or_else(|| NO_LIMITS.to_owned()))
+    let limited = place(desk.sources, words).and_then(|place| {
+        let limit = limit(words.get(1), "Require <maxconn>.")?;
+        Ok(Order::Limit { pool: place.index, member: Some(place.member), limit })
+    });
+    limited.map_or_else(text, Reply::Order)
 }
 
 pub fn maxconn_frontend(desk: Desk<'_>, words: &[String]) -> Reply {
     let status = view::status(desk.sources);
-    let known = words.first().is_some_and(|name| proxies(&status).iter().any(|proxy| proxy.name == *name));
-    text(if known { NO_LIMITS } else { "No such frontend.\n" })
+    let named = words.first().and_then(|name| proxies(&status).into_iter().find(|proxy| proxy.name == *name));
+    let Some(proxy) = named else { return text("No such frontend.\n") };
+    let limited = limit(words.get(1), "Integer value expected.");
+    limited.map_or_else(text, |limit| Reply::Order(Order::Limit { pool: proxy.index, member: None, limit }))
 }
 
 pub fn maxconn_global(_: Desk<'_>, _: &[String]) -> Reply {
-    text(NO_LIMITS)
+    text("The limit of the process cannot be changed while it runs; set max_sessions and restart it.\n")
 }
-
-const NO_LIMITS: &str =
-    "Limits cannot be changed while pilotfish runs; change its configuration and restart it.\n";
 
 pub fn shutdown_sessions(desk: Desk<'_>, words: &[String]) -> Reply {
     place(desk.sources, words).map_or_else(text, |place| Reply::Order(Order::CloseOn { place }))
@@ -212,6 +271,37 @@ pub async fn carry_out(sources: &Sources, uid: u32, order: Order) -> String {
             true => String::new(),
             false => "No such session (use 'show sess').\n".to_owned(),
         },
+        Order::Weigh { place, weight } => {
+            let Place { cluster, pool, member, proxy, .. } = place;
+            let known = sources.inbox.weigh(cluster, Some(pool), member.clone(), Some(weight)).await;
+            if !known {
+                return "No such server.\n".to_owned();
+            }
+            tracing::info!(
+                user = caller.name(),
+                proxy,
+                member,
+                weight,
+                "an operator set the weight of a member"
+            );
+            String::new()
+        }
+        Order::Limit { pool, member, limit } => {
+            let pool = &sources.pools[pool].pool;
+            match &member {
+                Some(member) => pool.stats.limit_members(Some(member), limit),
+                None => pool.stats.limits.sessions.set(limit),
+            }
+            let name = &*pool.options.name;
+            tracing::info!(
+                user = caller.name(),
+                pool = name,
+                member,
+                limit,
+                "an operator set a limit of sessions"
+            );
+            String::new()
+        }
         Order::Clear { all } => {
             tracing::info!(user = caller.name(), all, "the figures of HAProxy's views were set to zero");
             super::clear(sources, all);
@@ -222,7 +312,17 @@ pub async fn carry_out(sources: &Sources, uid: u32, order: Order) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::seconds;
+    use super::{seconds, weight};
+
+    #[test]
+    fn a_weight_is_a_number_or_a_part_of_the_usual_one() {
+        for (word, expected) in [("0", Some(0)), ("256", Some(256)), ("50%", Some(50)), ("257", None)] {
+            assert_eq!(weight(word).ok(), expected, "{word}");
+        }
+        for word in ["101%", "", "%", "x", "-1"] {
+            assert!(weight(word).is_err_and(|problem| problem.ends_with('\n')), "{word}");
+        }
+    }
 
     #[test]
     fn a_delay_is_in_seconds_or_in_its_own_unit() {

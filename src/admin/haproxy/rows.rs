@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::view::{ClusterView, MemberView, PoolView, StatusView};
+use super::super::pools::{PoolMemberView, PoolView};
+use super::super::view::{ClusterView, MemberView, StatusView};
 use super::check;
 use super::field::Field;
 use super::memory::{Mark, Memory, PoolMemory};
@@ -97,7 +98,7 @@ impl Sight<'_> {
         let ended: u64 = pool.ends.iter().map(|end| end.count).sum();
         let connections = ended + pool.clients as u64;
         row.text(Field::Status, if self.status.stopping { "STOP" } else { "OPEN" });
-        row.number(Field::Slim, self.status.max_sessions);
+        row.number(Field::Slim, pool.limits.max_sessions.unwrap_or(self.status.max_sessions));
         sessions(&mut row, mark, pool.clients as u64, connections);
         row.number(Field::ConnRate, mark.rate);
         row.number(Field::ConnRateMax, mark.highest_rate);
@@ -113,14 +114,16 @@ impl Sight<'_> {
         let mut row = self.row(Object::Backend, "BACKEND", 0);
         let up = !pool.routable.is_empty();
         row.text(Field::Status, if up { "UP" } else { "DOWN" });
-        let held = pool.held as u64;
-        row.number(Field::Qcur, held);
-        row.number(Field::Qmax, mark.most_queued.max(held));
-        sessions(&mut row, mark, pool.sessions + held, pool.sessions_total);
+        let waiting = (pool.held + pool.queued) as u64;
+        row.number(Field::Qcur, waiting);
+        row.number(Field::Qmax, mark.most_queued.max(waiting));
+        sessions(&mut row, mark, pool.sessions + waiting, pool.sessions_total);
         let failed: u64 = pool.members.iter().map(|member| member.failed_dials).sum();
         dials(&mut row, pool.sessions_total, failed);
         row.number(Field::Bin, pool.bytes_in);
         row.number(Field::Bout, pool.bytes_out);
+        let weights = pool.members.iter().filter_map(|member| member.weight).map(u64::from);
+        row.number(Field::Weight, weights.sum::<u64>());
         let backups = if pool.fallback_in_use { pool.routable.len() } else { 0 };
         row.number(Field::Act, pool.routable.len() - backups);
         row.number(Field::Bck, backups);
@@ -150,6 +153,13 @@ impl Sight<'_> {
         dials(&mut row, counts.sessions_total, counts.failed_dials);
         row.number(Field::Bin, counts.bytes_in);
         row.number(Field::Bout, counts.bytes_out);
+        if let Some(limit) = counts.max_sessions {
+            row.number(Field::Slim, limit);
+        }
+        if let Some(weight) = counts.weight {
+            row.number(Field::Weight, weight);
+            row.number(Field::Uweight, weight);
+        }
         let stands_in = routable && pool.fallback_in_use;
         row.number(Field::Act, u32::from(!stands_in));
         row.number(Field::Bck, u32::from(stands_in));
@@ -184,11 +194,15 @@ impl Sight<'_> {
 /// HAProxy's word for what a member is to a pool.
 pub fn state(pool: &PoolView, member: &MemberView) -> &'static str {
     let routable = pool.routable.contains(&member.name);
+    let is_weightless =
+        |counts: &PoolMemberView| counts.name == member.name && counts.unfit == Some("weight");
     match member.admin {
         "maint" => "MAINT",
         // HAProxy says so of servers only that would be up.
         "drain" if is_fit(pool, member) => "DRAIN",
         _ if routable => "UP",
+        // A weight of 0 is HAProxy's other way to drain.
+        "ready" if pool.members.iter().any(is_weightless) => "DRAIN",
         _ => "DOWN",
     }
 }

@@ -60,7 +60,7 @@ fn state_line(proxy: &Proxy<'_>, member: &MemberView, row: &Row) -> String {
             _ => 0,
         },
     );
-    let weight = |field| row.number_in(field).unwrap_or(1);
+    let weight = |field| row.number_in(field).unwrap_or(0);
     // CHK_RES_PASSED, CHK_RES_FAILED or CHK_RES_UNKNOWN; CHK_ST_CONFIGURED and ENABLED, PAUSED in maintenance.
     let check = row.text_in(Field::CheckStatus);
     let result = match check {

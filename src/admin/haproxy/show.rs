@@ -196,6 +196,6 @@ pub fn weight(desk: Desk<'_>, words: &[String]) -> Reply {
     let is_it =
         |row: &&Row| row.text_in(Field::Pxname) == place.proxy && row.text_in(Field::Svname) == place.member;
     let row = rows.iter().find(is_it);
-    let of = |field| row.and_then(|row| row.number_in(field)).unwrap_or(1);
+    let of = |field| row.and_then(|row| row.number_in(field)).unwrap_or(0);
     text(format!("{} (initial {})\n", of(Field::Weight), of(Field::Uweight)))
 }

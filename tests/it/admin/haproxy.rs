@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use pilotfish::admin::haproxy::memory::Memory;
 use pilotfish::admin::haproxy::rows::{Facts, rows};
-use pilotfish::admin::view::{CheckView, ClusterView, MemberView, PoolView, StatusView};
+use pilotfish::admin::pools::{PoolMemberView, PoolView};
+use pilotfish::admin::view::{CheckView, ClusterView, MemberView, StatusView};
 use pilotfish::config::{Role, Secret, User};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -216,7 +217,18 @@ fn the_documentation_names_each_column_that_is_filled() {
         last_check: Some(check),
         ..MemberView::default()
     };
-    let pool = PoolView { kind: "primary", routable: vec!["a".to_owned()], ..PoolView::default() };
+    let counts = PoolMemberView {
+        name: "a".to_owned(),
+        weight: Some(100),
+        max_sessions: Some(5),
+        ..PoolMemberView::default()
+    };
+    let pool = PoolView {
+        kind: "primary",
+        routable: vec!["a".to_owned()],
+        members: vec![counts],
+        ..PoolView::default()
+    };
     let cluster = ClusterView { members: vec![member], pools: vec![pool], ..ClusterView::default() };
     let status = StatusView {
         version: "",

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotfish::proxy::{
-    Pool, PoolOptions, Protocol, TellTrouble, TroubleKind, Workers, WorkersOptions, listener,
+    Pool, PoolOptions, Protocol, SessionLimits, TellTrouble, TroubleKind, Workers, WorkersOptions, listener,
 };
 use pilotfish::routing::cell::cell;
 use pilotfish::routing::{Backend, Balance, Candidate, Kind, PoolRoutes, Publisher, Routes, Table};
@@ -27,6 +27,7 @@ pub struct Setup {
     pub max_sessions: usize,
     pub balance: Balance,
     pub fallback: bool,
+    pub limits: SessionLimits,
 }
 
 impl Default for Setup {
@@ -40,6 +41,7 @@ impl Default for Setup {
             max_sessions: 10_000,
             balance: Balance::LeastConnections,
             fallback: true,
+            limits: SessionLimits::default(),
         }
     }
 }
@@ -113,6 +115,7 @@ impl Bench {
         let backend = |place: &Place| Backend {
             name: Arc::from(place.name),
             addresses: place.addresses.clone().into(),
+            obstacle: None,
             fate: if is_primary { place.writers } else { place.readers },
             stats: port.stats.member(place.name),
         };
@@ -122,8 +125,9 @@ impl Bench {
             name: Arc::from(kind.as_str()),
             kind,
             backends: places.iter().map(backend).collect(),
-            candidates: takers.map(|backend| Candidate { backend }).collect(),
+            candidates: takers.map(Candidate::new).collect(),
             fallback: places.iter().position(|place| place.writer).filter(|_| !is_primary && self.fallback),
+            obstacle: None,
         }
     }
 
@@ -158,6 +162,7 @@ impl Port {
             hold: setup.hold,
             max_held: setup.max_held,
             connect_timeout: setup.connect_timeout,
+            limits: setup.limits,
         };
         let stats = Arc::new(PoolStats::new(setup.workers));
         workers.listen(number, socket, Arc::new(Pool::new(options, Arc::clone(&stats))));
