@@ -4,7 +4,7 @@
 //! [`App::run`] starts the parts, waits for the word to stop, and drains.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,7 +20,10 @@ use crate::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
 use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
-use crate::proxy::{Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions, listener};
+use crate::proxy::listener::{Bound, ListenAddress};
+use crate::proxy::{
+    Access, Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions, listener,
+};
 use crate::routing::{Balance, Choice, ClusterStats, cell};
 use crate::stats::PoolStats;
 use crate::topology::ReaderCuts;
@@ -28,6 +31,7 @@ use crate::topology::health::Thresholds;
 use crate::topology::roster::Seed;
 
 mod console;
+mod transport;
 
 pub use console::Source;
 
@@ -51,7 +55,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("{what} cannot listen on {address}: {error}{hint}")]
-    Bind { what: String, address: SocketAddr, error: io::Error, hint: &'static str },
+    Bind { what: String, address: ListenAddress, error: io::Error, hint: &'static str },
     #[error(
         "max_sessions is {wanted}, but {limit} open files allow {possible} sessions; raise the limit (LimitNOFILE, ulimit -n) or lower max_sessions"
     )]
@@ -101,8 +105,8 @@ pub struct App {
 #[derive(Debug)]
 struct BoundPool {
     pool: Arc<Pool>,
-    sockets: Vec<TcpListener>,
-    listen: Vec<SocketAddr>,
+    sockets: Vec<(Bound, Arc<Access>)>,
+    listen: Vec<ListenAddress>,
 }
 
 /// Reads the secrets and certificates that the configuration names, as a start does, and binds nothing.
@@ -146,9 +150,16 @@ impl App {
         Ok(App { config, workers, max_sessions, pools, console, reload, patronis, stats, names })
     }
 
-    /// Where each pool listens, by its name; the ports are the real ones.
+    /// The IP addresses where each pool listens, by its name; the ports are the real ones.
     pub fn pool_addresses(&self) -> Vec<(String, Vec<SocketAddr>)> {
-        self.pools.iter().map(|bound| (bound.pool.options.name.to_string(), bound.listen.clone())).collect()
+        let ip = |address: &ListenAddress| match address {
+            ListenAddress::Ip(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        };
+        let of_pool = |bound: &BoundPool| {
+            (bound.pool.options.name.to_string(), bound.listen.iter().filter_map(ip).collect())
+        };
+        self.pools.iter().map(of_pool).collect()
     }
 
     pub fn admin_address(&self) -> Option<SocketAddr> {
@@ -207,8 +218,8 @@ impl App {
         let live = admin::run(Arc::clone(&sources));
         let admin = admin::server::start(console.doors, router, live, end_admin.clone())?;
         announce(&pools, page, config.admin.socket.as_deref());
-        for (number, (pool, socket)) in pools.into_iter().flat_map(BoundPool::into_sockets).enumerate() {
-            sources.workers.listen(number, socket, pool);
+        for (number, (pool, (socket, access))) in pools.into_iter().flat_map(BoundPool::into_sockets).enumerate() {
+            sources.workers.listen(number, socket, access, pool);
         }
         tokio::select! {
             () = stop => {}
@@ -236,7 +247,7 @@ impl BoundPool {
         PoolSource { pool: Arc::clone(&self.pool), listen: self.listen.clone() }
     }
 
-    fn into_sockets(self) -> impl Iterator<Item = (Arc<Pool>, TcpListener)> {
+    fn into_sockets(self) -> impl Iterator<Item = (Arc<Pool>, (Bound, Arc<Access>))> {
         let pool = self.pool;
         self.sockets.into_iter().map(move |socket| (Arc::clone(&pool), socket))
     }
@@ -310,19 +321,21 @@ fn bind_pools(
         config::Protocol::Tcp => Protocol::Tcp,
     };
     let connect_timeout = config.connect_timeout;
+    let tcp = transport::tcp(&config.tcp);
     let mut bound = Vec::new();
     if let Some(primary) = &config.primary {
-        let config::Primary { name, listen, hold, max_held } = primary.clone();
-        let name = Arc::from(name);
+        let config::Primary { name, listen, hold, max_held, send_proxy } = primary.clone();
+        let (name, send_proxy) = (Arc::from(name), send_proxy == config::SendProxy::V2);
         let options =
-            PoolOptions { cluster, name, choice: Choice::Writer, protocol, hold, max_held, connect_timeout };
+            PoolOptions { cluster, name, choice: Choice::Writer, protocol, hold, max_held, connect_timeout, tcp, send_proxy };
         bound.push(bind_pool(options, &stats.primary, &listen)?);
     }
     if let Some(replicas) = &config.replicas {
-        let config::Replicas { name, listen, balance, fallback, hold, max_held, .. } = replicas.clone();
+        let config::Replicas { name, listen, balance, fallback, hold, max_held, send_proxy, .. } = replicas.clone();
+        let send_proxy = send_proxy == config::SendProxy::V2;
         let (name, fallback) = (Arc::from(name), fallback == config::Fallback::Primary);
         let choice = Choice::Reader { balance: self::balance(balance), fallback };
-        let options = PoolOptions { cluster, name, choice, protocol, hold, max_held, connect_timeout };
+        let options = PoolOptions { cluster, name, choice, protocol, hold, max_held, connect_timeout, tcp, send_proxy };
         bound.push(bind_pool(options, &stats.replicas, &listen)?);
     }
     Ok(bound)
@@ -331,25 +344,33 @@ fn bind_pools(
 fn bind_pool(
     options: PoolOptions,
     stats: &Arc<PoolStats>,
-    listen: &[SocketAddr],
+    listen: &[config::Listen],
 ) -> Result<BoundPool, StartError> {
     let what = format!("pool {}", options.name);
-    let sockets: Vec<TcpListener> =
-        listen.iter().map(|&address| bind(&what, address)).collect::<Result<_, _>>()?;
-    let listen = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    let bind = |listen: &config::Listen| {
+        let options = transport::listen_options(listen, options.tcp);
+        match listener::bind(&options) {
+            Ok(bound) => Ok((bound, Arc::new(transport::access(listen)))),
+            Err(error) => Err(unbound(&what, options.address, error)),
+        }
+    };
+    let sockets: Vec<(Bound, Arc<Access>)> = listen.iter().map(bind).collect::<Result<_, _>>()?;
+    let listen = sockets.iter().map(|(bound, _)| bound.address.clone()).collect();
     Ok(BoundPool { pool: Arc::new(Pool::new(options, Arc::clone(stats))), sockets, listen })
 }
 
-fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    listener::bind(address).map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "; another process has it (see: ss -ltnp), or choose another port",
-            io::ErrorKind::AddrNotAvailable => "; this host does not have that address",
-            io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
-            _ => "",
-        };
-        StartError::Bind { what: what.to_owned(), address, error, hint }
-    })
+fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {
+    let hint = match (error.kind(), &address) {
+        (io::ErrorKind::AddrInUse, ListenAddress::Ip(_)) => {
+            "; another process has it (see: ss -ltnp), or choose another port"
+        }
+        (io::ErrorKind::AddrInUse, ListenAddress::Unix(_)) => "; another process has it (see: ss -lxp)",
+        (io::ErrorKind::AddrNotAvailable, _) => "; this host does not have that address (free_bind: true does not mind)",
+        (io::ErrorKind::PermissionDenied, ListenAddress::Ip(_)) => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        (io::ErrorKind::NotFound, _) => "; is its directory there?",
+        _ => "",
+    };
+    StartError::Bind { what: what.to_owned(), address, error, hint }
 }
 
 fn balance(balance: config::Balance) -> Balance {

@@ -13,7 +13,7 @@ use pilotfish::admin::{Live, PoolSource, Sources, dashboard, metrics, view};
 use pilotfish::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
-use pilotfish::proxy::{Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions};
+use pilotfish::proxy::{Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions};
 use pilotfish::routing::{Balance, Choice, ClusterStats, cell};
 use pilotfish::topology::ReaderCuts;
 use pilotfish::topology::health::Thresholds;
@@ -112,6 +112,8 @@ fn pools_of(cluster: usize, stats: &ClusterStats) -> [PoolSource; 2] {
                 hold: Duration::ZERO,
                 max_held: 1,
                 connect_timeout: Duration::from_secs(1),
+                tcp: TcpOptions::default(),
+                send_proxy: false,
             };
             let listen = vec![SocketAddr::from(([127, 0, 0, 1], 5000))];
             PoolSource { pool: Arc::new(Pool::new(options, Arc::clone(stats))), listen }

@@ -264,7 +264,7 @@ fn idle_replicas(cluster: &ClusterView, primary: &PoolView, replicas: &PoolView,
     if primary.sessions == 0 || !idle || cluster.readers.is_empty() {
         return;
     }
-    let port = replicas.listen.first().map(|address| address.port().to_string()).unwrap_or_default();
+    let address = replicas.listen.first().map_or("", String::as_str);
     let ever = match replicas.sessions_total {
         0 => "nobody has connected to the replica port yet".to_owned(),
         total => format!("{total} came to the replica port before, none within five minutes"),
@@ -274,7 +274,7 @@ fn idle_replicas(cluster: &ClusterView, primary: &PoolView, replicas: &PoolView,
         level: Level::Advice,
         what: format!("All traffic uses the primary port while {} idle.", plural(&cluster.readers)),
         evidence: format!("{} sessions on {}; {ever}.", primary.sessions, primary.name),
-        remedy: format!("Let the application open a second pool for what only reads, at port {port}."),
+        remedy: format!("Let the application open a second pool for what only reads, at {address}."),
     });
 }
 

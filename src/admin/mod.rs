@@ -29,19 +29,18 @@ pub mod routes;
 pub mod sampler;
 pub mod secret;
 pub mod server;
-pub mod socket;
 pub mod spark;
 pub mod stream;
 pub mod throttle;
 pub mod tls;
 pub mod view;
 
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 use crate::control::{Inbox, Pictures};
+use crate::proxy::listener::ListenAddress;
 use crate::proxy::{Pool, Workers};
 
 /// Where the admin side reads from.
@@ -78,5 +77,5 @@ pub async fn run(sources: Arc<Sources>) {
 #[derive(Debug)]
 pub struct PoolSource {
     pub pool: Arc<Pool>,
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
 }

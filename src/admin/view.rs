@@ -121,7 +121,7 @@ pub struct PoolView {
     pub name: String,
     /// `primary` or `replicas`.
     pub kind: &'static str,
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<String>,
     pub routable: Vec<String>,
     /// The routable member stands in for readers that are not there.
     pub fallback_in_use: bool,
@@ -301,7 +301,7 @@ impl Look<'_> {
         PoolView {
             name: pool.options.name.to_string(),
             kind,
-            listen: source.listen.clone(),
+            listen: source.listen.iter().map(ToString::to_string).collect(),
             routable,
             fallback_in_use,
             clients: pool.stats.clients(),

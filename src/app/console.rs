@@ -8,11 +8,15 @@ use crate::admin::caller::Role;
 use crate::admin::hosts::Hosts;
 use crate::admin::secret::Stored;
 use crate::admin::server::Door;
-use crate::admin::socket::SocketFile;
 use crate::admin::tls::{Certificates, TlsFiles};
 use crate::config::{self, Config, Problems};
 
 use super::StartError;
+use crate::proxy::listener::{self, ListenAddress};
+use crate::proxy::socket_file::SocketFile;
+
+/// Its owner and its group may connect, nobody else: whoever may is an operator.
+const SOCKET_MODE: u32 = 0o660;
 
 /// Reads the configuration once more.
 pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
@@ -49,7 +53,10 @@ impl Console {
         let mut doors = Vec::new();
         let mut bound = None;
         if let Some(address) = admin.listen {
-            let listener = super::bind("the admin page", address)?;
+            let tcp = super::transport::tcp(&config::Tcp::default());
+            let listener = listener::bind_ip(address, false, tcp).map_err(|error| {
+                super::unbound("the admin page", ListenAddress::Ip(address), error)
+            })?;
             bound = listener.local_addr().ok();
             doors.push(Door::Network { listener, tls: certificates.clone() });
             if !address.ip().is_loopback() && certificates.is_none() {
@@ -57,7 +64,7 @@ impl Console {
             }
         }
         if let Some(path) = &admin.socket {
-            let file = SocketFile::bind(path);
+            let file = SocketFile::bind(path, SOCKET_MODE);
             doors.push(Door::Socket(
                 file.map_err(|error| StartError::File { path: path.display().to_string(), error })?,
             ));

@@ -4,6 +4,7 @@
 //! complaint and no output repeats it.
 
 use super::claims::Claims;
+use super::listen::ListenAddress;
 use super::node::{Map, Node};
 use super::word::Word;
 use super::{endpoint, limits, read, value};
@@ -115,7 +116,7 @@ pub fn admin<'a>(root: &Map<'a>, claims: &mut Claims<'a>, env: Environment<'_>) 
         node.texts("host names such as [lb.example.org]", limits::MAX_HOSTS, endpoint::host_name)
     });
     let admin = Admin {
-        socket: map.find("socket").map_or(default.socket, |node| socket(&node)),
+        socket: map.find("socket").map_or(default.socket, |node| socket(&node, claims)),
         allowed_hosts: hosts.unwrap_or_default().into_iter().map(|(_, host)| host).collect(),
         users: map.find("users").map(|node| users(&node, env)).unwrap_or_default(),
         tls: tls(&map),
@@ -126,7 +127,7 @@ pub fn admin<'a>(root: &Map<'a>, claims: &mut Claims<'a>, env: Environment<'_>) 
 
 fn listen<'a>(map: &Map<'a>, default: Option<SocketAddr>, claims: &mut Claims<'a>) -> Option<SocketAddr> {
     let Some(node) = map.find("listen") else {
-        default.iter().for_each(|address| claims.assume(*address, map.node()));
+        default.iter().for_each(|address| claims.assume(&ListenAddress::Ip(*address), map.node()));
         return default;
     };
     if node.is_off() {
@@ -143,11 +144,11 @@ fn listen<'a>(map: &Map<'a>, default: Option<SocketAddr>, claims: &mut Claims<'a
              or listen on loopback and use ssh -L",
         );
     }
-    claims.state(address, &node);
+    claims.state(&ListenAddress::Ip(address), &node);
     Some(address)
 }
 
-fn socket(node: &Node<'_>) -> Option<PathBuf> {
+fn socket<'a>(node: &Node<'a>, claims: &mut Claims<'a>) -> Option<PathBuf> {
     if node.is_off() {
         return None;
     }
@@ -158,6 +159,7 @@ fn socket(node: &Node<'_>) -> Option<PathBuf> {
             "cannot be a unix socket; write a path from the root (/) of up to {most} bytes"
         ));
     }
+    claims.state(&ListenAddress::Unix(text.into()), node);
     Some(text.into())
 }
 

@@ -21,18 +21,22 @@ mod complaints;
 mod endpoint;
 mod env;
 mod limits;
+mod listen;
 mod node;
 mod problem;
 mod raw;
 mod read;
 mod show;
 mod syntax;
+mod transport;
 mod value;
 mod word;
 
 pub use admin::{Admin, AdminTls, Role, Secret, User};
 pub use endpoint::{Endpoint, Scheme};
+pub use listen::{Listen, ListenAddress, Network};
 pub use problem::{Problem, Problems};
+pub use transport::{IdleTimeouts, Keepalive, Tcp};
 pub use word::Word;
 
 /// Where `pilotfish run` looks when it is told nothing.
@@ -67,6 +71,8 @@ pub struct Cluster {
     pub protocol: Protocol,
     /// How long one dial to a member may take, 10 ms to 1 min. Default 1 s.
     pub connect_timeout: Duration,
+    pub idle: IdleTimeouts,
+    pub tcp: Tcp,
 }
 
 /// Where to ask who leads, and how often.
@@ -106,12 +112,13 @@ pub struct Tls {
 pub struct Primary {
     /// The name in metrics, logs and the API. Default `primary`.
     pub name: String,
-    /// Default `0.0.0.0:5000`, for the first cluster only. `[::]` stands for all IPv6 addresses and no IPv4 one.
-    pub listen: Vec<SocketAddr>,
+    /// Default `0.0.0.0:5000`, for the first cluster only.
+    pub listen: Vec<Listen>,
     /// How long a client waits for a target, up to 1 h; 0 does not wait. Default 45 s.
     pub hold: Duration,
     /// Clients waiting at one time, 1 to 1 million. Default 10 000.
     pub max_held: usize,
+    pub send_proxy: SendProxy,
 }
 
 /// The pool of those that only read.
@@ -119,8 +126,8 @@ pub struct Primary {
 pub struct Replicas {
     /// The name in metrics, logs and the API. Default `replicas`.
     pub name: String,
-    /// Default `0.0.0.0:5001`, for the first cluster only. `[::]` stands for all IPv6 addresses and no IPv4 one.
-    pub listen: Vec<SocketAddr>,
+    /// Default `0.0.0.0:5001`, for the first cluster only.
+    pub listen: Vec<Listen>,
     /// Who takes the next session. Default the one with the fewest.
     pub balance: Balance,
     /// Bytes of WAL that a reader may be behind. `None`: no limit.
@@ -132,6 +139,7 @@ pub struct Replicas {
     pub hold: Duration,
     /// Clients waiting at one time, 1 to 1 million. Default 10 000.
     pub max_held: usize,
+    pub send_proxy: SendProxy,
 }
 
 /// What becomes of a reader's open sessions when it takes no new ones because it ...
@@ -173,6 +181,15 @@ pub enum Balance {
     Random2,
     /// The same client address to the same reader, while the readers stay the same.
     Source,
+}
+
+/// Whether members are told who the client is, before its first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SendProxy {
+    #[default]
+    Off,
+    /// By a PROXY protocol header of version 2, which whatever listens at the member has to expect.
+    V2,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -301,6 +318,8 @@ impl Cluster {
             replicas: Some(Replicas::default()),
             protocol: Protocol::default(),
             connect_timeout: Duration::from_secs(1),
+            idle: IdleTimeouts::default(),
+            tcp: Tcp::default(),
         }
     }
 }
@@ -328,7 +347,13 @@ const MAX_HELD: usize = 10_000;
 
 impl Default for Primary {
     fn default() -> Self {
-        Self { name: "primary".into(), listen: vec![all_ipv4(5000)], hold: HOLD, max_held: MAX_HELD }
+        Self {
+            name: "primary".into(),
+            listen: vec![all_ipv4(5000)],
+            hold: HOLD,
+            max_held: MAX_HELD,
+            send_proxy: SendProxy::default(),
+        }
     }
 }
 
@@ -343,6 +368,7 @@ impl Default for Replicas {
             open_sessions: OpenSessions::default(),
             hold: HOLD,
             max_held: MAX_HELD,
+            send_proxy: SendProxy::default(),
         }
     }
 }
@@ -354,8 +380,8 @@ impl Default for OpenSessions {
     }
 }
 
-fn all_ipv4(port: u16) -> SocketAddr {
-    (Ipv4Addr::UNSPECIFIED, port).into()
+fn all_ipv4(port: u16) -> Listen {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()
 }
 
 /// The whole effective configuration as YAML: reading it again gives the same [`Config`], unless it has hashes of passwords

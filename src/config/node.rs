@@ -53,6 +53,10 @@ impl<'a> Node<'a> {
         matches!(self.raw.value, Value::Empty)
     }
 
+    pub fn is_list(&self) -> bool {
+        matches!(self.raw.value, Value::List(_))
+    }
+
     pub fn is_map(&self) -> bool {
         matches!(self.raw.value, Value::Map(_))
     }
@@ -188,6 +192,26 @@ impl<'a> Node<'a> {
         match &self.raw.value {
             Value::Text(text) | Value::Filled { text, .. } if text == "auto" => Some(None),
             _ => read(self).map(Some),
+        }
+    }
+
+    /// `off`, or what `read` makes of it.
+    pub fn off_or<T>(&self, read: impl FnOnce(&Self) -> Option<T>) -> Option<Option<T>> {
+        if self.is_off() { Some(None) } else { read(self).map(Some) }
+    }
+
+    /// A choice of which `off` is one, however YAML has read that.
+    pub fn off_or_word<W: Word>(&self) -> Option<W> {
+        let off = W::WORDS.iter().find(|(word, _)| *word == "off" && self.is_off());
+        off.map(|(_, choice)| *choice).or_else(|| self.word())
+    }
+
+    pub fn bool(&self) -> Option<bool> {
+        match &self.raw.value {
+            Value::Bool(bool) => Some(*bool),
+            Value::Text(text) | Value::Filled { text, .. } if text == "true" => Some(true),
+            Value::Text(text) | Value::Filled { text, .. } if text == "false" => Some(false),
+            _ => self.mismatch("true or false"),
         }
     }
 

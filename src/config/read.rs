@@ -3,18 +3,19 @@
 use super::admin;
 use super::claims::Claims;
 use super::limits;
+use super::listen::listen;
 use super::node::{Map, Node};
+use super::transport;
 use super::value;
 use super::{
     Cluster, Config, Endpoint, Log, OpenSessions, Patroni, Primary, Protocol, Replicas, Scheme, Tls,
 };
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+const CLUSTER_KEYS: [&str; 6] = ["name", "patroni", "primary", "replicas", "protocol", "connect_timeout"];
 const ENDPOINTS: &str = "Patroni's REST addresses such as [10.0.0.1:8008, 10.0.0.2:8008]";
-const LISTEN: &str = "an address such as 0.0.0.0:5000, or a list of these";
 
 /// The whole configuration. `None`, or complaints at the nodes: it cannot be used.
 pub fn config(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
@@ -45,7 +46,7 @@ fn clusters<'a>(map: &Map<'a>, claims: &mut Claims<'a>) -> Vec<Cluster> {
     let mut names = HashMap::new();
     let mut clusters = Vec::new();
     for (i, item) in items.iter().enumerate() {
-        let known = ["name", "patroni", "primary", "replicas", "protocol", "connect_timeout"];
+        let known = [&CLUSTER_KEYS[..], &transport::KEYS].concat();
         let Some(map) = item.map(&known) else { continue };
         let cluster = cluster(&map, i == 0, claims);
         if let (Some(name), Some(at)) = (&cluster.name, map.find("name")) {
@@ -79,6 +80,8 @@ fn cluster<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Cluster {
         protocol: map.read("protocol", Protocol::default(), Node::word),
         connect_timeout: map
             .read("connect_timeout", default.connect_timeout, |n| n.duration(&limits::CONNECT_TIMEOUT)),
+        idle: transport::idle_timeouts(map),
+        tcp: transport::tcp(map),
         ..default
     };
     if ["primary", "replicas"].iter().all(|pool| map.find(pool).is_some_and(|node| node.is_off())) {
@@ -175,18 +178,29 @@ pub(super) fn file(node: &Node<'_>) -> Option<PathBuf> {
 }
 
 fn primary<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Option<Primary> {
-    let map = cluster.map_or_off("primary", &["name", "listen", "hold", "max_held"])?;
+    let map = cluster.map_or_off("primary", &["name", "listen", "hold", "max_held", "send_proxy"])?;
     let default = Primary::default();
     Some(Primary {
         name: map.read("name", default.name, name),
         listen: listen(&map, default.listen, first, claims),
         hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
         max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
+        send_proxy: map.read("send_proxy", default.send_proxy, Node::off_or_word),
     })
 }
 
 fn replicas<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Option<Replicas> {
-    let known = ["name", "listen", "balance", "max_lag", "fallback", "open_sessions", "hold", "max_held"];
+    let known = [
+        "name",
+        "listen",
+        "balance",
+        "max_lag",
+        "fallback",
+        "open_sessions",
+        "hold",
+        "max_held",
+        "send_proxy",
+    ];
     let map = cluster.map_or_off("replicas", &known)?;
     let default = Replicas::default();
     Some(Replicas {
@@ -198,6 +212,7 @@ fn replicas<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Opti
         open_sessions: open_sessions(&map),
         hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
         max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
+        send_proxy: map.read("send_proxy", default.send_proxy, Node::off_or_word),
     })
 }
 
@@ -212,29 +227,6 @@ fn open_sessions(pool: &Map<'_>) -> OpenSessions {
         drained: map.read("drained", default.drained, Node::word),
         gone: map.read("gone", default.gone, Node::word),
     }
-}
-
-/// The addresses of a pool. Two clusters cannot share the default, so only the first has one.
-fn listen<'a>(
-    pool: &Map<'a>,
-    default: Vec<SocketAddr>,
-    first: bool,
-    claims: &mut Claims<'a>,
-) -> Vec<SocketAddr> {
-    let Some(node) = pool.find("listen") else {
-        if first {
-            default.iter().for_each(|address| claims.assume(*address, pool.node()));
-        } else {
-            pool.node().refuse(
-                "the key listen is missing, and its default is for the first cluster only; \
-                 give an address, or turn this pool off",
-            );
-        }
-        return default;
-    };
-    let stated = node.texts(LISTEN, limits::MAX_LISTEN, value::listen_address).unwrap_or_default();
-    stated.iter().for_each(|(at, address)| claims.state(*address, at));
-    stated.into_iter().map(|(_, address)| address).collect()
 }
 
 fn log(map: &Map<'_>) -> Option<Log> {
@@ -261,6 +253,6 @@ pub(super) fn name(node: &Node<'_>) -> Option<String> {
 }
 
 /// A number within bounds that the type is sure to hold.
-fn count<T: TryFrom<u64>>(node: &Node<'_>, bounds: &limits::Bounds<u64>) -> Option<T> {
+pub(super) fn count<T: TryFrom<u64>>(node: &Node<'_>, bounds: &limits::Bounds<u64>) -> Option<T> {
     node.number(bounds).and_then(|number| T::try_from(number).ok())
 }

@@ -1,9 +1,9 @@
 //! The effective configuration as YAML that reads back as the same.
 
 use super::value::{show_duration, show_size};
+use super::{listen, transport};
 use super::{Admin, AdminTls, Cluster, Config, OpenSessions, Patroni, Primary, Replicas, Secret, User, Word};
 use std::fmt::{Formatter, Result};
-use std::net::SocketAddr;
 
 /// Everything, with the defaults filled in. What only shows at run time is a comment.
 pub fn config(config: &Config, f: &mut Formatter<'_>) -> Result {
@@ -79,7 +79,8 @@ fn cluster(cluster: &Cluster, f: &mut Formatter<'_>) -> Result {
         None => writeln!(f, "    replicas: off")?,
     }
     writeln!(f, "    protocol: {}", cluster.protocol.word())?;
-    writeln!(f, "    connect_timeout: {}", show_duration(cluster.connect_timeout))
+    writeln!(f, "    connect_timeout: {}", show_duration(cluster.connect_timeout))?;
+    transport::show(&cluster.idle, &cluster.tcp, f)
 }
 
 fn patroni(patroni: &Patroni, f: &mut Formatter<'_>) -> Result {
@@ -107,13 +108,14 @@ fn patroni(patroni: &Patroni, f: &mut Formatter<'_>) -> Result {
 
 fn primary(pool: &Primary, f: &mut Formatter<'_>) -> Result {
     writeln!(f, "    primary:\n      name: {}", quoted(&pool.name))?;
-    writeln!(f, "      listen: {}", addresses(&pool.listen))?;
-    writeln!(f, "      hold: {}\n      max_held: {}", show_duration(pool.hold), pool.max_held)
+    writeln!(f, "      listen: {}", listen::show(&pool.listen))?;
+    writeln!(f, "      hold: {}\n      max_held: {}", show_duration(pool.hold), pool.max_held)?;
+    writeln!(f, "      send_proxy: {}", pool.send_proxy.word())
 }
 
 fn replicas(pool: &Replicas, f: &mut Formatter<'_>) -> Result {
     writeln!(f, "    replicas:\n      name: {}", quoted(&pool.name))?;
-    writeln!(f, "      listen: {}", addresses(&pool.listen))?;
+    writeln!(f, "      listen: {}", listen::show(&pool.listen))?;
     writeln!(f, "      balance: {}", pool.balance.word())?;
     match pool.max_lag {
         Some(bytes) => writeln!(f, "      max_lag: {}", show_size(bytes))?,
@@ -124,16 +126,12 @@ fn replicas(pool: &Replicas, f: &mut Formatter<'_>) -> Result {
     writeln!(f, "      open_sessions:\n        promoted: {}", promoted.word())?;
     writeln!(f, "        lagging: {}\n        noloadbalance: {}", lagging.word(), noloadbalance.word())?;
     writeln!(f, "        drained: {}\n        gone: {}", drained.word(), gone.word())?;
-    writeln!(f, "      hold: {}\n      max_held: {}", show_duration(pool.hold), pool.max_held)
-}
-
-fn addresses(addresses: &[SocketAddr]) -> String {
-    let addresses: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
-    format!("[{}]", addresses.join(", "))
+    writeln!(f, "      hold: {}\n      max_held: {}", show_duration(pool.hold), pool.max_held)?;
+    writeln!(f, "      send_proxy: {}", pool.send_proxy.word())
 }
 
 /// Text in YAML's double quotes, out of reach of `${VAR}`.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.replace("${", "$${").chars() {
         match c {

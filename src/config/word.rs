@@ -1,6 +1,6 @@
 //! Words that a key takes, and the word that somebody may have meant.
 
-use super::{Balance, Fallback, Fate, LogFormat, LogLevel, Protocol};
+use super::{Balance, Fallback, Fate, LogFormat, LogLevel, Protocol, SendProxy};
 
 /// A closed choice, written as a word.
 pub trait Word: Copy + PartialEq + 'static {
@@ -28,6 +28,10 @@ impl Word for Balance {
 
 impl Word for Fallback {
     const WORDS: &'static [(&'static str, Self)] = &[("primary", Self::Primary), ("none", Self::None)];
+}
+
+impl Word for SendProxy {
+    const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("v2", Self::V2)];
 }
 
 impl Word for Fate {

@@ -1,7 +1,7 @@
 //! The data plane: from `accept` to the last byte.
 //!
 //! A session lives on one worker from its first packet to its end: [`listener`] accepts it, [`worker`] runs it,
-//! [`session`] walks it through its life: [`first_packet`], a pick from the table, [`connect`], the server's first
+//! [`session`] walks it through its life: [`access`], the [`first_packet`], a pick from the table, [`connect`], the server's first
 //! [`reply`], a wait in [`hold`] when nobody serves, and the [`engine`] until one side ends it. [`sessions`] is the
 //! list by which open sessions are cut when the table says so.
 //!
@@ -10,6 +10,7 @@
 //!
 //! Knows no HTTP, no Patroni and no configuration: it sees tables, counters and bytes.
 
+pub mod access;
 pub mod cancel;
 pub mod connect;
 pub mod ended;
@@ -17,12 +18,14 @@ pub mod engine;
 pub mod first_packet;
 pub mod hold;
 pub mod listener;
+pub mod proxy_protocol;
 pub mod refusal;
 pub mod relay;
 pub mod reply;
 pub mod session;
 pub mod sessions;
 pub mod socket;
+pub mod socket_file;
 pub mod splice;
 pub mod worker;
 
@@ -34,6 +37,8 @@ use std::time::Duration;
 use crate::routing::Choice;
 use crate::stats::PoolStats;
 
+pub use access::{Access, ClientAddress, Networks};
+pub use connect::{Keepalive, TcpOptions};
 pub use ended::Ended;
 pub use sessions::{Session, SessionRow};
 pub use worker::{Workers, WorkersOptions};
@@ -63,6 +68,9 @@ pub struct PoolOptions {
     pub max_held: usize,
     /// For one dial of one address.
     pub connect_timeout: Duration,
+    pub tcp: TcpOptions,
+    /// Members are told who the client is, by a PROXY protocol header of version 2.
+    pub send_proxy: bool,
 }
 
 /// A pool, shared by all workers.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::access::{Access, announcement};
 use super::connect::{DialError, dial};
 use super::first_packet::{self, FirstPacket, Parse};
 use super::hold::{self, Hold, Round, Seeker};
@@ -58,10 +59,11 @@ enum Attempt {
 pub fn run(
     worker: Arc<Worker>,
     client: TcpStream,
+    access: Arc<Access>,
     mut ending: Ending,
     place: Place,
 ) -> impl Future<Output = ()> + Send {
-    let opening = Box::pin(open(Arc::clone(&worker), client, Arc::clone(&ending.session)));
+    let opening = Box::pin(open(Arc::clone(&worker), client, access, Arc::clone(&ending.session)));
     async move {
         let _place = place;
         let relaying = match opening.await {
@@ -85,10 +87,12 @@ pub fn run(
 async fn open(
     worker: Arc<Worker>,
     mut client: TcpStream,
+    access: Arc<Access>,
     session: Arc<Session>,
 ) -> Result<(TcpStream, Connection), End> {
     let (worker, session) = (&*worker, &*session);
     let pool = &*session.pool;
+    access.admit(&mut client, session).await?;
     let greeting = match pool.options.protocol {
         Protocol::Postgresql => greet(&mut client, session).await?,
         Protocol::Tcp => None,
@@ -97,7 +101,8 @@ async fn open(
         let _permit = worker.cancels.acquire().await;
         let routes = worker.board.routes(pool);
         session.waits(Arc::clone(&routes.cluster));
-        cancel::forward(&routes, bytes, pool.options.connect_timeout).await;
+        let request = [announcement(&client, session), bytes.clone()].concat();
+        cancel::forward(&routes, &request, pool.options.connect_timeout).await;
         return Err(End::Cancel);
     }
     let mut attempts = Attempts::new(worker, session, &client, greeting.as_ref());
@@ -309,16 +314,17 @@ impl<'a> Attempts<'a> {
 
     fn pick(&self, routes: &Routes, tried: &[usize]) -> Option<usize> {
         let turn = if tried.is_empty() { self.pool.turn.fetch_add(1, Relaxed) } else { 0 };
-        let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client.ip() };
+        let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client().ip() };
         pick(routes, self.pool.options.choice, draw)
     }
 
     /// Connects and passes on the first packet: a backend that does not take it has not been reached.
     async fn dial(&self, backend: &Backend) -> Result<TcpStream, DialError> {
-        let mut stream = dial(&backend.addresses, self.pool.options.connect_timeout).await?;
-        if let Some(greeting) = self.greeting {
-            stream.write_all(&greeting.bytes).await.map_err(DialError::Member)?;
-        }
+        let options = &self.pool.options;
+        let mut stream = dial(&backend.addresses, options.connect_timeout, options.tcp).await?;
+        let mut first = announcement(self.client, self.session);
+        first.extend(self.greeting.iter().flat_map(|greeting| &greeting.bytes));
+        stream.write_all(&first).await.map_err(DialError::Member)?;
         Ok(stream)
     }
 

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 use super::Pool;
+use super::access::ClientAddress;
 use super::ended::{Ended, Recent};
+use super::proxy_protocol::Proxied;
 use super::relay::Meter;
 use crate::routing::{Backend, Choice, Table};
 use crate::stats::{Active, End, Gauge, MemberStats, Phase, Side};
@@ -23,7 +25,10 @@ use crate::topology::Fate;
 pub struct Session {
     /// Unique within this process.
     pub id: u64,
-    pub client: SocketAddr,
+    /// Where the connection comes from.
+    connection: ClientAddress,
+    /// Who is behind it, when a trusted proxy has said so.
+    proxied: OnceLock<Box<Proxied>>,
     pub pool: Arc<Pool>,
     worker: usize,
     accepted_at: Instant,
@@ -54,7 +59,7 @@ pub struct SessionRow {
     pub id: u64,
     pub cluster: String,
     pub pool: String,
-    pub client: SocketAddr,
+    pub client: ClientAddress,
     pub member: Option<String>,
     /// This side's address of the connection to the member.
     pub backend_local: Option<SocketAddr>,
@@ -73,10 +78,11 @@ pub struct Shard {
 }
 
 impl Session {
-    pub fn new(id: u64, worker: usize, client: SocketAddr, pool: Arc<Pool>) -> Session {
+    pub fn new(id: u64, worker: usize, connection: ClientAddress, pool: Arc<Pool>) -> Session {
         Session {
             id,
-            client,
+            connection,
+            proxied: OnceLock::new(),
             pool,
             worker,
             accepted_at: Instant::now(),
@@ -98,6 +104,19 @@ impl Session {
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who the client is: as far as is known by now, and for good once it was let in.
+    pub fn client(&self) -> ClientAddress {
+        self.proxied().map_or(self.connection, |proxied| ClientAddress::of(proxied.source))
+    }
+
+    pub fn is_proxied(&self, proxied: Proxied) {
+        self.proxied.get_or_init(|| Box::new(proxied));
+    }
+
+    pub fn proxied(&self) -> Option<Proxied> {
+        self.proxied.get().map(|proxied| **proxied)
     }
 
     /// The task that runs this session, to be dropped when it is cut; it may have been cut from another thread before.
@@ -201,7 +220,7 @@ impl Session {
             id: self.id,
             cluster: progress.cluster.to_string(),
             pool: self.pool.options.name.to_string(),
-            client: self.client,
+            client: self.client(),
             member: progress.on.as_ref().map(|(member, _)| member.to_string()),
             backend_local: progress.backend.map(|(local, _)| local),
             backend_peer: progress.backend.map(|(_, peer)| peer),
@@ -219,7 +238,7 @@ impl Session {
             id: self.id,
             cluster: Arc::clone(&progress.cluster),
             pool: Arc::clone(&self.pool),
-            client: self.client,
+            client: self.client(),
             member: progress.on.as_ref().map(|(member, _)| Arc::clone(member)),
             backend_local: progress.backend.map(|(local, _)| local),
             end,
@@ -344,7 +363,7 @@ fn log_end(session: &Session, progress: &Progress, end: End) {
             tracing::$level!(
                 cluster = &*progress.cluster,
                 pool = &*session.pool.options.name,
-                client = %session.client,
+                client = %session.client(),
                 member = progress.on.as_ref().map(|(member, _)| &**member),
                 backend = progress.backend.map(|(_, peer)| tracing::field::display(peer)),
                 backend_local = progress.backend.map(|(local, _)| tracing::field::display(local)),

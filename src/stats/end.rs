@@ -20,6 +20,10 @@ pub enum End {
     ClientSilent,
     /// The first packet was not PostgreSQL's protocol.
     ClientGarbage,
+    /// The listener does not allow the client's address.
+    ClientDenied,
+    /// A trusted proxy sent no PROXY protocol header, or one that cannot be used.
+    ProxyHeader,
     /// The client left while it waited for a member.
     ClientLeft,
     /// A CancelRequest was passed on: the normal end of such a connection.
@@ -67,13 +71,15 @@ pub enum Phase {
 }
 
 impl End {
-    pub const ALL: [End; 19] = [
+    pub const ALL: [End; 21] = [
         End::ClientClosed,
         End::ClientReset,
         End::ClientTimeout,
         End::ClientProbe,
         End::ClientSilent,
         End::ClientGarbage,
+        End::ClientDenied,
+        End::ProxyHeader,
         End::ClientLeft,
         End::Cancel,
         End::BackendClosed,
@@ -98,6 +104,8 @@ impl End {
             End::ClientProbe => "client_probe",
             End::ClientSilent => "client_silent",
             End::ClientGarbage => "client_garbage",
+            End::ClientDenied => "client_denied",
+            End::ProxyHeader => "proxy_header",
             End::ClientLeft => "client_left",
             End::Cancel => "cancel",
             End::BackendClosed => "backend_closed",
@@ -122,6 +130,8 @@ impl End {
             | End::ClientProbe
             | End::ClientSilent
             | End::ClientGarbage
+            | End::ClientDenied
+            | End::ProxyHeader
             | End::ClientLeft
             | End::Cancel => Side::Client,
             End::BackendClosed | End::BackendReset | End::BackendTimeout => Side::Backend,

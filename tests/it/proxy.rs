@@ -6,6 +6,7 @@
 //! that tells a missing byte from a moved one, [`engine`] is the engine of a worker without the worker, and [`alone`]
 //! gives a test a process of its own.
 
+mod access;
 mod alone;
 mod bench;
 mod cancel;
@@ -21,6 +22,7 @@ mod pattern;
 mod peer;
 mod pick;
 mod pressure;
+mod proxy_protocol;
 mod refused;
 mod relay;
 mod reply;

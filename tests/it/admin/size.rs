@@ -12,7 +12,8 @@ use pilotfish::admin::hosts::Hosts;
 use pilotfish::admin::ring::{COARSE, FOLDED};
 use pilotfish::admin::{Live, PoolSource, Sources, dashboard};
 use pilotfish::control::{Check, ClusterPicture, MemberPicture, Pictures, first_table, inbox};
-use pilotfish::proxy::{Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions};
+use pilotfish::proxy::listener::ListenAddress;
+use pilotfish::proxy::{Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions};
 use pilotfish::routing::{Balance, Choice, ClusterStats, cell};
 use pilotfish::stats::MemberCounts;
 use pilotfish::topology::{Class, Condition, Decision, Member, Operator, Report, Role};
@@ -103,9 +104,11 @@ fn pools(cluster: usize) -> [PoolSource; 2] {
                 hold: Duration::ZERO,
                 max_held: 1,
                 connect_timeout: Duration::from_secs(1),
+                tcp: TcpOptions::default(),
+                send_proxy: false,
             };
             let listen = vec![SocketAddr::from(([10, 20, 30, 40], 5000))];
-            PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }
+            PoolSource { pool: Arc::new(Pool::new(options, stats)), listen: listen.into_iter().map(ListenAddress::Ip).collect() }
         },
     )
 }

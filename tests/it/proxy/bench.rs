@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pilotfish::proxy::listener::{ListenAddress, ListenOptions};
 use pilotfish::proxy::{
-    Pool, PoolOptions, Protocol, TellTrouble, TroubleKind, Workers, WorkersOptions, listener,
+    Access, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, TroubleKind, Workers, WorkersOptions, listener,
 };
 use pilotfish::routing::cell::cell;
 use pilotfish::routing::{Backend, Balance, Choice, ClusterStats, Publisher, Routes, Table};
@@ -27,6 +28,8 @@ pub struct Setup {
     pub max_sessions: usize,
     pub balance: Balance,
     pub fallback: bool,
+    pub tcp: TcpOptions,
+    pub send_proxy: bool,
 }
 
 impl Default for Setup {
@@ -40,6 +43,8 @@ impl Default for Setup {
             max_sessions: 10_000,
             balance: Balance::LeastConnections,
             fallback: true,
+            tcp: TcpOptions::default(),
+            send_proxy: false,
         }
     }
 }
@@ -58,6 +63,7 @@ pub struct Bench {
 pub struct Port {
     pub at: SocketAddr,
     pub stats: Arc<PoolStats>,
+    pool: Arc<Pool>,
 }
 
 /// A member's place in a table.
@@ -117,6 +123,14 @@ impl Bench {
         self.publisher.publish(Table { epoch, clusters: vec![Arc::new(routes)] });
     }
 
+    /// One more listener of the primary pool; says where.
+    pub fn also_listen(&self, listen: &ListenOptions, access: Access) -> ListenAddress {
+        let bound = listener::bind(listen).expect("an address that is free");
+        let address = bound.address.clone();
+        self.workers.listen(0, bound, Arc::new(access), Arc::clone(&self.primary.pool));
+        address
+    }
+
     /// Whose troubles were told, in order.
     pub fn troubles(&self) -> Vec<(String, TroubleKind)> {
         self.troubles.lock().expect("no panic").clone()
@@ -135,10 +149,13 @@ impl Bench {
     }
 }
 
+/// A listener for everybody.
+pub fn listen_at(address: ListenAddress, tcp: TcpOptions) -> ListenOptions {
+    ListenOptions { address, free_bind: false, mode: 0o600, tcp }
+}
+
 impl Port {
     fn open(number: usize, workers: &Workers, setup: &Setup, choice: Choice, stats: &Arc<PoolStats>) -> Port {
-        let socket = listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
-        let at = socket.local_addr().expect("an address");
         let options = PoolOptions {
             cluster: 0,
             name: Arc::from(if choice == Choice::Writer { "primary" } else { "replicas" }),
@@ -147,9 +164,15 @@ impl Port {
             hold: setup.hold,
             max_held: setup.max_held,
             connect_timeout: setup.connect_timeout,
+            tcp: setup.tcp,
+            send_proxy: setup.send_proxy,
         };
-        workers.listen(number, socket, Arc::new(Pool::new(options, Arc::clone(stats))));
-        Port { at, stats: Arc::clone(stats) }
+        let pool = Arc::new(Pool::new(options, Arc::clone(stats)));
+        let listen = listen_at(ListenAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))), setup.tcp);
+        let bound = listener::bind(&listen).expect("a free port");
+        let ListenAddress::Ip(at) = bound.address else { panic!("no IP address") };
+        workers.listen(number, bound, Arc::default(), Arc::clone(&pool));
+        Port { at, stats: Arc::clone(stats), pool }
     }
 
     /// A new connection to the pool.

@@ -44,7 +44,7 @@ async fn a_pause_may_take_as_long_as_it_likes_if_the_peer_is_alive() {
     let member = Member::start("a").await;
     let peer = Peer::connect(member.at).await;
     let socket = SockRef::from(&peer.stream);
-    pilotfish::proxy::connect::tune(&socket).expect("an open socket");
+    pilotfish::proxy::TcpOptions::default().apply(&socket).expect("an open socket");
     assert_eq!(socket.tcp_user_timeout().expect("an open socket"), None);
     assert!(socket.keepalive().expect("an open socket"));
 }

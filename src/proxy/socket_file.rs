@@ -1,4 +1,4 @@
-//! The unix socket of the admin side: whoever may open the file is an operator.
+//! The file of a unix socket: made with its mode, put in the place of one that was left behind, and removed at the end.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Its owner and its group may connect, nobody else.
-const MODE: u32 = 0o660;
-/// A handful of commands at one time.
-const BACKLOG: i32 = 128;
+/// Connections that the kernel keeps for us; it caps this at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
 
 /// A bound socket; the file goes when this goes.
 #[derive(Debug)]
@@ -22,16 +20,16 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path`. A socket there that nobody listens on is what a process left that was killed: it is replaced.
+    /// Listens at `path`; who may write to the file, by `mode`, may connect. A socket there that nobody listens on is what a process left that was killed: it is replaced.
     ///
     /// # Errors
     /// Those of the system; `AddrInUse` when another process listens there.
-    pub fn bind(path: &Path) -> io::Result<SocketFile> {
+    pub fn bind(path: &Path, mode: u32) -> io::Result<SocketFile> {
         clear(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(path)?)?;
         // Before it listens, so that nobody gets in while the mode is another one.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         let meta = std::fs::symlink_metadata(path)?;
