@@ -16,20 +16,14 @@ use self::console::{Console, Secrets};
 use crate::admin::actions::Reload;
 use crate::admin::{self, PoolSource, Sources};
 use crate::config::{self, Config};
-use crate::control::{
-    ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
-};
+use crate::control::{ClusterOptions, Controller, Names, Patroni, PatroniOptions, first_table, inbox};
 use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
 use crate::proxy::listener::{Bound, ListenAddress};
-use crate::proxy::{
-    Access, Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions, listener,
-};
-use crate::routing::{Balance, Choice, ClusterStats, cell};
+use crate::proxy::{Access, Pool, PoolOptions, TellTrouble, Workers, WorkersOptions, listener};
+use crate::routing::{PoolRules, cell};
 use crate::stats::PoolStats;
-use crate::topology::ReaderCuts;
-use crate::topology::health::Thresholds;
-use crate::topology::roster::Seed;
 
+mod clusters;
 mod console;
 mod transport;
 
@@ -98,7 +92,8 @@ pub struct App {
     console: Console,
     reload: Reload,
     patronis: Vec<Patroni>,
-    stats: Vec<ClusterStats>,
+    /// Of each cluster, in the order of the configuration.
+    rules: Vec<Vec<PoolRules>>,
     names: Names,
 }
 
@@ -130,11 +125,12 @@ impl App {
         let workers =
             config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let max_sessions = session_limit(config.max_sessions, workers, config.clusters.len())?;
-        let (mut pools, mut patronis, mut stats) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut pools, mut patronis, mut rules) = (Vec::new(), Vec::new(), Vec::new());
         let names = Names::default();
         for (index, cluster) in config.clusters.iter().enumerate() {
-            let cluster_stats = ClusterStats::new(workers);
-            pools.extend(bind_pools(index, cluster, &cluster_stats)?);
+            let of_cluster = bind_pools(index, cluster, workers)?;
+            rules.push(of_cluster.iter().map(BoundPool::rules).collect());
+            pools.extend(of_cluster);
             // Clusters that are asked in the same way share a client: each holds all the system's authorities.
             let asked_alike = |other: &config::Cluster| {
                 (other.patroni.timeout, &other.patroni.tls) == (cluster.patroni.timeout, &cluster.patroni.tls)
@@ -142,12 +138,11 @@ impl App {
             let client: Option<&Patroni> =
                 config.clusters[..index].iter().position(asked_alike).and_then(|first| patronis.get(first));
             patronis.push(client.cloned().map_or_else(|| patroni(cluster, &names), Ok)?);
-            stats.push(cluster_stats);
         }
         let console = Console::bind(&config.admin, secrets)?;
         let (gate, certificates) = (Arc::clone(&console.gate), console.certificates.clone());
         let reload = console::reload(config.clone(), source, gate, certificates);
-        Ok(App { config, workers, max_sessions, pools, console, reload, patronis, stats, names })
+        Ok(App { config, workers, max_sessions, pools, console, reload, patronis, rules, names })
     }
 
     /// The IP addresses where each pool listens, by its name; the ports are the real ones.
@@ -182,7 +177,7 @@ impl App {
         hurry: impl Future<Output = ()>,
     ) -> Result<Stopped, StartError> {
         let page = self.page();
-        let App { config, workers, max_sessions, pools, console, reload, patronis, stats, names } = self;
+        let App { config, workers, max_sessions, pools, console, reload, patronis, rules, names } = self;
         let (publisher, cell) = cell::cell(first_table(config.clusters.len()));
         let (inbox, events) = inbox();
         let trouble = {
@@ -190,11 +185,11 @@ impl App {
             TellTrouble(Arc::new(move |trouble| inbox.trouble(trouble)))
         };
         let workers = Workers::start(WorkersOptions { count: workers, max_sessions }, &cell, &trouble)?;
-        let clusters = config.clusters.iter().zip(patronis).zip(stats);
-        let clusters = clusters.map(|((cluster, patroni), stats)| ClusterOptions {
-            steward: steward_options(cluster),
+        let clusters = config.clusters.iter().zip(patronis).zip(rules);
+        let clusters = clusters.map(|((cluster, patroni), pools)| ClusterOptions {
+            steward: clusters::steward(cluster),
             patroni,
-            stats,
+            pools,
         });
         let controller = Controller::start(clusters.collect(), &names, publisher, &inbox, events);
         let sources = Arc::new(Sources {
@@ -218,7 +213,9 @@ impl App {
         let live = admin::run(Arc::clone(&sources));
         let admin = admin::server::start(console.doors, router, live, end_admin.clone())?;
         announce(&pools, page, config.admin.socket.as_deref());
-        for (number, (pool, (socket, access))) in pools.into_iter().flat_map(BoundPool::into_sockets).enumerate() {
+        for (number, (pool, (socket, access))) in
+            pools.into_iter().flat_map(BoundPool::into_sockets).enumerate()
+        {
             sources.workers.listen(number, socket, access, pool);
         }
         tokio::select! {
@@ -245,6 +242,11 @@ impl App {
 impl BoundPool {
     fn source(&self) -> PoolSource {
         PoolSource { pool: Arc::clone(&self.pool), listen: self.listen.clone() }
+    }
+
+    fn rules(&self) -> PoolRules {
+        let PoolOptions { name, kind, .. } = &self.pool.options;
+        PoolRules { name: Arc::clone(name), kind: *kind, stats: Arc::clone(&self.pool.stats) }
     }
 
     fn into_sockets(self) -> impl Iterator<Item = (Arc<Pool>, (Bound, Arc<Access>))> {
@@ -314,37 +316,18 @@ fn session_limit(wanted: Option<usize>, workers: usize, clusters: usize) -> Resu
 fn bind_pools(
     cluster: usize,
     config: &config::Cluster,
-    stats: &ClusterStats,
+    workers: usize,
 ) -> Result<Vec<BoundPool>, StartError> {
-    let protocol = match config.protocol {
-        config::Protocol::Postgresql => Protocol::Postgresql,
-        config::Protocol::Tcp => Protocol::Tcp,
-    };
-    let connect_timeout = config.connect_timeout;
-    let tcp = transport::tcp(&config.tcp);
-    let mut bound = Vec::new();
-    if let Some(primary) = &config.primary {
-        let config::Primary { name, listen, hold, max_held, send_proxy } = primary.clone();
-        let (name, send_proxy) = (Arc::from(name), send_proxy == config::SendProxy::V2);
-        let options =
-            PoolOptions { cluster, name, choice: Choice::Writer, protocol, hold, max_held, connect_timeout, tcp, send_proxy };
-        bound.push(bind_pool(options, &stats.primary, &listen)?);
-    }
-    if let Some(replicas) = &config.replicas {
-        let config::Replicas { name, listen, balance, fallback, hold, max_held, send_proxy, .. } = replicas.clone();
-        let send_proxy = send_proxy == config::SendProxy::V2;
-        let (name, fallback) = (Arc::from(name), fallback == config::Fallback::Primary);
-        let choice = Choice::Reader { balance: self::balance(balance), fallback };
-        let options = PoolOptions { cluster, name, choice, protocol, hold, max_held, connect_timeout, tcp, send_proxy };
-        bound.push(bind_pool(options, &stats.replicas, &listen)?);
-    }
-    Ok(bound)
+    clusters::pools(cluster, config)
+        .into_iter()
+        .map(|(options, listen)| bind_pool(options, &listen, workers))
+        .collect()
 }
 
 fn bind_pool(
     options: PoolOptions,
-    stats: &Arc<PoolStats>,
     listen: &[config::Listen],
+    workers: usize,
 ) -> Result<BoundPool, StartError> {
     let what = format!("pool {}", options.name);
     let bind = |listen: &config::Listen| {
@@ -356,7 +339,8 @@ fn bind_pool(
     };
     let sockets: Vec<(Bound, Arc<Access>)> = listen.iter().map(bind).collect::<Result<_, _>>()?;
     let listen = sockets.iter().map(|(bound, _)| bound.address.clone()).collect();
-    Ok(BoundPool { pool: Arc::new(Pool::new(options, Arc::clone(stats))), sockets, listen })
+    let stats = Arc::new(PoolStats::new(workers));
+    Ok(BoundPool { pool: Arc::new(Pool::new(options, stats)), sockets, listen })
 }
 
 fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {
@@ -365,21 +349,16 @@ fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {
             "; another process has it (see: ss -ltnp), or choose another port"
         }
         (io::ErrorKind::AddrInUse, ListenAddress::Unix(_)) => "; another process has it (see: ss -lxp)",
-        (io::ErrorKind::AddrNotAvailable, _) => "; this host does not have that address (free_bind: true does not mind)",
-        (io::ErrorKind::PermissionDenied, ListenAddress::Ip(_)) => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            "; this host does not have that address (free_bind: true does not mind)"
+        }
+        (io::ErrorKind::PermissionDenied, ListenAddress::Ip(_)) => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE"
+        }
         (io::ErrorKind::NotFound, _) => "; is its directory there?",
         _ => "",
     };
     StartError::Bind { what: what.to_owned(), address, error, hint }
-}
-
-fn balance(balance: config::Balance) -> Balance {
-    match balance {
-        config::Balance::LeastConnections => Balance::LeastConnections,
-        config::Balance::RoundRobin => Balance::RoundRobin,
-        config::Balance::Random2 => Balance::Random2,
-        config::Balance::Source => Balance::Source,
-    }
 }
 
 fn patroni(cluster: &config::Cluster, names: &Names) -> Result<Patroni, StartError> {
@@ -397,35 +376,4 @@ fn patroni(cluster: &config::Cluster, names: &Names) -> Result<Patroni, StartErr
         let cluster = cluster.name.clone().unwrap_or_else(|| "without a name".to_owned());
         StartError::Tls { cluster, problem }
     })
-}
-
-fn steward_options(cluster: &config::Cluster) -> StewardOptions {
-    let config::Patroni { endpoints, interval, fast_interval, leader_grace, fall, rise, .. } =
-        &cluster.patroni;
-    let seed = |endpoint: &config::Endpoint| Seed {
-        api: endpoint.to_string(),
-        host: endpoint.host.clone(),
-        port: endpoint.port,
-        answered_as: None,
-    };
-    StewardOptions {
-        name: cluster.name.clone(),
-        seeds: endpoints.iter().map(seed).collect(),
-        interval: *interval,
-        fast_interval: *fast_interval,
-        leader_grace: *leader_grace,
-        thresholds: Thresholds {
-            fall: *fall,
-            rise: *rise,
-            max_lag: cluster.replicas.as_ref().and_then(|replicas| replicas.max_lag),
-        },
-        reader_cuts: cluster.replicas.as_ref().map(reader_cuts).unwrap_or_default(),
-    }
-}
-
-fn reader_cuts(replicas: &config::Replicas) -> ReaderCuts {
-    let config::OpenSessions { promoted, lagging, noloadbalance, drained, gone } = replicas.open_sessions;
-    let [promoted, lagging, noloadbalance, drained, gone] =
-        [promoted, lagging, noloadbalance, drained, gone].map(|fate| fate == config::Fate::Cut);
-    ReaderCuts { promoted, lagging, noloadbalance, drained, gone }
 }

@@ -13,9 +13,11 @@ use pilotfish::admin::{Live, PoolSource, Sources, dashboard, metrics, view};
 use pilotfish::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
+use pilotfish::proxy::listener::ListenAddress;
 use pilotfish::proxy::{Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions};
-use pilotfish::routing::{Balance, Choice, ClusterStats, cell};
-use pilotfish::topology::ReaderCuts;
+use pilotfish::routing::{Balance, Kind, PoolRules, cell};
+use pilotfish::stats::PoolStats;
+use pilotfish::topology::ReaderRules;
 use pilotfish::topology::health::Thresholds;
 use pilotfish::topology::roster::Seed;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,11 +49,19 @@ async fn settle() -> Sources {
         Workers::start(WorkersOptions { count: 2, max_sessions: 100 }, &cell, &quiet).expect("threads");
     let (mut clusters, mut pools) = (Vec::new(), Vec::new());
     for number in 0..CLUSTERS {
-        let stats = ClusterStats::new(2);
-        pools.extend(pools_of(number, &stats));
+        let sources = pools_of(number);
+        let rules = |source: &PoolSource| {
+            PoolRules::new(&source.pool.options.name, source.pool.options.kind, &source.pool.stats)
+        };
+        let rules = sources.iter().map(rules).collect();
+        pools.extend(sources);
         let patroni = PatroniOptions { timeout: PATIENCE, ..PatroniOptions::default() };
         let patroni = Patroni::new(patroni, names.clone()).expect("no certificates to be wrong");
-        clusters.push(ClusterOptions { steward: steward(number, nodes(number).await), patroni, stats });
+        clusters.push(ClusterOptions {
+            steward: steward(number, nodes(number).await),
+            patroni,
+            pools: rules,
+        });
     }
     let controller = Controller::start(clusters, &names, publisher, &inbox, events);
     let pictures = controller.pictures();
@@ -92,33 +102,32 @@ fn steward(number: usize, seeds: Vec<Seed>) -> StewardOptions {
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_millis(100),
         leader_grace: Some(Duration::from_secs(30)),
-        thresholds: Thresholds { fall: 3, rise: 1, max_lag: None },
-        reader_cuts: ReaderCuts::default(),
+        thresholds: Thresholds { fall: 3, rise: 1 },
+        readers: vec![ReaderRules { pool: "replicas".to_owned(), fallback: true, ..ReaderRules::default() }],
     }
 }
 
-fn pools_of(cluster: usize, stats: &ClusterStats) -> [PoolSource; 2] {
-    let reader = Choice::Reader { balance: Balance::default(), fallback: true };
-    [("primary", Choice::Writer, &stats.primary), ("replicas", reader, &stats.replicas)].map(
-        |(name, choice, stats)| {
-            for member in 0..MEMBERS {
-                stats.member(&format!("c{cluster}n{member}")).count_session(0);
-            }
-            let options = PoolOptions {
-                cluster,
-                name: Arc::from(name),
-                choice,
-                protocol: Protocol::Postgresql,
-                hold: Duration::ZERO,
-                max_held: 1,
-                connect_timeout: Duration::from_secs(1),
-                tcp: TcpOptions::default(),
-                send_proxy: false,
-            };
-            let listen = vec![SocketAddr::from(([127, 0, 0, 1], 5000))];
-            PoolSource { pool: Arc::new(Pool::new(options, Arc::clone(stats))), listen }
-        },
-    )
+fn pools_of(cluster: usize) -> [PoolSource; 2] {
+    [Kind::Primary, Kind::Replicas].map(|kind| {
+        let stats = Arc::new(PoolStats::new(2));
+        for member in 0..MEMBERS {
+            stats.member(&format!("c{cluster}n{member}")).count_session(0);
+        }
+        let options = PoolOptions {
+            cluster,
+            name: Arc::from(kind.as_str()),
+            kind,
+            balance: Balance::default(),
+            protocol: Protocol::Postgresql,
+            hold: Duration::ZERO,
+            max_held: 1,
+            connect_timeout: Duration::from_secs(1),
+            tcp: TcpOptions::default(),
+            send_proxy: false,
+        };
+        let listen = vec![ListenAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 5000)))];
+        PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }
+    })
 }
 
 /// Nodes that answer everything with what they are.

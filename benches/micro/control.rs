@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion};
 use pilotfish::control::patroni;
-use pilotfish::routing::{ClusterStats, Routes, Table, cell};
+use pilotfish::routing::{Kind, PoolRules, Routes, Table, cell};
+use pilotfish::stats::PoolStats;
 use pilotfish::topology::health::Thresholds;
-use pilotfish::topology::{Cluster, Member, Observation, ReaderCuts, Settings};
+use pilotfish::topology::{Cluster, Member, Observation, ReaderRules, Settings};
 
 const MEMBERS: usize = 5;
 const CLUSTERS: usize = 10;
@@ -38,9 +39,9 @@ pub fn benches(criterion: &mut Criterion) {
         );
     });
 
-    let (decision, stats) = (cluster.decide(now), ClusterStats::new(2));
+    let (decision, pools) = (cluster.decide(now), pools());
     criterion.bench_function("table/routes", |bencher| {
-        bencher.iter(|| Routes::new(Arc::from("demo"), 1, black_box(&decision), &stats, address));
+        bencher.iter(|| Routes::new(Arc::from("demo"), 1, black_box(&decision), &pools, address));
     });
     let routes = Arc::new(routes(MEMBERS));
     for clusters in [CLUSTERS, MANY_CLUSTERS] {
@@ -60,16 +61,22 @@ pub fn benches(criterion: &mut Criterion) {
 /// Routes of a cluster in which all is well: the first member writes, the others read.
 pub fn routes(members: usize) -> Routes {
     let decision = cluster(members).decide(Duration::from_secs(2));
-    let routes = Routes::new(Arc::from("demo"), 1, &decision, &ClusterStats::new(2), address);
-    assert_eq!((routes.writer, routes.readers.len()), (Some(0), members - 1));
+    let routes = Routes::new(Arc::from("demo"), 1, &decision, &pools(), address);
+    let takers: Vec<usize> = routes.pools.iter().map(|pool| pool.candidates.len()).collect();
+    assert_eq!(takers, [1, members - 1]);
     routes
+}
+
+fn pools() -> [PoolRules; 2] {
+    [Kind::Primary, Kind::Replicas]
+        .map(|kind| PoolRules::new(kind.as_str(), kind, &Arc::new(PoolStats::new(2))))
 }
 
 fn cluster(members: usize) -> Cluster {
     let settings = Settings {
-        thresholds: Thresholds { fall: 3, rise: 2, max_lag: None },
+        thresholds: Thresholds { fall: 3, rise: 2 },
         leader_grace: Duration::from_secs(30),
-        reader_cuts: ReaderCuts::default(),
+        pools: vec![ReaderRules { pool: "replicas".to_owned(), fallback: true, ..ReaderRules::default() }],
     };
     let member = |number: usize| Member {
         name: name(number),

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use criterion::Criterion;
 use pilotfish::proxy::first_packet;
+use pilotfish::routing::Balance;
 use pilotfish::routing::pick::{Draw, pick};
-use pilotfish::routing::{Balance, Choice};
 
 use crate::control::routes;
 
@@ -22,21 +22,21 @@ pub fn benches(criterion: &mut Criterion) {
         criterion.bench_function(&format!("first_packet/{name}"), |bencher| bencher.iter(look));
     }
     let routes = routes(MEMBERS);
-    let reader = |balance| Choice::Reader { balance, fallback: true };
-    for (name, choice) in [
-        ("writer", Choice::Writer),
-        ("least_connections", reader(Balance::LeastConnections)),
-        ("round_robin", reader(Balance::RoundRobin)),
-        ("random2", reader(Balance::Random2)),
-        ("source", reader(Balance::Source)),
+    for (name, pool, balance) in [
+        ("writer", "primary", Balance::default()),
+        ("least_connections", "replicas", Balance::LeastConnections),
+        ("round_robin", "replicas", Balance::RoundRobin),
+        ("random2", "replicas", Balance::Random2),
+        ("source", "replicas", Balance::Source),
     ] {
+        let pool = routes.pool(pool).expect("a pool of that name");
         let mut turn = 0_u64;
         criterion.bench_function(&format!("pick/{name}"), |bencher| {
             bencher.iter(|| {
                 turn += 1;
                 let random = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let draw = Draw { tried: &[], turn, random, client: IpAddr::from([10, 0, 0, 1]) };
-                pick(black_box(&routes), choice, draw)
+                pick(black_box(pool), balance, draw)
             });
         });
     }

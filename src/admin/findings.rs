@@ -134,19 +134,23 @@ fn outages(cluster: &ClusterView, found: &mut Vec<Finding>) {
             others.map(|member| format!("{}: {}", member.name, member.plainly.to_lowercase())).collect();
         if why.is_empty() { "There is no other member.".to_owned() } else { format!("{}.", why.join("; ")) }
     };
-    if let Some(pool) = cluster.pools.iter().find(|pool| pool.kind == "replicas" && pool.routable.is_empty())
-    {
+    let readers = cluster.pools.iter().filter(|pool| pool.kind == "replicas");
+    // With one pool of readers there is no need to say which.
+    let of = |pool: &PoolView| {
+        if readers.clone().count() > 1 { format!(" of {}", pool.name) } else { String::new() }
+    };
+    for pool in readers.clone().filter(|pool| pool.routable.is_empty()) {
         warn(
             "no_readers",
-            format!("Nobody takes reads; {} clients wait for a replica.", pool.held),
+            format!("Nobody takes reads{}; {} clients wait for a replica.", of(pool), pool.held),
             others_than(&[]),
             "Bring a replica back. With replicas.fallback: primary the leader stands in.",
         );
     }
-    if let Some(pool) = cluster.pools.iter().find(|pool| pool.fallback_in_use) {
+    for pool in readers.clone().filter(|pool| pool.fallback_in_use) {
         warn(
             "reads_on_leader",
-            "Reads go to the leader, since no replica can take them.".to_owned(),
+            format!("Reads{} go to the leader, since no replica can take them.", of(pool)),
             others_than(&pool.routable),
             "Bring a replica back, or raise replicas.max_lag if being behind is all that keeps it out.",
         );
@@ -240,12 +244,15 @@ fn troubles_of(member: &MemberView, found: &mut Vec<Finding>) {
 /// Who takes how much.
 fn traffic(cluster: &ClusterView, uptime_s: f64, found: &mut Vec<Finding>) {
     let pool = |kind| cluster.pools.iter().find(|pool| pool.kind == kind);
-    let Some(replicas) = pool("replicas") else { return };
-    if let Some(primary) = pool("primary").filter(|_| uptime_s >= EARLY_S) {
+    if let Some((primary, replicas)) = pool("primary").filter(|_| uptime_s >= EARLY_S).zip(pool("replicas")) {
         idle_replicas(cluster, primary, replicas, found);
     }
+    cluster.pools.iter().filter(|pool| pool.kind == "replicas").for_each(|pool| one_sided(pool, found));
+}
+
+fn one_sided(replicas: &PoolView, found: &mut Vec<Finding>) {
     let Some(busiest) = replicas.members.iter().max_by_key(|member| member.sessions) else { return };
-    let others = cluster.readers.iter().filter(|name| **name != busiest.name).count();
+    let others = replicas.routable.iter().filter(|name| **name != busiest.name).count();
     if replicas.sessions >= FEW_SESSIONS && others > 0 && busiest.sessions * 10 >= replicas.sessions * 9 {
         found.push(Finding {
             code: "one_sided",
@@ -260,12 +267,13 @@ fn traffic(cluster: &ClusterView, uptime_s: f64, found: &mut Vec<Finding>) {
 
 /// The classic mistake: the application never connects to the replica port.
 fn idle_replicas(cluster: &ClusterView, primary: &PoolView, replicas: &PoolView, found: &mut Vec<Finding>) {
-    let idle = replicas.sessions == 0 && replicas.sessions_5m < 0.5;
+    let all = || cluster.pools.iter().filter(|pool| pool.kind == "replicas");
+    let idle = all().all(|pool| pool.sessions == 0 && pool.sessions_5m < 0.5);
     if primary.sessions == 0 || !idle || cluster.readers.is_empty() {
         return;
     }
     let address = replicas.listen.first().map_or("", String::as_str);
-    let ever = match replicas.sessions_total {
+    let ever = match all().map(|pool| pool.sessions_total).sum::<u64>() {
         0 => "nobody has connected to the replica port yet".to_owned(),
         total => format!("{total} came to the replica port before, none within five minutes"),
     };

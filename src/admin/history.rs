@@ -109,11 +109,12 @@ impl History {
 
 impl ClusterHistory {
     fn take(&mut self, seconds: f64, sample: &ClusterSample) {
-        for (index, pool) in sample.pools.iter().enumerate() {
-            if self.pools.len() <= index {
-                self.pools.push(PoolHistory::new(&pool.name));
+        self.pools.retain(|kept| sample.pools.iter().any(|pool| pool.name == kept.name));
+        for pool in &sample.pools {
+            match self.pools.iter_mut().find(|kept| kept.name == pool.name) {
+                Some(kept) => kept.take(seconds, pool),
+                None => self.pools.push(PoolHistory::of(seconds, pool)),
             }
-            self.pools[index].take(seconds, pool);
         }
         // Who is no member any more is forgotten: names must not pile up.
         self.members.retain(|name, _| sample.members.iter().any(|member| member.name == *name));
@@ -129,9 +130,10 @@ impl ClusterHistory {
 }
 
 impl PoolHistory {
-    fn new(name: &str) -> PoolHistory {
-        PoolHistory {
-            name: name.to_owned(),
+    /// One that begins with this sample.
+    fn of(seconds: f64, sample: &PoolSample) -> PoolHistory {
+        let mut begun = PoolHistory {
+            name: sample.name.clone(),
             sessions: Series::new(Fold::Greatest),
             held: Series::new(Fold::Greatest),
             started_per_s: Series::new(Fold::Mean),
@@ -139,7 +141,9 @@ impl PoolHistory {
             bytes_out_per_s: Series::new(Fold::Mean),
             rates: Rates::default(),
             links: BTreeMap::new(),
-        }
+        };
+        begun.take(seconds, sample);
+        begun
     }
 
     fn take(&mut self, seconds: f64, sample: &PoolSample) {

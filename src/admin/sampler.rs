@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::Sources;
 use super::history::{ClusterSample, MemberSample, PoolSample, STEP};
 use crate::control::ClusterPicture;
-use crate::routing::Choice;
+use crate::routing::Kind;
 use crate::stats::Phase;
 
 /// Sessions are counted by age this many samples apart: it means looking at each of them.
@@ -43,8 +43,7 @@ pub fn samples(sources: &Sources, with_census: bool) -> Vec<ClusterSample> {
         let reign = reign.map(|since| now.saturating_sub(since));
         let mut outdated: HashMap<&str, usize> = HashMap::new();
         let readers = sources.pools.iter().filter(|source| {
-            source.pool.options.cluster == index
-                && matches!(source.pool.options.choice, Choice::Reader { .. })
+            source.pool.options.cluster == index && source.pool.options.kind == Kind::Replicas
         });
         let readers: Vec<&str> = readers.map(|source| &*source.pool.options.name).collect();
         for row in &rows {

@@ -14,9 +14,9 @@ use super::history::{ClusterHistory, MemberHistory, PoolHistory, Rates, sum};
 use super::incidents::{self, IncidentTotalsView, IncidentView, incidents};
 use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture};
-use crate::routing::Choice;
+use crate::routing::Kind;
 use crate::stats::{End, MemberCounts};
-use crate::topology::{Alarm, Class, Decision, Operator, Report};
+use crate::topology::{Alarm, Class, Decision, Operator, ReaderPool, Report, Unfit};
 
 /// Incidents within the status; the rest is history.
 const SHOWN_INCIDENTS: usize = 5;
@@ -153,6 +153,9 @@ pub struct EndView {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct PoolMemberView {
     pub name: String,
+    /// In a pool of readers, why it takes no new sessions, as a word; and the same for people: `NAME ...`.
+    pub unfit: Option<&'static str>,
+    pub why_unfit: Option<&'static str>,
     pub sessions: u64,
     pub sessions_total: u64,
     pub bytes_in: u64,
@@ -256,7 +259,7 @@ impl Look<'_> {
             addresses: picture.addresses.to_vec(),
             class: picture.class.as_str(),
             class_for_s: seconds(self.now.saturating_sub(picture.class_since)),
-            plainly: plainly(picture, report, takes),
+            plainly: plainly(picture, report, takes, decision),
             takes,
             role: report.map(|report| report.role.as_str().to_owned()),
             state: report.map(|report| report.state.clone()),
@@ -288,7 +291,7 @@ impl Look<'_> {
     fn pool(&self, Counted { source, members }: &Counted, decision: Option<&Decision>) -> PoolView {
         let pool = &source.pool;
         let total = members.iter().map(|(_, counts)| *counts).fold(MemberCounts::default(), sum);
-        let (kind, routable, fallback_in_use) = routable(pool.options.choice, decision);
+        let (routable, fallback_in_use) = routable(pool.options.kind, &pool.options.name, decision);
         let end = |end: End| EndView {
             cause: end.as_str(),
             side: end.side().as_str(),
@@ -298,9 +301,10 @@ impl Look<'_> {
             .history
             .and_then(|history| history.pools.iter().find(|history| *history.name == *pool.options.name));
         let rates = history.map(|history| history.rates).unwrap_or_default();
+        let decided = decision.and_then(|decision| decision.pool(&pool.options.name));
         PoolView {
             name: pool.options.name.to_string(),
-            kind,
+            kind: pool.options.kind.as_str(),
             listen: source.listen.iter().map(ToString::to_string).collect(),
             routable,
             fallback_in_use,
@@ -316,15 +320,22 @@ impl Look<'_> {
             bytes_in_per_s: tenths(rates.bytes_in_per_s),
             bytes_out_per_s: tenths(rates.bytes_out_per_s),
             ends: End::ALL.into_iter().map(end).filter(|end| end.count > 0).collect(),
-            members: members.iter().map(|member| pool_member(member, history)).collect(),
+            members: members.iter().map(|member| pool_member(member, history, decided)).collect(),
         }
     }
 }
 
-fn pool_member((name, counts): &(String, MemberCounts), history: Option<&PoolHistory>) -> PoolMemberView {
+fn pool_member(
+    (name, counts): &(String, MemberCounts),
+    history: Option<&PoolHistory>,
+    decided: Option<&ReaderPool>,
+) -> PoolMemberView {
     let rates: Rates = history.and_then(|history| history.links.get(name)).copied().unwrap_or_default();
+    let unfit = decided.and_then(|pool| pool.verdicts.get(name)).and_then(|verdict| verdict.unfit);
     PoolMemberView {
         name: name.clone(),
+        unfit: unfit.map(Unfit::as_str),
+        why_unfit: unfit.map(Unfit::in_words),
         sessions: counts.active,
         sessions_total: counts.total,
         bytes_in: counts.bytes_in,
@@ -339,7 +350,8 @@ fn takes(name: &str, decision: Option<&Decision>) -> &'static str {
     let Some(decision) = decision else { return "nothing" };
     let writes = decision.writer.as_deref() == Some(name);
     let reads = decision.readers.iter().any(|reader| reader == name);
-    let stands_in = decision.readers.is_empty() && decision.fallback.as_deref() == Some(name);
+    let by_default = |pool: &ReaderPool| pool.readers.is_empty() && pool.fallback.as_deref() == Some(name);
+    let stands_in = decision.pools.iter().any(by_default);
     match (writes, reads || stands_in) {
         (true, true) => "writes and reads",
         (true, false) => "writes",
@@ -349,7 +361,17 @@ fn takes(name: &str, decision: Option<&Decision>) -> &'static str {
 }
 
 /// What the member is, in words that are true: a healthy standby is a replica and not down.
-fn plainly(picture: &MemberPicture, report: Option<&Report>, takes: &str) -> String {
+fn plainly(
+    picture: &MemberPicture,
+    report: Option<&Report>,
+    takes: &str,
+    decision: Option<&Decision>,
+) -> String {
+    let unfit = |why: Unfit| {
+        let pools = decision.map(|decision| &decision.pools[..]).unwrap_or_default();
+        let mut verdicts = pools.iter().filter_map(|pool| pool.verdicts.get(&picture.member.name));
+        verdicts.any(|verdict| verdict.unfit == Some(why))
+    };
     let state = report.map_or("not running", |report| &*report.state);
     let words = match picture.class {
         Class::Unknown => "Not asked yet",
@@ -359,6 +381,10 @@ fn plainly(picture: &MemberPicture, report: Option<&Report>, takes: &str) -> Str
         Class::Leaving => return format!("Leader, {state}"),
         Class::StandbyLeader => "Standby leader, read-only",
         Class::Reader if picture.operator != Operator::Ready => "Replica",
+        Class::Reader if takes == "nothing" && unfit(Unfit::Tags) => "Replica, lacks a required tag",
+        Class::Reader if takes == "nothing" && unfit(Unfit::Sync) => {
+            "Replica, not of the required sync state"
+        }
         Class::Reader if takes == "nothing" => "Replica, not trusted yet",
         Class::Reader => "Replica",
         Class::Standby if report.is_some_and(|report| report.noloadbalance) => {
@@ -383,17 +409,14 @@ fn check(check: &Check, now: Duration) -> CheckView {
     }
 }
 
-fn routable(choice: Choice, decision: Option<&Decision>) -> (&'static str, Vec<String>, bool) {
-    let writer = || decision.and_then(|decision| decision.writer.clone());
-    match choice {
-        Choice::Writer => ("primary", writer().into_iter().collect(), false),
-        Choice::Reader { fallback, .. } => {
-            let readers = decision.map(|decision| decision.readers.clone()).unwrap_or_default();
-            let stand_in =
-                decision.filter(|_| fallback && readers.is_empty()).and_then(|d| d.fallback.clone());
-            let in_use = stand_in.is_some();
-            ("replicas", if readers.is_empty() { stand_in.into_iter().collect() } else { readers }, in_use)
+fn routable(kind: Kind, pool: &str, decision: Option<&Decision>) -> (Vec<String>, bool) {
+    let Some(decision) = decision else { return (Vec::new(), false) };
+    match (kind, decision.pool(pool)) {
+        (Kind::Primary, _) => (decision.writer.clone().into_iter().collect(), false),
+        (Kind::Replicas, Some(decided)) if decided.readers.is_empty() => {
+            (decided.fallback.clone().into_iter().collect(), decided.fallback.is_some())
         }
+        (Kind::Replicas, decided) => (decided.map(|pool| pool.readers.clone()).unwrap_or_default(), false),
     }
 }
 

@@ -54,9 +54,8 @@ impl Console {
         let mut bound = None;
         if let Some(address) = admin.listen {
             let tcp = super::transport::tcp(&config::Tcp::default());
-            let listener = listener::bind_ip(address, false, tcp).map_err(|error| {
-                super::unbound("the admin page", ListenAddress::Ip(address), error)
-            })?;
+            let listener = listener::bind_ip(address, false, tcp)
+                .map_err(|error| super::unbound("the admin page", ListenAddress::Ip(address), error))?;
             bound = listener.local_addr().ok();
             doors.push(Door::Network { listener, tls: certificates.clone() });
             if !address.ip().is_loopback() && certificates.is_none() {

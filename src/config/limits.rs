@@ -21,6 +21,10 @@ pub const MAX_ENDPOINTS: usize = 64;
 pub const MAX_LISTEN: usize = 16;
 /// Office, data centres and a few single hosts.
 pub const MAX_NETWORKS: usize = 256;
+/// Pools of readers in one cluster: each has listeners, and a row in every view.
+pub const MAX_POOLS: usize = 16;
+/// Patroni nodes have a handful.
+pub const MAX_TAGS: usize = 64;
 /// A label in metrics and a column in views.
 pub const MAX_NAME_BYTES: usize = 64;
 /// A bearer token is compared with each of them.
@@ -66,8 +70,7 @@ pub const IDLE_TIMEOUT: Bounds<Duration> =
     bounds(ms(SECOND), ms(365 * DAY), "it is looked at once a second; off lets them live for ever");
 pub const USER_TIMEOUT: Bounds<Duration> =
     bounds(ms(SECOND), ms(DAY), "a lost packet is sent again after 200 ms and more");
-pub const KEEPALIVE: Bounds<Duration> =
-    bounds(ms(SECOND), ms(9 * HOUR), "TCP counts this in seconds");
+pub const KEEPALIVE: Bounds<Duration> = bounds(ms(SECOND), ms(9 * HOUR), "TCP counts this in seconds");
 pub const KEEPALIVE_COUNT: Bounds<u64> = bounds(1, 127, "one question has to be asked");
 pub const HOLD: Bounds<Duration> = bounds(ms(0), ms(HOUR), "0 does not wait");
 pub const DRAIN_TIMEOUT: Bounds<Duration> = bounds(ms(0), ms(DAY), "0 cuts the sessions at once");

@@ -78,19 +78,14 @@ impl fmt::Display for Network {
     }
 }
 
-/// The addresses of a pool. Two clusters cannot share the default, so only the first has one.
-pub fn listen<'a>(
-    pool: &Map<'a>,
-    default: Vec<Listen>,
-    first: bool,
-    claims: &mut Claims<'a>,
-) -> Vec<Listen> {
+/// The addresses of a pool. Two pools cannot share the default, so only the first of the first cluster has one.
+pub fn listen<'a>(pool: &Map<'a>, default: Vec<Listen>, first: bool, claims: &mut Claims<'a>) -> Vec<Listen> {
     let Some(node) = pool.find("listen") else {
         if first {
             default.iter().for_each(|listen| claims.assume(&listen.address, pool.node()));
         } else {
             pool.node().refuse(
-                "the key listen is missing, and its default is for the first cluster only; \
+                "the key listen is missing, and its default is for the first pool of its kind only; \
                  give an address, or turn this pool off",
             );
         }
@@ -131,14 +126,16 @@ fn entry<'a>(node: &Node<'a>) -> Option<(Node<'a>, Listen)> {
         Some(list.into_iter().map(|(_, network)| network).collect::<Vec<_>>())
     };
     let for_ip_only = map.find("free_bind").filter(|_| is_unix);
-    for_ip_only.iter().for_each(|node| node.refuse("is for IP addresses; a unix socket has none, leave it out"));
+    for_ip_only
+        .iter()
+        .for_each(|node| node.refuse("is for IP addresses; a unix socket has none, leave it out"));
     let for_unix_only = map.find("mode").filter(|_| !is_unix);
     for_unix_only.iter().for_each(|node| node.refuse("is for unix sockets (unix:PATH); leave it out"));
     let default = Listen::at(address);
     let listen = Listen {
         allow: networks("allow"),
         accept_proxy: networks("accept_proxy").unwrap_or_default(),
-        free_bind: map.read("free_bind", false, Node::bool),
+        free_bind: map.read("free_bind", false, Node::truth),
         mode: map.read("mode", default.mode, mode),
         ..default
     };

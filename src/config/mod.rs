@@ -10,7 +10,6 @@
 
 use std::fmt;
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ mod env;
 mod limits;
 mod listen;
 mod node;
+mod pools;
 mod problem;
 mod raw;
 mod read;
@@ -35,6 +35,7 @@ mod word;
 pub use admin::{Admin, AdminTls, Role, Secret, User};
 pub use endpoint::{Endpoint, Scheme};
 pub use listen::{Listen, ListenAddress, Network};
+pub use pools::{Balance, Fallback, Fate, OpenSessions, Primary, Replicas, Require, SendProxy, SyncState};
 pub use problem::{Problem, Problems};
 pub use transport::{IdleTimeouts, Keepalive, Tcp};
 pub use word::Word;
@@ -65,8 +66,8 @@ pub struct Cluster {
     pub patroni: Patroni,
     /// Sessions to the writer. `None` (`off`): no such pool.
     pub primary: Option<Primary>,
-    /// Sessions to the readers. `None` (`off`): no such pool.
-    pub replicas: Option<Replicas>,
+    /// Sessions to the readers: a pool for each kind of readers. Empty (`off`): no such pool.
+    pub replicas: Vec<Replicas>,
     /// What the clients speak. Default PostgreSQL.
     pub protocol: Protocol,
     /// How long one dial to a member may take, 10 ms to 1 min. Default 1 s.
@@ -107,56 +108,6 @@ pub struct Tls {
     pub key: Option<PathBuf>,
 }
 
-/// The pool that follows the writer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Primary {
-    /// The name in metrics, logs and the API. Default `primary`.
-    pub name: String,
-    /// Default `0.0.0.0:5000`, for the first cluster only.
-    pub listen: Vec<Listen>,
-    /// How long a client waits for a target, up to 1 h; 0 does not wait. Default 45 s.
-    pub hold: Duration,
-    /// Clients waiting at one time, 1 to 1 million. Default 10 000.
-    pub max_held: usize,
-    pub send_proxy: SendProxy,
-}
-
-/// The pool of those that only read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Replicas {
-    /// The name in metrics, logs and the API. Default `replicas`.
-    pub name: String,
-    /// Default `0.0.0.0:5001`, for the first cluster only.
-    pub listen: Vec<Listen>,
-    /// Who takes the next session. Default the one with the fewest.
-    pub balance: Balance,
-    /// Bytes of WAL that a reader may be behind. `None`: no limit.
-    pub max_lag: Option<u64>,
-    /// Who serves when no reader can. Default the primary.
-    pub fallback: Fallback,
-    pub open_sessions: OpenSessions,
-    /// How long a client waits for a target, up to 1 h; 0 does not wait. Default 45 s.
-    pub hold: Duration,
-    /// Clients waiting at one time, 1 to 1 million. Default 10 000.
-    pub max_held: usize,
-    pub send_proxy: SendProxy,
-}
-
-/// What becomes of a reader's open sessions when it takes no new ones because it ...
-#[derive(Clone, Debug, PartialEq)]
-pub struct OpenSessions {
-    /// ... has become the primary. Default keep.
-    pub promoted: Fate,
-    /// ... lies further behind than `max_lag`. Default keep.
-    pub lagging: Fate,
-    /// ... has the tag `noloadbalance`. Default keep.
-    pub noloadbalance: Fate,
-    /// ... is drained by an operator. Default keep.
-    pub drained: Fate,
-    /// ... is silent and no longer named by its cluster. Default cut.
-    pub gone: Fate,
-}
-
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Log {
     pub format: LogFormat,
@@ -170,41 +121,6 @@ pub enum Protocol {
     Postgresql,
     /// Bytes only, any protocol.
     Tcp,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Balance {
-    #[default]
-    LeastConnections,
-    RoundRobin,
-    /// The less busy of two drawn at random.
-    Random2,
-    /// The same client address to the same reader, while the readers stay the same.
-    Source,
-}
-
-/// Whether members are told who the client is, before its first byte.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SendProxy {
-    #[default]
-    Off,
-    /// By a PROXY protocol header of version 2, which whatever listens at the member has to expect.
-    V2,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fallback {
-    #[default]
-    Primary,
-    None,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// They go on until they end by themselves.
-    Keep,
-    /// They end at once, with a reset.
-    Cut,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -309,13 +225,13 @@ fn too_large() -> String {
 }
 
 impl Cluster {
-    /// Both pools with their defaults.
+    /// The primary pool and one of readers, with their defaults.
     pub fn of(patroni: Patroni) -> Self {
         Self {
             name: None,
             patroni,
             primary: Some(Primary::default()),
-            replicas: Some(Replicas::default()),
+            replicas: vec![Replicas::default()],
             protocol: Protocol::default(),
             connect_timeout: Duration::from_secs(1),
             idle: IdleTimeouts::default(),
@@ -338,50 +254,6 @@ impl Patroni {
             tls: None,
         }
     }
-}
-
-/// Patroni's default `ttl` is 30 s, and an election and promotion follow it: a client waits that long with room.
-const HOLD: Duration = Duration::from_secs(45);
-/// Some kilobytes for each one waiting: 10 000 stay far below 1 GB.
-const MAX_HELD: usize = 10_000;
-
-impl Default for Primary {
-    fn default() -> Self {
-        Self {
-            name: "primary".into(),
-            listen: vec![all_ipv4(5000)],
-            hold: HOLD,
-            max_held: MAX_HELD,
-            send_proxy: SendProxy::default(),
-        }
-    }
-}
-
-impl Default for Replicas {
-    fn default() -> Self {
-        Self {
-            name: "replicas".into(),
-            listen: vec![all_ipv4(5001)],
-            balance: Balance::default(),
-            max_lag: None,
-            fallback: Fallback::default(),
-            open_sessions: OpenSessions::default(),
-            hold: HOLD,
-            max_held: MAX_HELD,
-            send_proxy: SendProxy::default(),
-        }
-    }
-}
-
-impl Default for OpenSessions {
-    fn default() -> Self {
-        let keep = Fate::Keep;
-        Self { promoted: keep, lagging: keep, noloadbalance: keep, drained: keep, gone: Fate::Cut }
-    }
-}
-
-fn all_ipv4(port: u16) -> Listen {
-    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()
 }
 
 /// The whole effective configuration as YAML: reading it again gives the same [`Config`], unless it has hashes of passwords

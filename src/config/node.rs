@@ -53,12 +53,17 @@ impl<'a> Node<'a> {
         matches!(self.raw.value, Value::Empty)
     }
 
+    pub fn is_map(&self) -> bool {
+        matches!(self.raw.value, Value::Map(_))
+    }
+
     pub fn is_list(&self) -> bool {
         matches!(self.raw.value, Value::List(_))
     }
 
-    pub fn is_map(&self) -> bool {
-        matches!(self.raw.value, Value::Map(_))
+    /// It is this word.
+    pub fn says(&self, word: &str) -> bool {
+        matches!(&self.raw.value, Value::Text(text) | Value::Filled { text, .. } if text == word)
     }
 
     /// `off` or `false`, which YAML may read as either text or a truth value.
@@ -189,9 +194,15 @@ impl<'a> Node<'a> {
 
     /// `auto`, or what `read` makes of it.
     pub fn auto_or<T>(&self, read: impl FnOnce(&Self) -> Option<T>) -> Option<Option<T>> {
+        if self.says("auto") { Some(None) } else { read(self).map(Some) }
+    }
+
+    pub fn truth(&self) -> Option<bool> {
         match &self.raw.value {
-            Value::Text(text) | Value::Filled { text, .. } if text == "auto" => Some(None),
-            _ => read(self).map(Some),
+            Value::Bool(bool) => Some(*bool),
+            _ if self.says("true") => Some(true),
+            _ if self.says("false") => Some(false),
+            _ => self.mismatch("true or false"),
         }
     }
 
@@ -206,13 +217,34 @@ impl<'a> Node<'a> {
         off.map(|(_, choice)| *choice).or_else(|| self.word())
     }
 
-    pub fn bool(&self) -> Option<bool> {
+    /// A single value of any kind, as text.
+    pub fn plain(&self) -> Option<String> {
         match &self.raw.value {
-            Value::Bool(bool) => Some(*bool),
-            Value::Text(text) | Value::Filled { text, .. } if text == "true" => Some(true),
-            Value::Text(text) | Value::Filled { text, .. } if text == "false" => Some(false),
-            _ => self.mismatch("true or false"),
+            Value::Bool(bool) => Some(bool.to_string()),
+            _ => self.scalar("a single value such as true, 1 or text").map(str::to_owned),
         }
+    }
+
+    /// Keys that are the operator's to choose, `most` at most, with their values.
+    pub fn entries(&self, expected: &str, most: usize) -> Option<Vec<(String, Node<'a>)>> {
+        let Value::Map(entries) = &self.raw.value else { return self.mismatch(expected) };
+        if entries.len() > most {
+            self.too_many(most);
+        }
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        let mut found = Vec::new();
+        for (key, raw) in entries.iter().take(most) {
+            let name = Node { raw: key, path: self.path.clone(), complaints: self.complaints };
+            let Some(text) = name.plain() else { continue };
+            let node = Node { raw, path: self.key(&text), complaints: self.complaints };
+            match seen.insert(text.clone(), key.id) {
+                Some(first) => {
+                    node.complain(key.id, "this key is given twice; keep one".into(), Some(first));
+                }
+                None => found.push((text, node)),
+            }
+        }
+        Some(found)
     }
 
     /// The items of a list, `most` at most.

@@ -3,13 +3,11 @@
 use super::admin;
 use super::claims::Claims;
 use super::limits;
-use super::listen::listen;
 use super::node::{Map, Node};
+use super::pools;
 use super::transport;
 use super::value;
-use super::{
-    Cluster, Config, Endpoint, Log, OpenSessions, Patroni, Primary, Protocol, Replicas, Scheme, Tls,
-};
+use super::{Cluster, Config, Endpoint, Log, Patroni, Protocol, Scheme, Tls};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
@@ -73,10 +71,11 @@ pub(super) fn unique<'a, K: Hash + Eq>(
 fn cluster<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Cluster {
     let patroni = map.need("patroni", ENDPOINTS).and_then(|node| patroni(&node));
     let default = Cluster::of(patroni.unwrap_or_else(|| Patroni::of(Vec::new())));
+    let (primary, replicas) = pools::pools(map, first, claims);
     let cluster = Cluster {
         name: map.find("name").and_then(|node| name(&node)),
-        primary: primary(map, first, claims),
-        replicas: replicas(map, first, claims),
+        primary,
+        replicas,
         protocol: map.read("protocol", Protocol::default(), Node::word),
         connect_timeout: map
             .read("connect_timeout", default.connect_timeout, |n| n.duration(&limits::CONNECT_TIMEOUT)),
@@ -86,12 +85,6 @@ fn cluster<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Cluster {
     };
     if ["primary", "replicas"].iter().all(|pool| map.find(pool).is_some_and(|node| node.is_off())) {
         map.node().refuse("primary and replicas are both off, so nobody could connect; leave one of them on");
-    }
-    if let (Some(primary), Some(replicas)) = (&cluster.primary, &cluster.replicas)
-        && primary.name == replicas.name
-    {
-        let stated = ["replicas", "primary"].iter().find_map(|pool| map.find(pool)?.at("name"));
-        stated.iter().for_each(|at| at.refuse(format!("{:?} names both pools; change one", primary.name)));
     }
     cluster
 }
@@ -174,58 +167,6 @@ pub(super) fn file(node: &Node<'_>) -> Option<PathBuf> {
     match checked {
         Ok(()) => Some(path.into()),
         Err(error) => node.refuse_value(format!("cannot be read: {error}; give the path of a PEM file")),
-    }
-}
-
-fn primary<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Option<Primary> {
-    let map = cluster.map_or_off("primary", &["name", "listen", "hold", "max_held", "send_proxy"])?;
-    let default = Primary::default();
-    Some(Primary {
-        name: map.read("name", default.name, name),
-        listen: listen(&map, default.listen, first, claims),
-        hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
-        max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
-        send_proxy: map.read("send_proxy", default.send_proxy, Node::off_or_word),
-    })
-}
-
-fn replicas<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Option<Replicas> {
-    let known = [
-        "name",
-        "listen",
-        "balance",
-        "max_lag",
-        "fallback",
-        "open_sessions",
-        "hold",
-        "max_held",
-        "send_proxy",
-    ];
-    let map = cluster.map_or_off("replicas", &known)?;
-    let default = Replicas::default();
-    Some(Replicas {
-        name: map.read("name", default.name, name),
-        listen: listen(&map, default.listen, first, claims),
-        balance: map.read("balance", default.balance, Node::word),
-        max_lag: map.find("max_lag").and_then(|node| node.size()),
-        fallback: map.read("fallback", default.fallback, Node::word),
-        open_sessions: open_sessions(&map),
-        hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
-        max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
-        send_proxy: map.read("send_proxy", default.send_proxy, Node::off_or_word),
-    })
-}
-
-fn open_sessions(pool: &Map<'_>) -> OpenSessions {
-    let default = OpenSessions::default();
-    let known = ["promoted", "lagging", "noloadbalance", "drained", "gone"];
-    let Some(map) = pool.find("open_sessions").and_then(|node| node.map(&known)) else { return default };
-    OpenSessions {
-        promoted: map.read("promoted", default.promoted, Node::word),
-        lagging: map.read("lagging", default.lagging, Node::word),
-        noloadbalance: map.read("noloadbalance", default.noloadbalance, Node::word),
-        drained: map.read("drained", default.drained, Node::word),
-        gone: map.read("gone", default.gone, Node::word),
     }
 }
 

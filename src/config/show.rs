@@ -1,8 +1,10 @@
 //! The effective configuration as YAML that reads back as the same.
 
 use super::value::{show_duration, show_size};
+use super::{
+    Admin, AdminTls, Cluster, Config, OpenSessions, Patroni, Primary, Replicas, Require, Secret, User, Word,
+};
 use super::{listen, transport};
-use super::{Admin, AdminTls, Cluster, Config, OpenSessions, Patroni, Primary, Replicas, Secret, User, Word};
 use std::fmt::{Formatter, Result};
 
 /// Everything, with the defaults filled in. What only shows at run time is a comment.
@@ -74,9 +76,19 @@ fn cluster(cluster: &Cluster, f: &mut Formatter<'_>) -> Result {
         Some(pool) => primary(pool, f)?,
         None => writeln!(f, "    primary: off")?,
     }
-    match &cluster.replicas {
-        Some(pool) => replicas(pool, f)?,
-        None => writeln!(f, "    replicas: off")?,
+    match &cluster.replicas[..] {
+        [] => writeln!(f, "    replicas: off")?,
+        [pool] => {
+            writeln!(f, "    replicas:")?;
+            replicas(pool, "      ", f)?;
+        }
+        pools => {
+            writeln!(f, "    replicas:")?;
+            for pool in pools {
+                writeln!(f, "      -")?;
+                replicas(pool, "        ", f)?;
+            }
+        }
     }
     writeln!(f, "    protocol: {}", cluster.protocol.word())?;
     writeln!(f, "    connect_timeout: {}", show_duration(cluster.connect_timeout))?;
@@ -113,21 +125,40 @@ fn primary(pool: &Primary, f: &mut Formatter<'_>) -> Result {
     writeln!(f, "      send_proxy: {}", pool.send_proxy.word())
 }
 
-fn replicas(pool: &Replicas, f: &mut Formatter<'_>) -> Result {
-    writeln!(f, "    replicas:\n      name: {}", quoted(&pool.name))?;
-    writeln!(f, "      listen: {}", listen::show(&pool.listen))?;
-    writeln!(f, "      balance: {}", pool.balance.word())?;
+/// The keys of a pool of readers, each after `indent`.
+fn replicas(pool: &Replicas, indent: &str, f: &mut Formatter<'_>) -> Result {
+    let mut line = |text: String| writeln!(f, "{indent}{text}");
+    line(format!("name: {}", quoted(&pool.name)))?;
+    line(format!("listen: {}", listen::show(&pool.listen)))?;
+    line(format!("balance: {}", pool.balance.word()))?;
     match pool.max_lag {
-        Some(bytes) => writeln!(f, "      max_lag: {}", show_size(bytes))?,
-        None => writeln!(f, "      # max_lag: no limit")?,
+        Some(bytes) => line(format!("max_lag: {}", show_size(bytes)))?,
+        None => line("# max_lag: no limit".into())?,
     }
-    writeln!(f, "      fallback: {}", pool.fallback.word())?;
+    line(format!("fallback: {}", pool.fallback.word()))?;
+    line(format!("include_primary: {}", pool.include_primary))?;
+    let Require { sync, tags } = &pool.require;
+    let sync: Vec<&str> = sync.iter().map(|state| state.word()).collect();
+    let sync = if sync.is_empty() { "any".into() } else { format!("[{}]", sync.join(", ")) };
+    let tag = |(tag, value): &(String, String)| format!("{}: {}", quoted(tag), quoted(value));
+    let tags: Vec<String> = tags.iter().map(tag).collect();
+    line("require:".into())?;
+    line(format!("  sync: {sync}"))?;
+    line(format!("  tags: {{{}}}", tags.join(", ")))?;
     let OpenSessions { promoted, lagging, noloadbalance, drained, gone } = &pool.open_sessions;
-    writeln!(f, "      open_sessions:\n        promoted: {}", promoted.word())?;
-    writeln!(f, "        lagging: {}\n        noloadbalance: {}", lagging.word(), noloadbalance.word())?;
-    writeln!(f, "        drained: {}\n        gone: {}", drained.word(), gone.word())?;
-    writeln!(f, "      hold: {}\n      max_held: {}", show_duration(pool.hold), pool.max_held)?;
-    writeln!(f, "      send_proxy: {}", pool.send_proxy.word())
+    line("open_sessions:".into())?;
+    for (cause, fate) in [
+        ("promoted", promoted),
+        ("lagging", lagging),
+        ("noloadbalance", noloadbalance),
+        ("drained", drained),
+        ("gone", gone),
+    ] {
+        line(format!("  {cause}: {}", fate.word()))?;
+    }
+    line(format!("hold: {}", show_duration(pool.hold)))?;
+    line(format!("max_held: {}", pool.max_held))?;
+    line(format!("send_proxy: {}", pool.send_proxy.word()))
 }
 
 /// Text in YAML's double quotes, out of reach of `${VAR}`.

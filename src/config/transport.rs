@@ -66,7 +66,9 @@ pub(super) fn idle_timeouts(cluster: &Map<'_>) -> IdleTimeouts {
 
 pub(super) fn tcp(cluster: &Map<'_>) -> Tcp {
     Tcp {
-        keepalive: cluster.map_or_off("tcp_keepalive", &["idle", "interval", "count"]).map(|map| keepalive(&map)),
+        keepalive: cluster
+            .map_or_off("tcp_keepalive", &["idle", "interval", "count"])
+            .map(|map| keepalive(&map)),
         user_timeout: cluster
             .read("tcp_user_timeout", None, |n| n.off_or(|n| n.duration(&limits::USER_TIMEOUT))),
     }
@@ -97,7 +99,10 @@ pub(super) fn show(idle: &IdleTimeouts, tcp: &Tcp, f: &mut Formatter<'_>) -> Res
         None => writeln!(f, "    tcp_keepalive: off")?,
         Some(Keepalive { idle, interval, count }) => {
             let (idle, interval) = (show_duration(idle), show_duration(interval));
-            writeln!(f, "    tcp_keepalive:\n      idle: {idle}\n      interval: {interval}\n      count: {count}")?;
+            writeln!(
+                f,
+                "    tcp_keepalive:\n      idle: {idle}\n      interval: {interval}\n      count: {count}"
+            )?;
         }
     }
     writeln!(f, "    tcp_user_timeout: {}", or_off(tcp.user_timeout))

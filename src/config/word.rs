@@ -1,6 +1,6 @@
 //! Words that a key takes, and the word that somebody may have meant.
 
-use super::{Balance, Fallback, Fate, LogFormat, LogLevel, Protocol, SendProxy};
+use super::{Balance, Fallback, Fate, LogFormat, LogLevel, Protocol, SendProxy, SyncState};
 
 /// A closed choice, written as a word.
 pub trait Word: Copy + PartialEq + 'static {
@@ -32,6 +32,11 @@ impl Word for Fallback {
 
 impl Word for SendProxy {
     const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("v2", Self::V2)];
+}
+
+impl Word for SyncState {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("sync", Self::Sync), ("quorum", Self::Quorum), ("async", Self::Async)];
 }
 
 impl Word for Fate {

@@ -16,7 +16,7 @@ use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::Pictures;
 use super::steward::{Steward, StewardOptions};
 use crate::proxy::Trouble;
-use crate::routing::{ClusterStats, Publisher, Table};
+use crate::routing::{PoolRules, Publisher, Table};
 use crate::topology::{Observation, Operator};
 
 /// Everything that control reacts to.
@@ -49,12 +49,12 @@ pub struct Operated {
 /// Events that may wait. Pollers wait for room; troubles are dropped instead, since the next one says the same.
 const QUEUE: usize = 4096;
 
-/// How control watches one cluster, and the counters of its pools.
+/// How control watches one cluster, and how the routes of its pools are made.
 #[derive(Debug)]
 pub struct ClusterOptions {
     pub steward: StewardOptions,
     pub patroni: Patroni,
-    pub stats: ClusterStats,
+    pub pools: Vec<PoolRules>,
 }
 
 #[derive(Debug)]
@@ -106,8 +106,8 @@ impl Controller {
         events: mpsc::Receiver<Event>,
     ) -> Controller {
         let start = |(index, options): (usize, ClusterOptions)| {
-            let ClusterOptions { steward, patroni, stats } = options;
-            Steward::start(index, steward, stats, patroni, names.clone(), inbox.0.clone())
+            let ClusterOptions { steward, patroni, pools } = options;
+            Steward::start(index, steward, pools, patroni, names.clone(), inbox.0.clone())
         };
         let stewards: Vec<Steward> = clusters.into_iter().enumerate().map(start).collect();
         let started = Instant::now();

@@ -302,6 +302,7 @@ mod tests {
             writer: writer.map(String::from),
             tenant: None,
             fallback: None,
+            pools: Vec::new(),
             readers: Vec::new(),
             timeline: None,
             verdicts: Vec::new(),

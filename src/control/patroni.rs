@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::names::Names;
-use crate::topology::{Member, Observation, Report, Role, Silence, SilenceKind};
+use crate::topology::{Member, Observation, Report, Role, Silence, SilenceKind, SyncState};
 
 /// A health answer is about 1 KiB; `replication` adds 150 bytes for each standby.
 const MAX_REPORT_BYTES: usize = 64 * 1024;
@@ -172,6 +172,11 @@ pub fn report(status: u16, body: &[u8]) -> Result<Report, String> {
         system_identifier: body.database_system_identifier.filter(|text| is_presentable(text)),
         wal_position: xlog.location.or(xlog.replayed_location),
         replication_state: body.replication_state.filter(|text| is_presentable(text)),
+        sync: match (body.sync_standby, body.quorum_standby) {
+            (true, _) => SyncState::Sync,
+            (false, true) => SyncState::Quorum,
+            (false, false) => SyncState::Async,
+        },
         pause: body.pause,
         cluster_unlocked: body.cluster_unlocked,
         failsafe: body.failsafe_mode_is_active,
@@ -212,6 +217,10 @@ struct ReportBody {
     timeline: Option<u32>,
     xlog: Option<XlogBody>,
     replication_state: Option<String>,
+    #[serde(default)]
+    sync_standby: bool,
+    #[serde(default)]
+    quorum_standby: bool,
     #[serde(default)]
     pause: bool,
     #[serde(default)]

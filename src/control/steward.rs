@@ -22,12 +22,13 @@ use super::poller::{Poller, PollerOptions};
 use super::record::Record;
 use super::seeds::{Lesson, Seeds};
 use crate::proxy::TroubleKind;
-use crate::routing::{ClusterStats, Routes};
+use crate::routing::{Kind, PoolRules, Routes};
+use crate::stats::PoolStats;
 use crate::topology::cluster::Tracked;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::{self, Seed};
 use crate::topology::{
-    Class, Cluster, Condition, Decision, Hearsay, Observation, Operator, ReaderCuts, Report, Settings,
+    Class, Cluster, Condition, Decision, Hearsay, Observation, Operator, ReaderRules, Report, Settings,
 };
 
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
@@ -49,7 +50,8 @@ pub struct StewardOptions {
     /// `None`: the cluster's `ttl`.
     pub leader_grace: Option<Duration>,
     pub thresholds: Thresholds,
-    pub reader_cuts: ReaderCuts,
+    /// One for each pool of readers.
+    pub readers: Vec<ReaderRules>,
 }
 
 #[derive(Debug)]
@@ -73,7 +75,9 @@ pub(super) struct Steward {
     discovery: Discovery,
     decision: Option<Decision>,
     routes: Routes,
-    stats: ClusterStats,
+    pools: Vec<PoolRules>,
+    /// The counters of the pool that follows the writer.
+    of_writers: Arc<PoolStats>,
     record: Record,
     patroni: Patroni,
     events: mpsc::Sender<Event>,
@@ -83,14 +87,18 @@ impl Steward {
     pub fn start(
         index: usize,
         options: StewardOptions,
-        stats: ClusterStats,
+        pools: Vec<PoolRules>,
         patroni: Patroni,
         names: Names,
         events: mpsc::Sender<Event>,
     ) -> Steward {
         let leader_grace = options.leader_grace.unwrap_or(DEFAULT_TTL);
         let settings =
-            Settings { thresholds: options.thresholds, leader_grace, reader_cuts: options.reader_cuts };
+            Settings { thresholds: options.thresholds, leader_grace, pools: options.readers.clone() };
+        let primary = pools.iter().find(|rules| rules.kind == Kind::Primary);
+        // Without such a pool there is nobody to count.
+        let of_writers =
+            primary.map_or_else(|| Arc::new(PoolStats::new(0)), |rules| Arc::clone(&rules.stats));
         let seeds = options.seeds.clone();
         let every = options.interval * DISCOVERY_EVERY;
         let discovery = Discovery::start(index, every, patroni.clone(), names, events.clone());
@@ -111,7 +119,8 @@ impl Steward {
             discovery,
             decision: None,
             routes: Routes::default(),
-            stats,
+            pools,
+            of_writers,
             record: Record::default(),
             patroni,
             events,
@@ -152,8 +161,8 @@ impl Steward {
     /// A check that took so long has been answered: sessions that waited for it may go on.
     pub fn end_caution(&self, api: &str, took: Duration) {
         let Some((name, asked)) = self.member_at(api).zip(Instant::now().checked_sub(took)) else { return };
-        for pool in [&self.stats.primary, &self.stats.replicas] {
-            pool.member(&name).caution.answered(asked);
+        for rules in &self.pools {
+            rules.stats.member(&name).caution.answered(asked);
         }
     }
 
@@ -259,7 +268,7 @@ impl Steward {
         if self.record.is_news(&decision) {
             self.discovery.poke();
         }
-        if let Some(incident) = self.record.decided(now, &decision, &self.stats.primary) {
+        if let Some(incident) = self.record.decided(now, &decision, &self.of_writers) {
             journal::writer_back(&self.name, &incident);
         }
         let pace =
@@ -269,7 +278,7 @@ impl Steward {
         }
         let addresses = |name: &str| self.addresses_of(name);
         let mut routes =
-            Routes::new(Arc::clone(&self.name), self.routes.epoch, &decision, &self.stats, addresses);
+            Routes::new(Arc::clone(&self.name), self.routes.epoch, &decision, &self.pools, addresses);
         self.aim_discovery();
         let contradicted = decision.condition == Condition::Conflict && decision.fast_until.is_some();
         if contradicted || decision.condition == Condition::Unreachable {

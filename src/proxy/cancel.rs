@@ -1,8 +1,8 @@
 //! Passing on a CancelRequest.
 //!
 //! The request names a session by a number and a secret key, and comes over a connection of its own; nothing says
-//! which member that session is on. So it goes to every member that sessions may be on: where the key is unknown, it
-//! does nothing. That is what makes Ctrl-C work behind a pool of several replicas.
+//! which member that session is on. So it goes to every member that sessions of its pool may be on: where the key is
+//! unknown, it does nothing. That is what makes Ctrl-C work behind a pool of several replicas.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::connect::{TcpOptions, dial};
-use crate::routing::Routes;
+use crate::routing::PoolRoutes;
 
 /// The server acts on the request and closes; one that does not is left alone.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,9 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// descriptors; those above the limit wait.
 pub const MAX_UNDER_WAY: usize = 64;
 
-/// Sends `request` to all members and waits until they have acted on it. A member that cannot be reached is passed
+/// Sends `request` to all members that the pool's sessions may be on, and waits until they have acted on it. A member that cannot be reached is passed
 /// over: the session to be cancelled has ended there.
-pub async fn forward(routes: &Routes, request: &[u8], connect_timeout: Duration) {
+pub async fn forward(routes: &PoolRoutes, request: &[u8], connect_timeout: Duration) {
     let request: Arc<[u8]> = Arc::from(request);
     let mut under_way = tokio::task::JoinSet::new();
     for backend in routes.backends.iter().filter(|backend| backend.may_have_sessions()) {

@@ -82,8 +82,9 @@ impl Board {
     /// Whether the newest table lets a session of this pool go to this backend.
     pub fn allows(&self, pool: &Pool, backend: &Backend) -> bool {
         let routes = self.routes(pool);
+        let Some(routes) = routes.pool(&pool.options.name) else { return false };
         let index = routes.backends.iter().position(|candidate| candidate.name == backend.name);
-        index.is_some_and(|index| routes.allows(pool.options.choice, index))
+        index.is_some_and(|index| routes.allows(index))
     }
 
     /// Resolves when the table no longer lets a session of this pool go to this backend.

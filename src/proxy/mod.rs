@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::routing::Choice;
+use crate::routing::{Balance, Kind};
 use crate::stats::PoolStats;
 
 pub use access::{Access, ClientAddress, Networks};
@@ -59,8 +59,10 @@ pub enum Protocol {
 pub struct PoolOptions {
     /// The cluster's place in the table.
     pub cluster: usize,
+    /// Unique in its cluster: by it the table is asked for the pool's routes.
     pub name: Arc<str>,
-    pub choice: Choice,
+    pub kind: Kind,
+    pub balance: Balance,
     pub protocol: Protocol,
     /// How long a client waits for a member; zero: not at all.
     pub hold: Duration,

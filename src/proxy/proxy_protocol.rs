@@ -94,9 +94,8 @@ fn decode(header: &[u8]) -> Result<Option<Proxied>, &'static str> {
     }
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     match ProxyHeader::parse(header, config) {
-        Ok((parsed, length)) if length == header.len() => Ok(parsed.proxied_address().map(|address| Proxied {
-            source: canonical(address.source),
-            destination: canonical(address.destination),
+        Ok((parsed, length)) if length == header.len() => Ok(parsed.proxied_address().map(|address| {
+            Proxied { source: canonical(address.source), destination: canonical(address.destination) }
         })),
         _ => Err("a broken PROXY protocol header"),
     }

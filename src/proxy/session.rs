@@ -21,7 +21,7 @@ use super::sessions::{Counts, Ending, Session};
 use super::worker::{Place, Worker};
 use super::{Pool, Protocol, Trouble, TroubleKind, cancel};
 use crate::routing::pick::{Draw, pick};
-use crate::routing::{Backend, Choice, Routes};
+use crate::routing::{Backend, Kind, PoolRoutes, Routes};
 use crate::stats::{End, MemberStats};
 
 /// How long a client may take for its first packet. A person does not type it; PostgreSQL itself allows a minute
@@ -101,8 +101,10 @@ async fn open(
         let _permit = worker.cancels.acquire().await;
         let routes = worker.board.routes(pool);
         session.waits(Arc::clone(&routes.cluster));
-        let request = [announcement(&client, session), bytes.clone()].concat();
-        cancel::forward(&routes, &request, pool.options.connect_timeout).await;
+        if let Some(routes) = routes.pool(&pool.options.name) {
+            let request = [announcement(&client, session), bytes.clone()].concat();
+            cancel::forward(routes, &request, pool.options.connect_timeout).await;
+        }
         return Err(End::Cancel);
     }
     let mut attempts = Attempts::new(worker, session, &client, greeting.as_ref());
@@ -168,6 +170,7 @@ impl Seeker for Attempts<'_> {
     async fn round(&mut self, routes: &Routes, hold: &mut Option<Hold>) -> Result<Round<Connection>, End> {
         // A cluster may learn its name only while the client waits.
         self.session.waits(Arc::clone(&routes.cluster));
+        let Some(routes) = routes.pool(&self.pool.options.name) else { return Ok(Round::Nobody) };
         let mut tried = Vec::new();
         while let Some(index) = self.pick(routes, &tried) {
             tried.push(index);
@@ -243,7 +246,7 @@ impl<'a> Attempts<'a> {
         is_last: bool,
         hold: &mut Option<Hold>,
     ) -> Result<Attempt, End> {
-        let stats = backend.stats_of(self.pool.options.choice);
+        let stats = &backend.stats;
         while let Some(pause) = stats.caution.remaining() {
             // The check of a backend that has just hung up on others comes first; what it says is in the table then.
             tokio::time::sleep(pause.min(CAUTION_STEP)).await;
@@ -312,10 +315,10 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    fn pick(&self, routes: &Routes, tried: &[usize]) -> Option<usize> {
+    fn pick(&self, routes: &PoolRoutes, tried: &[usize]) -> Option<usize> {
         let turn = if tried.is_empty() { self.pool.turn.fetch_add(1, Relaxed) } else { 0 };
         let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client().ip() };
-        pick(routes, self.pool.options.choice, draw)
+        pick(routes, self.pool.options.balance, draw)
     }
 
     /// Connects and passes on the first packet: a backend that does not take it has not been reached.
@@ -331,9 +334,9 @@ impl<'a> Attempts<'a> {
     /// What the client is told about an end that is ours.
     fn refusal(&self, end: End) -> Option<Refusal> {
         let routes = self.worker.board.routes(self.pool);
-        let wanted = match self.pool.options.choice {
-            Choice::Writer => "writer",
-            Choice::Reader { .. } => "reader",
+        let wanted = match self.pool.options.kind {
+            Kind::Primary => "writer",
+            Kind::Replicas => "reader",
         };
         let why = self.last_failure.as_deref().unwrap_or(&routes.reason);
         let cluster = &routes.cluster;

@@ -16,7 +16,7 @@ use super::access::ClientAddress;
 use super::ended::{Ended, Recent};
 use super::proxy_protocol::Proxied;
 use super::relay::Meter;
-use crate::routing::{Backend, Choice, Table};
+use crate::routing::{Backend, Table};
 use crate::stats::{Active, End, Gauge, MemberStats, Phase, Side};
 use crate::topology::Fate;
 
@@ -135,9 +135,7 @@ impl Session {
 
     /// Counts the session on the member that it is about to dial; `None` takes it off again.
     pub fn heads_for(&self, backend: Option<&Backend>) {
-        let choice = self.pool.options.choice;
-        let count =
-            |backend: &Backend| (Arc::clone(&backend.name), backend.stats_of(choice).activate(self.worker));
+        let count = |backend: &Backend| (Arc::clone(&backend.name), backend.stats.activate(self.worker));
         self.progress().on = backend.map(count);
     }
 
@@ -195,12 +193,10 @@ impl Session {
             return None;
         }
         let (member, _) = progress.on.as_ref()?;
-        let Some(backend) = routes.backend(member) else { return Some(End::MemberGone) };
-        let fate = match self.pool.options.choice {
-            Choice::Writer => backend.writers,
-            Choice::Reader { .. } => backend.readers,
+        let Some(backend) = routes.pool(&self.pool.options.name)?.backend(member) else {
+            return Some(End::MemberGone);
         };
-        match fate {
+        match backend.fate {
             Fate::Keep => None,
             Fate::RoleLost => Some(End::RoleLost),
             Fate::Gone => Some(End::MemberGone),

@@ -143,8 +143,13 @@ impl Workers {
 
     /// Serves `pool` on a bound socket. Listeners are spread over the workers; each accepts for all of them.
     pub fn listen(&self, number: usize, socket: Bound, access: Arc<Access>, pool: Arc<Pool>) {
-        let listener =
-            Listener { socket, access, pool, permits: Arc::clone(&self.permits), accepting: self.accepting.clone() };
+        let listener = Listener {
+            socket,
+            access,
+            pool,
+            permits: Arc::clone(&self.permits),
+            accepting: self.accepting.clone(),
+        };
         // A worker that is gone has panicked outside of any session; there is nobody left to tell.
         let _ = self.handles[number % self.handles.len()].inbox.send(Job::Listen(listener));
     }

@@ -5,8 +5,10 @@
 
 pub mod cell;
 pub mod pick;
+pub mod pool;
 pub mod table;
 
 pub use cell::{Cell, Follower, Publisher};
-pub use pick::{Balance, Choice};
-pub use table::{Backend, ClusterStats, Routes, Table};
+pub use pick::Balance;
+pub use pool::{Backend, Candidate, Kind, PoolRoutes, PoolRules};
+pub use table::{Routes, Table};

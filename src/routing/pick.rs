@@ -1,16 +1,16 @@
 //! Which backend takes this session?
 //!
-//! Pure: the routes, the strategy, what was tried already and one random number go in, an index comes out. The
-//! primary pool has nothing to choose; the replica pool spreads sessions over the readers.
+//! Pure: a pool's routes, the strategy, what was tried already and one random number go in, an index comes out. A
+//! primary pool has nothing to choose; a pool of readers spreads its sessions over them.
 
 use std::net::IpAddr;
 
-use super::table::{Backend, Routes};
+use super::pool::{Backend, PoolRoutes};
 
-/// How the replica pool spreads sessions.
+/// How a pool spreads its sessions over those that take them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Balance {
-    /// The reader with the fewest sessions of this pool; ties at random.
+    /// The one with the fewest sessions of this pool; ties at random.
     #[default]
     LeastConnections,
     /// In turn.
@@ -20,17 +20,6 @@ pub enum Balance {
     /// By the client's address (rendezvous hashing): the same reader as long as it serves, and only the sessions of
     /// a reader that went are spread anew.
     Source,
-}
-
-/// What a pool is for, and so which backends it may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
-    Writer,
-    Reader {
-        balance: Balance,
-        /// Use the primary when no reader is left.
-        fallback: bool,
-    },
 }
 
 /// What one pick may look at beside the routes.
@@ -46,29 +35,24 @@ pub struct Draw<'a> {
 }
 
 /// The backend for a new session, if any may take it.
-pub fn pick(routes: &Routes, choice: Choice, draw: Draw<'_>) -> Option<usize> {
+pub fn pick(pool: &PoolRoutes, balance: Balance, draw: Draw<'_>) -> Option<usize> {
     let untried = |index: &usize| !draw.tried.contains(index);
-    match choice {
-        Choice::Writer => routes.writer.filter(untried),
-        Choice::Reader { balance, fallback } => {
-            let readers: Vec<usize> = routes.readers.iter().copied().filter(untried).collect();
-            let fallback = || routes.fallback.filter(|_| fallback).filter(untried);
-            spread(routes, &readers, balance, draw).or_else(fallback)
-        }
-    }
+    let candidates = pool.candidates.iter().map(|candidate| candidate.backend);
+    let candidates: Vec<usize> = candidates.filter(untried).collect();
+    spread(pool, &candidates, balance, draw).or_else(|| pool.fallback.filter(untried))
 }
 
-fn spread(routes: &Routes, readers: &[usize], balance: Balance, draw: Draw<'_>) -> Option<usize> {
-    let count = readers.len() as u64;
+fn spread(pool: &PoolRoutes, candidates: &[usize], balance: Balance, draw: Draw<'_>) -> Option<usize> {
+    let count = candidates.len() as u64;
     if count <= 1 {
-        return readers.first().copied();
+        return candidates.first().copied();
     }
-    let filled = |index: usize| routes.backends[index].replica_stats.active();
-    let at = |position: u64| readers[(position % count) as usize];
+    let filled = |index: usize| pool.backends[index].stats.active();
+    let at = |position: u64| candidates[(position % count) as usize];
     Some(match balance {
         Balance::RoundRobin => at(draw.turn),
         Balance::LeastConnections => {
-            // Start at a random reader, so that the first of equals differs from pick to pick.
+            // Start at a random one, so that the first of equals differs from pick to pick.
             let candidates = (0..count).map(|offset| at((draw.random % count) + offset));
             candidates.min_by_key(|&index| filled(index))?
         }
@@ -78,7 +62,7 @@ fn spread(routes: &Routes, readers: &[usize], balance: Balance, draw: Draw<'_>) 
             std::cmp::min_by_key(at(first), at(second), |&index| filled(index))
         }
         Balance::Source => {
-            *readers.iter().max_by_key(|&&index| affinity(draw.client, &routes.backends[index]))?
+            *candidates.iter().max_by_key(|&&index| affinity(draw.client, &pool.backends[index]))?
         }
     })
 }
@@ -101,27 +85,26 @@ fn affinity(client: IpAddr, backend: &Backend) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::{Candidate, Kind};
     use crate::stats::PoolStats;
     use crate::topology::Fate;
     use std::sync::Arc;
 
-    fn routes(names: &[&str]) -> Routes {
+    /// The first of the names stands in for the others.
+    fn routes(names: &[&str]) -> PoolRoutes {
         let pool = PoolStats::new(1);
         let backend = |name: &&str| Backend {
             name: Arc::from(*name),
             addresses: Arc::from([]),
-            writers: Fate::Keep,
-            readers: Fate::Keep,
-            primary_stats: pool.member(name),
-            replica_stats: pool.member(name),
+            fate: Fate::Keep,
+            stats: pool.member(name),
         };
-        let backends: Vec<Backend> = names.iter().map(backend).collect();
-        Routes {
-            writer: Some(0),
+        PoolRoutes {
+            name: Arc::from("replicas"),
+            kind: Kind::Replicas,
+            backends: names.iter().map(backend).collect(),
+            candidates: (1..names.len()).map(|backend| Candidate { backend }).collect(),
             fallback: Some(0),
-            readers: (1..names.len()).collect(),
-            backends,
-            ..Routes::default()
         }
     }
 
@@ -130,26 +113,14 @@ mod tests {
         Draw { tried: &[], turn, random, client: IpAddr::from([10, 0, 0, client]) }
     }
 
-    fn reader(balance: Balance) -> Choice {
-        Choice::Reader { balance, fallback: true }
-    }
-
-    #[test]
-    fn writers_go_to_the_writer_or_nowhere() {
-        let mut routes = routes(&["a", "b"]);
-        assert_eq!(pick(&routes, Choice::Writer, draw(0, 1)), Some(0));
-        assert_eq!(pick(&routes, Choice::Writer, Draw { tried: &[0], ..draw(0, 1) }), None);
-        routes.writer = None;
-        assert_eq!(pick(&routes, Choice::Writer, draw(0, 1)), None);
-    }
-
     #[test]
     fn the_primary_reads_only_when_no_reader_is_left_and_only_if_allowed() {
-        let routes = routes(&["a", "b"]);
+        let mut routes = routes(&["a", "b"]);
         let none_left = Draw { tried: &[1], ..draw(0, 1) };
-        assert_eq!(pick(&routes, reader(Balance::default()), none_left), Some(0));
-        let strict = Choice::Reader { balance: Balance::default(), fallback: false };
-        assert_eq!(pick(&routes, strict, none_left), None);
+        assert_eq!(pick(&routes, Balance::default(), draw(0, 1)), Some(1));
+        assert_eq!(pick(&routes, Balance::default(), none_left), Some(0));
+        routes.fallback = None;
+        assert_eq!(pick(&routes, Balance::default(), none_left), None);
     }
 
     #[test]
@@ -158,10 +129,10 @@ mod tests {
         for balance in [Balance::LeastConnections, Balance::RoundRobin, Balance::Random2, Balance::Source] {
             let mut sessions = Vec::new();
             for turn in 0..60 {
-                let picked = pick(&routes, reader(balance), draw(turn, turn as u8)).expect("a reader");
-                sessions.push(routes.backends[picked].replica_stats.activate(0));
+                let picked = pick(&routes, balance, draw(turn, turn as u8)).expect("a reader");
+                sessions.push(routes.backends[picked].stats.activate(0));
             }
-            let active: Vec<u64> = routes.backends.iter().map(|b| b.replica_stats.active()).collect();
+            let active: Vec<u64> = routes.backends.iter().map(|b| b.stats.active()).collect();
             assert_eq!(active[0], 0, "{balance:?} spared the primary");
             let even = matches!(balance, Balance::LeastConnections | Balance::RoundRobin);
             let least = if even { 20 } else { 8 };
@@ -173,10 +144,10 @@ mod tests {
     fn source_moves_only_the_clients_of_a_reader_that_went() {
         let full = routes(&["a", "b", "c", "d"]);
         let mut without = full.clone();
-        without.readers.retain(|&index| index != 2);
+        without.candidates.retain(|candidate| candidate.backend != 2);
         for client in 0..=255 {
-            let before = pick(&full, reader(Balance::Source), draw(0, client));
-            let after = pick(&without, reader(Balance::Source), draw(0, client));
+            let before = pick(&full, Balance::Source, draw(0, client));
+            let after = pick(&without, Balance::Source, draw(0, client));
             assert!(before == after || before == Some(2), "client {client}: {before:?} to {after:?}");
         }
     }

@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::decide::{self, Decision, ReaderCuts};
+use super::decide::{self, Decision};
 use super::health::{Health, Thresholds};
 use super::identity;
 use super::member::{Member, Operator};
 use super::observation::{Class, Observation, Report};
+use super::readers::{self, ReaderRules, Standing};
 
 /// How long the nodes are asked at the fast interval after the last new sign of trouble: longer than Patroni's
 /// default `ttl` and the election after it, so that a failover is seen to its end; bounded, because each check costs
@@ -24,7 +25,8 @@ pub struct Settings {
     pub thresholds: Thresholds,
     /// How long a silent incumbent is used while no other node leads.
     pub leader_grace: Duration,
-    pub reader_cuts: ReaderCuts,
+    /// One for each pool of readers.
+    pub pools: Vec<ReaderRules>,
 }
 
 /// A member and what is known of it.
@@ -38,6 +40,8 @@ pub struct Tracked {
     pub class_since: Duration,
     /// The cluster's last word on its members named it.
     pub listed: bool,
+    /// By the names of the pools of readers.
+    standings: BTreeMap<String, Standing>,
 }
 
 /// Who had the writer's seat last.
@@ -104,13 +108,19 @@ impl Cluster {
     pub fn observe(&mut self, now: Duration, name: &str, observation: Observation) {
         let class = self.classify(&observation);
         let position = self.leader_position;
-        let thresholds = self.settings.thresholds;
         if self.is_blind() {
             self.blind_until = now;
         }
         let Some(tracked) = self.members.get_mut(name) else { return };
-        tracked.health.record(now, observation, class, position, &thresholds);
-        let lagging = class == Class::Reader && tracked.health.is_lagging();
+        tracked.health.record(now, observation, class, position);
+        let Settings { thresholds, pools, .. } = &self.settings;
+        let Tracked { health, standings, .. } = &mut *tracked;
+        let mut lagging = class == Class::Reader && !pools.is_empty();
+        for rules in pools {
+            let standing = standings.entry(rules.pool.clone()).or_default();
+            standing.record(now, class, health, rules, *thresholds);
+            lagging &= standing.is_lagging();
+        }
         tracked.reclassify(now, if lagging { Class::Standby } else { class });
         self.settle_identity(now);
     }
@@ -192,7 +202,10 @@ impl Cluster {
             match tracked.health.report().map(Report::class) {
                 Some(class) if tracked.class == Class::Foreign => tracked.reclassify(now, class),
                 Some(_) => {}
-                None => tracked.health = Health::default(),
+                None => {
+                    tracked.health = Health::default();
+                    tracked.standings.clear();
+                }
             }
         }
         self.settle_identity(now);
@@ -223,17 +236,21 @@ impl Cluster {
             _ => seat.reason,
         };
         let writer = seat.writer.filter(|_| wish == Operator::Ready);
-        let (readers, fallback) = decide::readers(self, writer.as_ref());
+        let fallback = decide::fallback(self, writer.as_ref());
+        let pools = self.settings.pools.iter();
+        let pools: Vec<_> = pools.map(|rules| readers::decide(self, rules, fallback.as_ref())).collect();
+        let readers: BTreeSet<&String> = pools.iter().flat_map(|pool| &pool.readers).collect();
         Decision {
             condition: seat.condition,
             reason,
-            verdicts: decide::verdicts(self, seat.tenant.as_ref(), &readers),
+            verdicts: decide::verdicts(self, seat.tenant.as_ref()),
             alarms: decide::alarms(self),
             tenant: seat.tenant,
             timeline: (self.newest_timeline > 0).then_some(self.newest_timeline),
             writer,
             fallback,
-            readers,
+            readers: readers.into_iter().cloned().collect(),
+            pools,
             fast_until,
             decide_again_at: seat.decide_again_at,
         }
@@ -271,7 +288,7 @@ impl Cluster {
                     if theirs.is_none_or(|theirs| theirs == ours) {
                         continue;
                     }
-                    tracked.health.put_out();
+                    tracked.standings.values_mut().for_each(Standing::put_out);
                     if tracked.class != Class::Silent {
                         tracked.reclassify(now, Class::Foreign);
                     }
@@ -391,7 +408,13 @@ impl Tracked {
     fn new(member: Member, now: Duration) -> Tracked {
         let health = Health::default();
         let operator = Operator::default();
-        Tracked { member, operator, health, class: Class::Unknown, class_since: now, listed: true }
+        let standings = BTreeMap::new();
+        Tracked { member, operator, health, class: Class::Unknown, class_since: now, listed: true, standings }
+    }
+
+    /// What it is to a pool of readers; `None` while it has not been asked.
+    pub fn standing(&self, pool: &str) -> Option<&Standing> {
+        self.standings.get(pool)
     }
 
     fn reclassify(&mut self, now: Duration, class: Class) {

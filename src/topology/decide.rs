@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, Hearsay, Tenure, Tracked};
 use super::member::Operator;
 use super::observation::{Class, Report};
+use super::readers::ReaderPool;
 
 /// Everything that follows from one moment's knowledge of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +25,12 @@ pub struct Decision {
     pub writer: Option<String>,
     /// The node whose open writer sessions may go on; on every other node they are cut.
     pub tenant: Option<String>,
-    /// Takes readers when no replica can: the writer, or the leader of a standby cluster.
+    /// May take readers although it is no replica: the writer, or the leader of a standby cluster.
     pub fallback: Option<String>,
-    /// Take new reader sessions, sorted by name.
+    /// Take new sessions of one pool of readers at least, sorted by name.
     pub readers: Vec<String>,
+    /// One for each pool of readers.
+    pub pools: Vec<ReaderPool>,
     /// Timeline of the last verified writer.
     pub timeline: Option<u32>,
     /// One for each member, sorted by name.
@@ -44,8 +47,8 @@ pub struct Decision {
 pub struct Verdict {
     pub name: String,
     pub class: Class,
+    /// What becomes of its open writer sessions.
     pub writers: Fate,
-    pub readers: Fate,
 }
 
 /// What becomes of the open sessions of one kind on one member.
@@ -59,23 +62,6 @@ pub enum Fate {
     Gone,
     /// They are cut, because the node takes no more sessions of their kind and they are set not to outlive that.
     Withdrawn,
-}
-
-/// For which causes the open sessions of a reader that takes no new ones are cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReaderCuts {
-    pub promoted: bool,
-    pub lagging: bool,
-    pub noloadbalance: bool,
-    pub drained: bool,
-    /// Silent, and no longer named by the cluster.
-    pub gone: bool,
-}
-
-impl Default for ReaderCuts {
-    fn default() -> ReaderCuts {
-        ReaderCuts { promoted: false, lagging: false, noloadbalance: false, drained: false, gone: true }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -139,6 +125,11 @@ impl Decision {
     /// Not enough has been heard yet for this to be more than a beginning.
     pub fn is_starting(&self) -> bool {
         self.condition == Condition::Starting
+    }
+
+    /// The pool of readers of that name.
+    pub fn pool(&self, name: &str) -> Option<&ReaderPool> {
+        self.pools.iter().find(|decided| decided.pool == name)
     }
 }
 
@@ -380,42 +371,22 @@ fn vacancy(cluster: &Cluster, claims: &[&Tracked]) -> (Condition, String) {
     (Condition::NoWriter, "no node holds the leader lock".to_owned())
 }
 
-/// The readers that may take new sessions, and who serves when there are none.
-pub(super) fn readers(cluster: &Cluster, writer: Option<&String>) -> (Vec<String>, Option<String>) {
+/// Who may read although it is no replica.
+pub(super) fn fallback(cluster: &Cluster, writer: Option<&String>) -> Option<String> {
     let ready = |m: &&Tracked| m.operator == Operator::Ready;
-    let in_service = |m: &&Tracked| matches!(m.class, Class::Reader | Class::Silent) && m.health.is_serving();
-    let readers = cluster.tracked().filter(ready).filter(in_service).map(|m| m.member.name.clone());
     let standby_leader = cluster.of_class(Class::StandbyLeader).find(ready).map(|m| m.member.name.clone());
-    (readers.collect(), writer.cloned().or(standby_leader))
+    writer.cloned().or(standby_leader)
 }
 
-/// What becomes of each member's open sessions.
-pub(super) fn verdicts(cluster: &Cluster, tenant: Option<&String>, readers: &[String]) -> Vec<Verdict> {
+/// What becomes of each member's open writer sessions.
+pub(super) fn verdicts(cluster: &Cluster, tenant: Option<&String>) -> Vec<Verdict> {
     let verdict = |m: &Tracked| {
         let name = m.member.name.clone();
         let seated = tenant == Some(&name);
         let writers = if seated { Fate::Keep } else { Fate::RoleLost };
-        Verdict { name, class: m.class, writers, readers: readers_fate(cluster, m, readers) }
+        Verdict { name, class: m.class, writers }
     };
     cluster.tracked().map(verdict).collect()
-}
-
-/// A former reader keeps its sessions unless the cause by which it takes no more is set to cut them.
-fn readers_fate(cluster: &Cluster, m: &Tracked, readers: &[String]) -> Fate {
-    let cuts = cluster.settings().reader_cuts;
-    let tagged = m.health.report().is_some_and(|report| report.noloadbalance);
-    let withdrawn = match m.class {
-        // The leader stands in for readers only while there are none.
-        Class::Writer | Class::Promoting => cuts.promoted && !readers.is_empty(),
-        Class::Standby => (cuts.noloadbalance && tagged) || (cuts.lagging && m.health.is_lagging()),
-        _ => false,
-    };
-    match m.class {
-        Class::Foreign => Fate::Gone,
-        Class::Silent if cuts.gone && !m.listed && !m.health.is_serving() => Fate::Gone,
-        _ if withdrawn || (cuts.drained && m.operator != Operator::Ready) => Fate::Withdrawn,
-        _ => Fate::Keep,
-    }
 }
 
 /// What an operator should look at.

@@ -2,7 +2,7 @@
 //!
 //! The intuition: every Patroni node *says* something about itself ([`observation`]), pilotfish remembers the
 //! last thing that each said and how often in a row ([`health`]), and from that memory alone it decides who may
-//! take writers and readers ([`cluster`], [`decide`]). Saying nothing is a third answer beside yes and no: silence is
+//! take writers ([`cluster`], [`decide`]) and readers ([`readers`]). Saying nothing is a third answer beside yes and no: silence is
 //! never folded into "not the primary".
 //!
 //! This is the pure core: data in, data out. It knows nothing about sockets, HTTP, JSON, configuration files, logs
@@ -14,10 +14,12 @@ pub mod health;
 pub mod identity;
 pub mod member;
 pub mod observation;
+pub mod readers;
 pub mod roster;
 
 pub use cluster::{Cluster, Hearsay, Settings};
-pub use decide::{Alarm, Condition, Decision, Fate, ReaderCuts, Verdict};
+pub use decide::{Alarm, Condition, Decision, Fate, Verdict};
 pub use health::Health;
 pub use member::{Member, Operator};
-pub use observation::{Class, Observation, Report, Role, Silence, SilenceKind};
+pub use observation::{Class, Observation, Report, Role, Silence, SilenceKind, SyncState};
+pub use readers::{ReaderCuts, ReaderPool, ReaderRules, ReaderVerdict, Require, Unfit};

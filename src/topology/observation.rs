@@ -57,6 +57,8 @@ pub struct Report {
     pub wal_position: Option<u64>,
     /// `streaming` or `in archive recovery`; replicas only.
     pub replication_state: Option<String>,
+    /// Of a replica: what it is to synchronous replication.
+    pub sync: SyncState,
     /// The cluster is in maintenance mode: Patroni leaves PostgreSQL alone.
     pub pause: bool,
     /// The node sees no leader key in the DCS.
@@ -73,6 +75,18 @@ pub struct Report {
     pub scope: Option<String>,
     /// The member's own name (Patroni 3.2 and later).
     pub name: Option<String>,
+}
+
+/// What a replica is to synchronous replication, in Patroni's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum SyncState {
+    /// Holds every acknowledged transaction (`sync_standby`).
+    Sync,
+    /// One of those of which a quorum does (`quorum_standby`, Patroni 4.0 and later).
+    Quorum,
+    /// Neither.
+    #[default]
+    Async,
 }
 
 /// PostgreSQL's role in Patroni's words.

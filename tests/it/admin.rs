@@ -126,7 +126,7 @@ async fn every_metric_of_the_contract_is_there_and_counts() {
     let (one, other) =
         tokio::join!(FakeCluster::start("demo", &["a", "b"]), FakeCluster::start("demo", &["x"]));
     let mut config = config(&[&one, &other]);
-    config.clusters[1].replicas = None;
+    config.clusters[1].replicas.clear();
     let served = Served::start(config);
     let lag = |s: &Value| s["clusters"][0]["members"][1]["lag_bytes"].clone();
     let two = |s: &Value| {

@@ -1,7 +1,7 @@
 //! The configuration: what is accepted, what is refused and in which words.
 
 use pilotfish::config::{
-    Balance, Config, Endpoint, Fallback, Listen, LogFormat, LogLevel, Protocol, Role, Scheme,
+    Balance, Config, Endpoint, Fallback, Listen, LogFormat, LogLevel, Protocol, Role, Scheme, SyncState,
 };
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ mod slips;
 const MINIMAL: &str = include_str!("../../config/minimal.yaml");
 const FULL: &str = include_str!("../../config/full.yaml");
 const SEVERAL: &str = include_str!("../../config/several-clusters.yaml");
+const POOLS: &str = include_str!("../../config/several-pools.yaml");
 const ENVIRONMENT: &str = include_str!("../../config/environment.yaml");
 
 /// Blocks with a blank line between: a configuration, then after `! ` every problem that it has, in order.
@@ -93,7 +94,7 @@ fn minimal_has_the_defaults() {
     assert_eq!(cluster.patroni.timeout, Duration::from_secs(2));
     assert_eq!((cluster.patroni.fall, cluster.patroni.rise), (3, 2));
     assert_eq!((&cluster.name, &cluster.patroni.leader_grace, &cluster.patroni.tls), (&None, &None, &None));
-    let (Some(primary), Some(replicas)) = (&cluster.primary, &cluster.replicas) else {
+    let (Some(primary), [replicas]) = (&cluster.primary, &cluster.replicas[..]) else {
         panic!("{cluster:?}")
     };
     assert_eq!(primary.listen, [listen("0.0.0.0:5000")]);
@@ -118,7 +119,7 @@ fn full_says_the_defaults() {
     // What its comments say is not the default.
     assert_eq!(cluster.name.take().as_deref(), Some("demo"));
     assert_eq!(cluster.patroni.leader_grace.take(), Some(Duration::from_secs(30)));
-    assert_eq!(cluster.replicas.as_mut().and_then(|pool| pool.max_lag.take()), Some(16 << 20));
+    assert_eq!(cluster.replicas[0].max_lag.take(), Some(16 << 20));
     let primary = cluster.primary.as_mut().expect("a pool");
     let guarded = primary.listen.drain(1..).map(|listen| listen.address.to_string());
     assert_eq!(guarded.collect::<Vec<_>>(), ["[fd00::9]:5000", "unix:/run/pilotfish/.s.PGSQL.5000"]);
@@ -187,11 +188,27 @@ fn several_clusters_listen_apart() {
     let [orders, reports, audit] = &config.clusters[..] else { panic!("{config:?}") };
     assert_eq!(orders.name.as_deref(), Some("orders"));
     assert_eq!(reports.patroni.interval, Duration::from_secs(5));
-    let replicas = reports.replicas.as_ref().expect("reports has replicas");
+    let [replicas] = &reports.replicas[..] else { panic!("{reports:?}") };
     assert_eq!((replicas.max_lag, replicas.fallback), (Some(64 << 20), Fallback::None));
     let listen = &audit.primary.as_ref().expect("audit has a primary").listen;
     assert_eq!(listen[..], ["10.0.0.5:5020", "[fd00::5]:5020"].map(self::listen));
-    assert_eq!(audit.replicas, None);
+    assert_eq!(audit.replicas, []);
+}
+
+#[test]
+fn a_cluster_may_have_several_pools_of_readers() {
+    let config = parse(POOLS);
+    let [replicas, reporting] = &config.clusters[0].replicas[..] else { panic!("{config:?}") };
+    assert_eq!((replicas.name.as_str(), replicas.max_lag), ("replicas", Some(16 << 20)));
+    assert_eq!((reporting.name.as_str(), reporting.max_lag), ("reporting", None));
+    assert_eq!(reporting.require.tags, [("reporting".to_owned(), "true".to_owned())]);
+    let sync = |text: &str| {
+        let yaml = format!("clusters: [{{patroni: a, replicas: {{require: {{sync: {text}}}}}}}]");
+        parse(&yaml).clusters[0].replicas[0].require.sync.clone()
+    };
+    assert_eq!(sync("any"), []);
+    assert_eq!(sync("quorum"), [SyncState::Quorum]);
+    assert_eq!(sync("[sync, quorum, sync]"), [SyncState::Sync, SyncState::Quorum]);
 }
 
 #[test]
@@ -205,7 +222,7 @@ fn the_environment_fills_values() {
     ];
     assert_eq!(cluster.patroni.endpoints, expected);
     assert_eq!(cluster.name.as_deref(), Some("demo"));
-    assert_eq!(cluster.replicas.as_ref().and_then(|pool| pool.max_lag), None);
+    assert_eq!(cluster.replicas[0].max_lag, None);
 
     let config = parse(
         "# ${NOPE} in a comment is left alone
@@ -240,7 +257,7 @@ fn durations_sizes_and_addresses() {
     }
     let max_lag = |text: &str| {
         let yaml = format!("clusters: [{{patroni: a, replicas: {{max_lag: {text}}}}}]");
-        parse(&yaml).clusters[0].replicas.as_ref().and_then(|pool| pool.max_lag)
+        parse(&yaml).clusters[0].replicas[0].max_lag
     };
     let sizes =
         [("0", 0), ("77", 77), ("77B", 77), ("64k", 64 << 10), ("64kB", 64 << 10), ("64KiB", 64 << 10)];
@@ -330,7 +347,7 @@ fn reads_back(config: &Config) {
 
 #[test]
 fn the_effective_configuration_reads_back() {
-    for example in [MINIMAL, FULL, SEVERAL, ENVIRONMENT] {
+    for example in [MINIMAL, FULL, SEVERAL, POOLS, ENVIRONMENT] {
         reads_back(&parse(example));
     }
     let folder = tempfile::tempdir().expect("a folder");

@@ -7,6 +7,7 @@ pub mod fake;
 mod hostile;
 pub mod http;
 mod polling;
+mod pools;
 pub mod postgres;
 pub mod rig;
 pub mod served;

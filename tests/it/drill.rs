@@ -22,7 +22,8 @@ use pilotfish::proxy::hold::Board;
 use pilotfish::proxy::sessions::Session;
 use pilotfish::proxy::{ClientAddress, Pool, PoolOptions, Protocol, TcpOptions};
 use pilotfish::routing::cell::cell;
-use pilotfish::routing::{Choice, ClusterStats, Table};
+use pilotfish::routing::{Balance, Kind, PoolRules, Table};
+use pilotfish::stats::PoolStats;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
@@ -100,11 +101,12 @@ async fn play(seed: u64, removed: Option<Rule>) -> Ledger {
     let plan = faults::plan(&mut dice, LENGTH);
     let mut arrivals = arrivals(&mut dice);
     let world = World::new(&mut dice);
-    let stats = ClusterStats::new(1);
+    let stats = Arc::new(PoolStats::new(1));
+    let rules = PoolRules { name: options().name, kind: Kind::Primary, stats: Arc::clone(&stats) };
     let (publisher, cell) = cell(Table { epoch: 0, clusters: vec![Arc::default()] });
-    let pool = Arc::new(Pool::new(options(), Arc::clone(&stats.primary)));
+    let pool = Arc::new(Pool::new(options(), stats));
     let board = Board::new(cell, CancellationToken::new());
-    let mut control = Control::new(publisher, stats, removed);
+    let mut control = Control::new(publisher, rules, removed);
     let town = Arc::new(Town::new(board, pool, world, dice, removed));
     let mut turns = turns(&plan);
     loop {
@@ -146,7 +148,8 @@ fn options() -> PoolOptions {
     PoolOptions {
         cluster: 0,
         name: Arc::from("primary"),
-        choice: Choice::Writer,
+        kind: Kind::Primary,
+        balance: Balance::default(),
         protocol: Protocol::Postgresql,
         hold: HOLD,
         max_held: MAX_HELD,

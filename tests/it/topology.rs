@@ -2,12 +2,13 @@
 //!
 //! [`classes`] takes single answers. [`rules`], [`reign`], [`readers`] and [`deadlines`] tell a small story for each
 //! rule. [`traces`] replays what a real cluster said. [`random`] makes up what no cluster would say and asks
-//! [`oracle`], which restates the rules in its own words, about every decision.
+//! [`oracle`], which restates the rules in its own words, about every decision. [`pools`] has several pools of readers over the same members.
 
 mod classes;
 mod deadlines;
 pub mod dice;
 mod oracle;
+mod pools;
 pub mod random;
 mod readers;
 mod reign;
@@ -21,12 +22,15 @@ pub mod witness;
 use std::time::Duration;
 
 use pilotfish::topology::health::Thresholds;
-use pilotfish::topology::{Alarm, Decision, Member, Observation, ReaderCuts, Settings, Silence, SilenceKind};
+use pilotfish::topology::{
+    Alarm, Decision, Member, Observation, ReaderRules, Settings, Silence, SilenceKind,
+};
 
-/// Patroni's default `ttl` for the grace, pilotfish's own defaults for the rest.
+/// Patroni's default `ttl` for the grace, pilotfish's own defaults for the rest; one pool of readers.
 fn settings(max_lag: Option<u64>) -> Settings {
-    let thresholds = Thresholds { fall: 3, rise: 2, max_lag };
-    Settings { thresholds, leader_grace: Duration::from_secs(30), reader_cuts: ReaderCuts::default() }
+    let pool = ReaderRules { max_lag, fallback: true, ..ReaderRules::default() };
+    let thresholds = Thresholds { fall: 3, rise: 2 };
+    Settings { thresholds, leader_grace: Duration::from_secs(30), pools: vec![pool] }
 }
 
 /// A member whose REST API is known by `at`.

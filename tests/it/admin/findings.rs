@@ -274,7 +274,7 @@ fn what_is_within_bounds_is_not_a_finding() {
         |c| c.members[1].lag_bytes_1m_ago = None,
         // Seven sessions say nothing; nor do ten on the only reader.
         |c| (c.pools[1].sessions, c.pools[1].members[0].sessions, c.pools[1].members[1].sessions) = (7, 7, 0),
-        |c| (c.readers, c.pools[1].members[0].sessions) = (vec!["b".into()], 10),
+        |c| (c.pools[1].routable, c.pools[1].members[0].sessions) = (vec!["b".into()], 10),
         // Nobody there at all is not the application's mistake.
         |c| c.pools.iter_mut().for_each(|pool| (pool.sessions, pool.sessions_5m) = (0, 0.0)),
         // The leader keeps what it had as a reader: that is as it was set.

@@ -14,9 +14,9 @@ use pilotfish::admin::{Live, PoolSource, Sources, dashboard};
 use pilotfish::control::{Check, ClusterPicture, MemberPicture, Pictures, first_table, inbox};
 use pilotfish::proxy::listener::ListenAddress;
 use pilotfish::proxy::{Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions};
-use pilotfish::routing::{Balance, Choice, ClusterStats, cell};
-use pilotfish::stats::MemberCounts;
-use pilotfish::topology::{Class, Condition, Decision, Member, Operator, Report, Role};
+use pilotfish::routing::{Balance, Kind, cell};
+use pilotfish::stats::{MemberCounts, PoolStats};
+use pilotfish::topology::{Class, Condition, Decision, Member, Operator, ReaderPool, Report, Role};
 
 use crate::topology::dice::Dice;
 
@@ -91,36 +91,36 @@ fn sources() -> Sources {
 }
 
 fn pools(cluster: usize) -> [PoolSource; 2] {
-    let stats = ClusterStats::new(1);
-    let reader = Choice::Reader { balance: Balance::default(), fallback: true };
-    [("primary", Choice::Writer, stats.primary), ("replicas", reader, stats.replicas)].map(
-        |(name, choice, stats)| {
-            NODES.iter().for_each(|node| stats.member(node).count_session(0));
-            let options = PoolOptions {
-                cluster,
-                name: Arc::from(name),
-                choice,
-                protocol: Protocol::Postgresql,
-                hold: Duration::ZERO,
-                max_held: 1,
-                connect_timeout: Duration::from_secs(1),
-                tcp: TcpOptions::default(),
-                send_proxy: false,
-            };
-            let listen = vec![SocketAddr::from(([10, 20, 30, 40], 5000))];
-            PoolSource { pool: Arc::new(Pool::new(options, stats)), listen: listen.into_iter().map(ListenAddress::Ip).collect() }
-        },
-    )
+    [Kind::Primary, Kind::Replicas].map(|kind| {
+        let stats = Arc::new(PoolStats::new(1));
+        NODES.iter().for_each(|node| stats.member(node).count_session(0));
+        let options = PoolOptions {
+            cluster,
+            name: Arc::from(kind.as_str()),
+            kind,
+            balance: Balance::default(),
+            protocol: Protocol::Postgresql,
+            hold: Duration::ZERO,
+            max_held: 1,
+            connect_timeout: Duration::from_secs(1),
+            tcp: TcpOptions::default(),
+            send_proxy: false,
+        };
+        let listen = vec![ListenAddress::Ip(SocketAddr::from(([10, 20, 30, 40], 5000)))];
+        PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }
+    })
 }
 
 fn picture(number: usize) -> ClusterPicture {
+    let readers: Vec<String> = NODES[1..].iter().map(ToString::to_string).collect();
     let decision = Decision {
         condition: Condition::Ok,
         reason: "patroni1 holds the leader lock".to_owned(),
         writer: Some(NODES[0].to_owned()),
         tenant: Some(NODES[0].to_owned()),
         fallback: Some(NODES[0].to_owned()),
-        readers: NODES[1..].iter().map(ToString::to_string).collect(),
+        readers: readers.clone(),
+        pools: vec![ReaderPool { pool: "replicas".to_owned(), readers, ..ReaderPool::default() }],
         timeline: Some(12),
         verdicts: Vec::new(),
         alarms: Default::default(),

@@ -75,10 +75,11 @@ async fn nobody_is_sent_to_a_guessed_port_while_the_members_are_being_asked_for(
     let is_guess = |address: &std::net::SocketAddr| address.port() == 5432;
     rig.until("a writer", |_| {
         let routes = rig.routes(0);
-        let routed = routes.writer.iter().chain(&routes.readers);
-        let mut addresses = routed.flat_map(|&index| routes.backends[index].addresses.to_vec());
+        let routed = routes.pools.iter().flat_map(|pool| pool.candidates.iter().map(move |c| (pool, c)));
+        let mut addresses =
+            routed.flat_map(|(pool, candidate)| pool.backends[candidate.backend].addresses.to_vec());
         assert!(!addresses.any(|address| is_guess(&address)), "{routes:?}");
-        routes.writer.is_some()
+        routes.pool("primary").is_some_and(|pool| !pool.candidates.is_empty())
     })
     .await;
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pilotfish::control::{Check, ClusterPicture};
+use pilotfish::routing::Candidate;
 use pilotfish::topology::Class;
 use serde_json::json;
 
@@ -237,7 +238,13 @@ async fn the_ttl_of_the_cluster_is_how_long_a_silent_leader_stays() {
     cluster.node("a").patroni.stop().await;
     rig.until("a silent leader", |picture| condition(picture) == Some("unreachable")).await;
     let silent = Instant::now();
-    assert_eq!(rig.routes(0).writer, Some(0), "while it is silent and alone, it is still dialled");
+    let routes = rig.routes(0);
+    let primary = routes.pool("primary").expect("a pool");
+    assert_eq!(
+        primary.candidates,
+        [Candidate { backend: 0 }],
+        "while it is silent and alone, it is still dialled"
+    );
     rig.until("the end of its grace", |picture| condition(picture) == Some("no_writer")).await;
     let grace = silent.elapsed();
     assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&grace), "{grace:?}");

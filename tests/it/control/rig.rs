@@ -8,10 +8,11 @@ use pilotfish::control::{
     Pictures, StewardOptions, first_table, inbox,
 };
 use pilotfish::proxy::{Trouble, TroubleKind};
-use pilotfish::routing::{Cell, ClusterStats, Routes, cell};
+use pilotfish::routing::{Cell, Kind, PoolRules, Routes, cell};
+use pilotfish::stats::PoolStats;
 use pilotfish::topology::health::Thresholds;
 use pilotfish::topology::roster::Seed;
-use pilotfish::topology::{Member, ReaderCuts};
+use pilotfish::topology::{Member, ReaderRules};
 use tokio::task::AbortHandle;
 
 use super::within;
@@ -27,8 +28,8 @@ pub fn often(seeds: Vec<Seed>) -> Watch {
             interval: Duration::from_millis(40),
             fast_interval: Duration::from_millis(10),
             leader_grace: Some(Duration::from_secs(30)),
-            thresholds: Thresholds { fall: 3, rise: 2, max_lag: None },
-            reader_cuts: ReaderCuts::default(),
+            thresholds: Thresholds { fall: 3, rise: 2 },
+            readers: vec![ReaderRules { pool: "replicas".into(), fallback: true, ..ReaderRules::default() }],
         },
     }
 }
@@ -57,7 +58,9 @@ impl Rig {
         let options = |watch: Watch| {
             let patroni = PatroniOptions { timeout: watch.timeout, ..PatroniOptions::default() };
             let patroni = Patroni::new(patroni, names.clone()).expect("no certificates to be wrong");
-            ClusterOptions { steward: watch.steward, patroni, stats: ClusterStats::new(1) }
+            let pool = |name, kind| PoolRules::new(name, kind, &Arc::new(PoolStats::new(1)));
+            let pools = vec![pool("primary", Kind::Primary), pool("replicas", Kind::Replicas)];
+            ClusterOptions { steward: watch.steward, patroni, pools }
         };
         let clusters = watches.into_iter().map(options).collect();
         let controller = Controller::start(clusters, &names, publisher, &inbox, events);

@@ -70,7 +70,8 @@ impl Town {
     /// Every client that waits has a reason to, by the table in force since `since`.
     pub fn check_wake_ups(&self, since: Ms) {
         let now = self.now();
-        let has_writer = self.board.routes(&self.pool).writer.is_some();
+        let routes = self.board.routes(&self.pool);
+        let has_writer = routes.pools.iter().any(|pool| !pool.candidates.is_empty());
         let mut state = self.state();
         let forgotten = state.waiting.iter().find(|waiting| match waiting.dial_failed {
             true => now > waiting.since + RETRIES_WITHIN,
@@ -152,7 +153,9 @@ impl Seeker for Client<'_> {
             let waiting = Waiting { client: self.session.id, since: self.town.now(), dial_failed };
             self.town.state().waiting.push(waiting);
         };
-        let Some(backend) = routes.writer.map(|index| &routes.backends[index]) else {
+        let routes = routes.pool(&pool.options.name);
+        let writer = routes.and_then(|pool| Some(&pool.backends[pool.candidates.first()?.backend]));
+        let Some(backend) = writer else {
             waits(false);
             return Ok(Round::Nobody);
         };

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotfish::routing::{ClusterStats, Publisher, Routes, Table};
+use pilotfish::routing::{PoolRules, Publisher, Routes, Table};
 use pilotfish::topology::health::Thresholds;
-use pilotfish::topology::{Cluster, Decision, Member, Observation, ReaderCuts, Settings, SilenceKind};
+use pilotfish::topology::{Cluster, Decision, Member, Observation, Settings, SilenceKind};
 
 use super::Rule;
 use super::clients::Town;
@@ -24,7 +24,7 @@ pub struct Control {
     core: Cluster,
     checks: [Check; NODES.len()],
     routes: Routes,
-    stats: ClusterStats,
+    pool: PoolRules,
     publisher: Publisher,
     decision: Option<Decision>,
     hearsay_due: Ms,
@@ -46,16 +46,16 @@ struct Check {
 }
 
 impl Control {
-    pub fn new(publisher: Publisher, stats: ClusterStats, removed: Option<Rule>) -> Control {
-        let thresholds = Thresholds { fall: 3, rise: 2, max_lag: None };
+    pub fn new(publisher: Publisher, pool: PoolRules, removed: Option<Rule>) -> Control {
+        let thresholds = Thresholds { fall: 3, rise: 2 };
         let leader_grace = Duration::from_millis(TTL);
-        let settings = Settings { thresholds, leader_grace, reader_cuts: ReaderCuts::default() };
+        let settings = Settings { thresholds, leader_grace, pools: Vec::new() };
         let members: Vec<Member> = NODES.iter().map(|name| member(name, name)).collect();
         Control {
             core: Cluster::new(settings, members),
             checks: Default::default(),
             routes: Routes::default(),
-            stats,
+            pool,
             publisher,
             decision: None,
             hearsay_due: HEARSAY_EVERY,
@@ -181,8 +181,9 @@ impl Control {
             self.core.reset_history(Duration::from_millis(now));
         }
         let decision = self.core.decide(Duration::from_millis(now));
+        let pools = std::slice::from_ref(&self.pool);
         let mut routes =
-            Routes::new(Arc::from("drill"), self.routes.epoch, &decision, &self.stats, |_| Arc::from([]));
+            Routes::new(Arc::from("drill"), self.routes.epoch, &decision, pools, |_| Arc::from([]));
         let reason = decision.reason.clone();
         self.decision = Some(decision);
         if routes == self.routes {
@@ -190,7 +191,8 @@ impl Control {
         }
         routes.epoch += 1;
         self.routes = routes.clone();
-        let writer = routes.writer.map(|index| &*routes.backends[index].name);
+        let pool = &routes.pools[0];
+        let writer = pool.candidates.first().map(|candidate| &*pool.backends[candidate.backend].name);
         let writer = writer.and_then(|name| NODES.iter().position(|node| *node == name));
         let mut state = town.state();
         state.ledger.routed(now, writer, &reason);

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use pilotfish::proxy::listener::{ListenAddress, ListenOptions};
 use pilotfish::proxy::{
-    Access, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, TroubleKind, Workers, WorkersOptions, listener,
+    Access, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, TroubleKind, Workers, WorkersOptions,
+    listener,
 };
 use pilotfish::routing::cell::cell;
-use pilotfish::routing::{Backend, Balance, Choice, ClusterStats, Publisher, Routes, Table};
+use pilotfish::routing::{Backend, Balance, Candidate, Kind, PoolRoutes, Publisher, Routes, Table};
 use pilotfish::stats::{End, PoolStats};
 use pilotfish::topology::{Condition, Fate};
 
@@ -56,7 +57,7 @@ pub struct Bench {
     pub workers: Workers,
     troubles: Arc<Mutex<Vec<(String, TroubleKind)>>>,
     publisher: Publisher,
-    stats: ClusterStats,
+    fallback: bool,
 }
 
 /// One pool, as its clients and its operators see it.
@@ -81,7 +82,6 @@ pub struct Place {
 
 impl Bench {
     pub fn new(setup: Setup) -> Bench {
-        let stats = ClusterStats::new(setup.workers);
         let troubles = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&troubles);
         let trouble = TellTrouble(Arc::new(move |trouble| {
@@ -90,35 +90,26 @@ impl Bench {
         let (publisher, cell) = cell(Table { epoch: 0, clusters: vec![Arc::default()] });
         let options = WorkersOptions { count: setup.workers, max_sessions: setup.max_sessions };
         let workers = Workers::start(options, &cell, &trouble).expect("threads");
-        let readers = Choice::Reader { balance: setup.balance, fallback: setup.fallback };
-        let primary = Port::open(0, &workers, &setup, Choice::Writer, &stats.primary);
-        let replicas = Port::open(1, &workers, &setup, readers, &stats.replicas);
-        Bench { primary, replicas, workers, troubles, publisher, stats }
+        let primary = Port::open(0, &workers, &setup, Kind::Primary);
+        let replicas = Port::open(1, &workers, &setup, Kind::Replicas);
+        Bench { primary, replicas, workers, troubles, publisher, fallback: setup.fallback }
     }
 
     /// Publishes a table with these members and no others.
     pub fn publish(&self, places: impl IntoIterator<Item = Place>) {
         let mut places: Vec<Place> = places.into_iter().collect();
         places.sort_by_key(|place| place.name);
-        let writer = places.iter().position(|place| place.writer);
-        let backend = |place: &Place| Backend {
-            name: Arc::from(place.name),
-            addresses: place.addresses.clone().into(),
-            writers: place.writers,
-            readers: place.readers,
-            primary_stats: self.stats.primary.member(place.name),
-            replica_stats: self.stats.replicas.member(place.name),
-        };
         let epoch = self.publisher.load().epoch + 1;
         let routes = Routes {
             cluster: Arc::from("demo"),
             epoch,
-            condition: if writer.is_some() { Condition::Ok } else { Condition::NoWriter },
+            condition: if places.iter().any(|place| place.writer) {
+                Condition::Ok
+            } else {
+                Condition::NoWriter
+            },
             reason: "nobody holds the leader lock".to_owned(),
-            backends: places.iter().map(backend).collect(),
-            writer,
-            readers: (0..places.len()).filter(|&index| places[index].reader).collect(),
-            fallback: writer,
+            pools: vec![self.routes(Kind::Primary, &places), self.routes(Kind::Replicas, &places)],
         };
         self.publisher.publish(Table { epoch, clusters: vec![Arc::new(routes)] });
     }
@@ -129,6 +120,26 @@ impl Bench {
         let address = bound.address.clone();
         self.workers.listen(0, bound, Arc::new(access), Arc::clone(&self.primary.pool));
         address
+    }
+
+    fn routes(&self, kind: Kind, places: &[Place]) -> PoolRoutes {
+        let is_primary = kind == Kind::Primary;
+        let port = if is_primary { &self.primary } else { &self.replicas };
+        let backend = |place: &Place| Backend {
+            name: Arc::from(place.name),
+            addresses: place.addresses.clone().into(),
+            fate: if is_primary { place.writers } else { place.readers },
+            stats: port.stats.member(place.name),
+        };
+        let takes = |&index: &usize| if is_primary { places[index].writer } else { places[index].reader };
+        let takers = (0..places.len()).filter(takes);
+        PoolRoutes {
+            name: Arc::from(kind.as_str()),
+            kind,
+            backends: places.iter().map(backend).collect(),
+            candidates: takers.map(|backend| Candidate { backend }).collect(),
+            fallback: places.iter().position(|place| place.writer).filter(|_| !is_primary && self.fallback),
+        }
     }
 
     /// Whose troubles were told, in order.
@@ -155,11 +166,12 @@ pub fn listen_at(address: ListenAddress, tcp: TcpOptions) -> ListenOptions {
 }
 
 impl Port {
-    fn open(number: usize, workers: &Workers, setup: &Setup, choice: Choice, stats: &Arc<PoolStats>) -> Port {
+    fn open(number: usize, workers: &Workers, setup: &Setup, kind: Kind) -> Port {
         let options = PoolOptions {
             cluster: 0,
-            name: Arc::from(if choice == Choice::Writer { "primary" } else { "replicas" }),
-            choice,
+            name: Arc::from(kind.as_str()),
+            kind,
+            balance: setup.balance,
             protocol: setup.protocol,
             hold: setup.hold,
             max_held: setup.max_held,
@@ -167,12 +179,13 @@ impl Port {
             tcp: setup.tcp,
             send_proxy: setup.send_proxy,
         };
-        let pool = Arc::new(Pool::new(options, Arc::clone(stats)));
+        let stats = Arc::new(PoolStats::new(setup.workers));
+        let pool = Arc::new(Pool::new(options, Arc::clone(&stats)));
         let listen = listen_at(ListenAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))), setup.tcp);
         let bound = listener::bind(&listen).expect("a free port");
         let ListenAddress::Ip(at) = bound.address else { panic!("no IP address") };
         workers.listen(number, bound, Arc::default(), Arc::clone(&pool));
-        Port { at, stats: Arc::clone(stats), pool }
+        Port { at, stats, pool }
     }
 
     /// A new connection to the pool.

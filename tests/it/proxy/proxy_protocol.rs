@@ -51,10 +51,7 @@ fn headers_of_both_versions() {
         (b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n".to_vec(), proxied("[2001:db8::1]:1", "[::1]:2")),
         (b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.9 8080 5000\r\n".to_vec(), known),
         (b"PROXY UNKNOWN\r\n".to_vec(), None),
-        (
-            b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n".to_vec(),
-            None,
-        ),
+        (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n".to_vec(), None),
         (v2(0x21, 0x11, IPV4), known),
         (v2(0x21, 0x11, &[IPV4, TLV, TLV].concat()), known),
         (v2(0x21, 0x21, &ipv6), proxied("[2001:db8::1]:1", "[::1]:2")),

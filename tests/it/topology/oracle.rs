@@ -314,7 +314,9 @@ impl Oracle {
             let kept = decision.tenant.as_ref() == Some(&verdict.name);
             require((verdict.writers == Fate::Keep) == kept, || format!("writers of {}", node.name))?;
             let foreign = node.said().is_some_and(|report| self.witness.is_foreign(report));
-            require((verdict.readers == Fate::Gone) == foreign, || format!("readers of {}", node.name))?;
+            let readers =
+                decision.pools[0].verdicts.get(&verdict.name).ok_or("a member without a verdict")?;
+            require((readers.fate == Fate::Gone) == foreign, || format!("readers of {}", node.name))?;
         }
         Ok(())
     }

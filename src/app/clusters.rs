@@ -1,0 +1,117 @@
+//! One cluster's configuration in the terms of those who serve it: its pools for the data plane, its rules for control.
+
+use std::sync::Arc;
+
+use super::transport;
+use crate::config::{self, Cluster};
+use crate::control::StewardOptions;
+use crate::proxy::{PoolOptions, Protocol};
+use crate::routing::{Balance, Kind};
+use crate::topology::health::Thresholds;
+use crate::topology::roster::Seed;
+use crate::topology::{ReaderCuts, ReaderRules, Require, SyncState};
+
+/// Each pool with the addresses that it listens on.
+pub(super) fn pools(cluster: usize, config: &Cluster) -> Vec<(PoolOptions, Vec<config::Listen>)> {
+    let protocol = match config.protocol {
+        config::Protocol::Postgresql => Protocol::Postgresql,
+        config::Protocol::Tcp => Protocol::Tcp,
+    };
+    let (connect_timeout, tcp) = (config.connect_timeout, transport::tcp(&config.tcp));
+    let says = |send_proxy| send_proxy == config::SendProxy::V2;
+    let mut pools = Vec::new();
+    if let Some(config::Primary { name, listen, hold, max_held, send_proxy }) = config.primary.clone() {
+        let (name, kind, balance) = (Arc::from(name), Kind::Primary, Balance::default());
+        let send_proxy = says(send_proxy);
+        let options = PoolOptions {
+            cluster,
+            name,
+            kind,
+            balance,
+            protocol,
+            hold,
+            max_held,
+            connect_timeout,
+            tcp,
+            send_proxy,
+        };
+        pools.push((options, listen));
+    }
+    for config::Replicas { name, listen, balance, hold, max_held, send_proxy, .. } in
+        config.replicas.iter().cloned()
+    {
+        let (name, kind, balance) = (Arc::from(name), Kind::Replicas, self::balance(balance));
+        let send_proxy = says(send_proxy);
+        let options = PoolOptions {
+            cluster,
+            name,
+            kind,
+            balance,
+            protocol,
+            hold,
+            max_held,
+            connect_timeout,
+            tcp,
+            send_proxy,
+        };
+        pools.push((options, listen));
+    }
+    pools
+}
+
+fn balance(balance: config::Balance) -> Balance {
+    match balance {
+        config::Balance::LeastConnections => Balance::LeastConnections,
+        config::Balance::RoundRobin => Balance::RoundRobin,
+        config::Balance::Random2 => Balance::Random2,
+        config::Balance::Source => Balance::Source,
+    }
+}
+
+/// How control watches it.
+pub(super) fn steward(cluster: &Cluster) -> StewardOptions {
+    let config::Patroni { endpoints, interval, fast_interval, leader_grace, fall, rise, .. } =
+        &cluster.patroni;
+    let seed = |endpoint: &config::Endpoint| Seed {
+        api: endpoint.to_string(),
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        answered_as: None,
+    };
+    let mut readers: Vec<ReaderRules> = cluster.replicas.iter().map(reader_rules).collect();
+    if readers.is_empty() {
+        // Nobody is sent there, but people see who could read.
+        readers.push(ReaderRules::default());
+    }
+    StewardOptions {
+        name: cluster.name.clone(),
+        seeds: endpoints.iter().map(seed).collect(),
+        interval: *interval,
+        fast_interval: *fast_interval,
+        leader_grace: *leader_grace,
+        thresholds: Thresholds { fall: *fall, rise: *rise },
+        readers,
+    }
+}
+
+fn reader_rules(pool: &config::Replicas) -> ReaderRules {
+    let config::OpenSessions { promoted, lagging, noloadbalance, drained, gone } = pool.open_sessions;
+    let [promoted, lagging, noloadbalance, drained, gone] =
+        [promoted, lagging, noloadbalance, drained, gone].map(|fate| fate == config::Fate::Cut);
+    let sync = |state: &config::SyncState| match state {
+        config::SyncState::Sync => SyncState::Sync,
+        config::SyncState::Quorum => SyncState::Quorum,
+        config::SyncState::Async => SyncState::Async,
+    };
+    ReaderRules {
+        pool: pool.name.clone(),
+        max_lag: pool.max_lag,
+        require: Require {
+            sync: pool.require.sync.iter().map(sync).collect(),
+            tags: pool.require.tags.clone(),
+        },
+        include_primary: pool.include_primary,
+        fallback: pool.fallback == config::Fallback::Primary,
+        cuts: ReaderCuts { promoted, lagging, noloadbalance, drained, gone },
+    }
+}
