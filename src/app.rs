@@ -16,7 +16,7 @@ use self::console::{Console, Secrets};
 use crate::admin::actions::Reload;
 use crate::admin::{self, PoolSource, Sources};
 use crate::config::{self, Config};
-use crate::control::{ClusterOptions, Controller, Names, Patroni, PatroniOptions, first_table, inbox};
+use crate::control::{ClusterOptions, Controller, Names, Patroni, first_table, inbox};
 use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
 use crate::proxy::listener::{Bound, ListenAddress};
 use crate::proxy::{Access, Pool, PoolOptions, TellTrouble, Workers, WorkersOptions, listener};
@@ -27,6 +27,8 @@ mod clusters;
 mod console;
 mod transport;
 
+/// The target of log lines that are whole lines of HAProxy's `option tcplog`.
+pub use crate::proxy::tcplog::TARGET as TCPLOG;
 pub use console::Source;
 
 /// Descriptors kept for everything but workers, sessions and the admin side: logs, the dials of cancel requests, and a few
@@ -133,7 +135,9 @@ impl App {
             pools.extend(of_cluster);
             // Clusters that are asked in the same way share a client: each holds all the system's authorities.
             let asked_alike = |other: &config::Cluster| {
-                (other.patroni.timeout, &other.patroni.tls) == (cluster.patroni.timeout, &cluster.patroni.tls)
+                let how =
+                    |patroni: &config::Patroni| (patroni.timeout, patroni.tls.clone(), patroni.auth.clone());
+                how(&other.patroni) == how(&cluster.patroni)
             };
             let client: Option<&Patroni> =
                 config.clusters[..index].iter().position(asked_alike).and_then(|first| patronis.get(first));
@@ -185,7 +189,9 @@ impl App {
             TellTrouble(Arc::new(move |trouble| inbox.trouble(trouble)))
         };
         let workers = Workers::start(WorkersOptions { count: workers, max_sessions }, &cell, &trouble)?;
-        let clusters = config.clusters.iter().zip(patronis).zip(rules);
+        let followed: Vec<_> =
+            Patroni::distinct(&patronis).map(|patroni| tokio::spawn(patroni.follow())).collect();
+        let clusters = config.clusters.iter().zip(patronis.clone()).zip(rules);
         let clusters = clusters.map(|((cluster, patroni), pools)| ClusterOptions {
             steward: clusters::steward(cluster),
             patroni,
@@ -202,6 +208,7 @@ impl App {
             inbox,
             gate: console.gate,
             certificates: console.certificates,
+            patronis,
             reload,
             live: admin::Live::default(),
         });
@@ -226,6 +233,7 @@ impl App {
         let stopped = drain(&sources, config.drain_timeout, hurry).await;
         end_admin.cancel();
         control.abort();
+        followed.iter().for_each(|following| following.abort());
         // The socket's file is gone by then.
         let _ = admin.join();
         Ok(stopped)
@@ -362,18 +370,8 @@ fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {
 }
 
 fn patroni(cluster: &config::Cluster, names: &Names) -> Result<Patroni, StartError> {
-    let read = |path: &Option<std::path::PathBuf>| match path {
-        None => Ok(None),
-        Some(path) => std::fs::read(path)
-            .map(Some)
-            .map_err(|error| StartError::File { path: path.display().to_string(), error }),
-    };
-    let tls = cluster.patroni.tls.clone().unwrap_or_default();
-    let (ca_pem, certificate, key) = (read(&tls.ca)?, read(&tls.cert)?, read(&tls.key)?);
-    let identity_pem = certificate.zip(key).map(|(certificate, key)| [certificate, key].join(&b'\n'));
-    let options = PatroniOptions { timeout: cluster.patroni.timeout, ca_pem, identity_pem };
-    Patroni::new(options, names.clone()).map_err(|problem| {
-        let cluster = cluster.name.clone().unwrap_or_else(|| "without a name".to_owned());
-        StartError::Tls { cluster, problem }
-    })
+    let of = cluster.name.clone().unwrap_or_else(|| "without a name".to_owned());
+    let options =
+        clusters::patroni(&cluster.patroni, &of).and_then(|options| Patroni::new(options, names.clone()));
+    options.map_err(|problem| StartError::Tls { cluster: of, problem })
 }

@@ -14,7 +14,9 @@ use pilotfish::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
 use pilotfish::proxy::listener::ListenAddress;
-use pilotfish::proxy::{Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions};
+use pilotfish::proxy::{
+    IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions,
+};
 use pilotfish::routing::{Balance, Kind, PoolRules, cell};
 use pilotfish::stats::PoolStats;
 use pilotfish::topology::ReaderRules;
@@ -90,6 +92,7 @@ async fn settle() -> Sources {
         inbox,
         gate: Arc::new(Gate::new(Users::new(Vec::new()), Hosts::new([]))),
         certificates: None,
+        patronis: Vec::new(),
         reload: Reload::new(|| Ok(Reloaded::default())),
         live: Live::default(),
     }
@@ -123,6 +126,7 @@ fn pools_of(cluster: usize) -> [PoolSource; 2] {
             max_held: 1,
             connect_timeout: Duration::from_secs(1),
             tcp: TcpOptions::default(),
+            idle: IdleLimits::default(),
             send_proxy: false,
         };
         let listen = vec![ListenAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 5000)))];

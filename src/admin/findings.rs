@@ -60,6 +60,7 @@ pub fn findings(cluster: &ClusterView, uptime_s: f64) -> Vec<Finding> {
     let mut found = Vec::new();
     alarms(cluster, &mut found);
     outages(cluster, &mut found);
+    found.extend(cluster.credentials_problem.as_deref().map(stale_credentials));
     for member in &cluster.members {
         troubles_of(member, &mut found);
     }
@@ -75,6 +76,18 @@ pub fn findings(cluster: &ClusterView, uptime_s: f64) -> Vec<Finding> {
     found.sort_by_key(|finding| finding.level);
     found.truncate(MOST);
     found
+}
+
+/// A renewal that has gone wrong, which will be noticed when the old certificate ends.
+fn stale_credentials(problem: &str) -> Finding {
+    Finding {
+        code: "stale_credentials",
+        level: Level::Warning,
+        what: "The new certificates or password for Patroni cannot be used; the old ones are.".to_owned(),
+        evidence: format!("{problem}."),
+        remedy: "Mend the files named in patroni.tls and patroni.auth; they are read again within a second."
+            .to_owned(),
+    }
 }
 
 /// What the decision itself warns of.

@@ -39,7 +39,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
-use crate::control::{Inbox, Pictures};
+use crate::control::{Inbox, Patroni, Pictures};
 use crate::proxy::listener::ListenAddress;
 use crate::proxy::{Pool, Workers};
 
@@ -57,6 +57,8 @@ pub struct Sources {
     pub inbox: Inbox,
     pub gate: Arc<auth::Gate>,
     pub certificates: Option<Arc<tls::Certificates>>,
+    /// By which each cluster is asked, in the order of the clusters.
+    pub patronis: Vec<Patroni>,
     pub reload: actions::Reload,
     pub live: Live,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::transport;
 use crate::config::{self, Cluster};
-use crate::control::StewardOptions;
+use crate::control::{Credentials, Password, PatroniOptions, StewardOptions};
 use crate::proxy::{PoolOptions, Protocol};
 use crate::routing::{Balance, Kind};
 use crate::topology::health::Thresholds;
@@ -18,6 +18,7 @@ pub(super) fn pools(cluster: usize, config: &Cluster) -> Vec<(PoolOptions, Vec<c
         config::Protocol::Tcp => Protocol::Tcp,
     };
     let (connect_timeout, tcp) = (config.connect_timeout, transport::tcp(&config.tcp));
+    let idle = transport::idle(&config.idle);
     let says = |send_proxy| send_proxy == config::SendProxy::V2;
     let mut pools = Vec::new();
     if let Some(config::Primary { name, listen, hold, max_held, send_proxy }) = config.primary.clone() {
@@ -33,6 +34,7 @@ pub(super) fn pools(cluster: usize, config: &Cluster) -> Vec<(PoolOptions, Vec<c
             max_held,
             connect_timeout,
             tcp,
+            idle,
             send_proxy,
         };
         pools.push((options, listen));
@@ -52,6 +54,7 @@ pub(super) fn pools(cluster: usize, config: &Cluster) -> Vec<(PoolOptions, Vec<c
             max_held,
             connect_timeout,
             tcp,
+            idle,
             send_proxy,
         };
         pools.push((options, listen));
@@ -114,4 +117,36 @@ fn reader_rules(pool: &config::Replicas) -> ReaderRules {
         fallback: pool.fallback == config::Fallback::Primary,
         cuts: ReaderCuts { promoted, lagging, noloadbalance, drained, gone },
     }
+}
+
+/// How its nodes are asked, with a word of warning where that is not safe.
+///
+/// # Errors
+/// A variable that is not set any more.
+pub(super) fn patroni(patroni: &config::Patroni, cluster: &str) -> Result<PatroniOptions, String> {
+    let tls = patroni.tls.clone().unwrap_or_default();
+    let trust_everybody = tls.verify == config::Verify::None;
+    if trust_everybody {
+        tracing::warn!(
+            cluster,
+            "Patroni's certificates are not verified (tls.verify: none); anybody may pose as a node"
+        );
+    }
+    let is_clear = patroni.endpoints.iter().any(|endpoint| endpoint.scheme == config::Scheme::Http);
+    if patroni.auth.is_some() && is_clear {
+        tracing::warn!(cluster, "the password for Patroni travels in clear text; use https endpoints");
+    }
+    let (username, password) = match &patroni.auth {
+        None => (None, Password::None),
+        Some(config::Auth { username, password }) => {
+            let password = match password {
+                config::Secret::File(path) => Password::File(path.clone()),
+                known => Password::Known(known.reveal()?),
+            };
+            (Some(username.clone()), password)
+        }
+    };
+    let config::Tls { ca, cert, key, server_name, .. } = tls;
+    let credentials = Credentials { ca, cert, key, server_name, trust_everybody, username, password };
+    Ok(PatroniOptions { timeout: patroni.timeout, credentials })
 }

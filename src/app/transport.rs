@@ -2,11 +2,16 @@
 
 use crate::config::{self, Network};
 use crate::proxy::listener::{ListenAddress, ListenOptions};
-use crate::proxy::{Access, Keepalive, Networks, TcpOptions};
+use crate::proxy::{Access, IdleLimits, Keepalive, Networks, TcpOptions};
 
 pub(super) fn tcp(tcp: &config::Tcp) -> TcpOptions {
     let keepalive = |config::Keepalive { idle, interval, count }| Keepalive { idle, interval, count };
     TcpOptions { keepalive: tcp.keepalive.map(keepalive), user_timeout: tcp.user_timeout }
+}
+
+pub(super) fn idle(limits: &config::IdleTimeouts) -> IdleLimits {
+    let config::IdleTimeouts { client, server, tunnel } = *limits;
+    IdleLimits { client, backend: server, tunnel }
 }
 
 pub(super) fn listen_options(listen: &config::Listen, tcp: TcpOptions) -> ListenOptions {

@@ -194,23 +194,39 @@ fn secret(node: &Node<'_>, env: Environment<'_>) -> Option<Secret> {
         None
     };
     if let Some(path) = text.strip_prefix("file:") {
-        return match secret_in(Path::new(path)) {
-            Ok(_) => Some(Secret::File(path.into())),
-            Err(why) => complain(format!("the file {path:?} {why}")),
-        };
+        return in_file(path).map_or_else(complain, Some);
     }
     if let Some(name) = text.strip_prefix("env:") {
-        return match env(name) {
-            Some(value) if !value.is_empty() => Some(Secret::Env(name.into())),
-            _ => complain(format!(
-                "the environment variable {name:?} is not set or empty; set it, or write {SECRET}"
-            )),
-        };
+        let found = in_variable(name, env);
+        return found.map_or_else(|why| complain(format!("{why}; set it, or write {SECRET}")), Some);
     }
     if is_hash(text) {
         return Some(Secret::Hash(text.into()));
     }
     complain(format!("holds a secret in clear text, or a broken hash (not shown here); write {SECRET}"))
+}
+
+fn in_file(path: &str) -> Result<Secret, String> {
+    let found = secret_in(Path::new(path));
+    found.map(|_| Secret::File(path.into())).map_err(|why| format!("the file {path:?} {why}"))
+}
+
+fn in_variable(name: &str, env: Environment<'_>) -> Result<Secret, String> {
+    match env(name) {
+        Some(value) if !value.is_empty() => Ok(Secret::Env(name.into())),
+        _ => Err(format!("the environment variable {name:?} is not set or empty")),
+    }
+}
+
+/// A password that has to be shown to somebody else: a hash will not do.
+pub(super) fn password(node: &Node<'_>, env: Environment<'_>) -> Option<Secret> {
+    match secret(node, env)? {
+        Secret::Hash(_) => {
+            node.refuse("is a hash, but the password itself is needed; write file:PATH or env:NAME");
+            None
+        }
+        found => Some(found),
+    }
 }
 
 /// The shape of what `argon2 -e` and `htpasswd -B` write.

@@ -96,6 +96,8 @@ pub struct Patroni {
     pub rise: u32,
     /// For `https` endpoints only. `None`: the system's certificate authorities, no client certificate.
     pub tls: Option<Tls>,
+    /// A login for those who want one. Default none.
+    pub auth: Option<Auth>,
 }
 
 /// Files in PEM form, readable when the configuration was checked.
@@ -106,6 +108,26 @@ pub struct Tls {
     /// The client certificate, where Patroni asks for one. Never without `key`.
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// The certificates must be for this name. `None`: for the host that is dialled.
+    pub server_name: Option<String>,
+    pub verify: Verify,
+}
+
+/// Whether a node's certificate has to be a good one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    #[default]
+    Full,
+    /// Any will do.
+    None,
+}
+
+/// For HTTP basic authentication.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    pub username: String,
+    /// A file or a variable, never a hash.
+    pub password: Secret,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -130,6 +152,8 @@ pub enum LogFormat {
     Auto,
     Text,
     Json,
+    /// Text, with the end of each session as a line of HAProxy's `option tcplog`.
+    Tcplog,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -252,6 +276,7 @@ impl Patroni {
             fall: 3,
             rise: 2,
             tls: None,
+            auth: None,
         }
     }
 }

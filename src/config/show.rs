@@ -2,7 +2,8 @@
 
 use super::value::{show_duration, show_size};
 use super::{
-    Admin, AdminTls, Cluster, Config, OpenSessions, Patroni, Primary, Replicas, Require, Secret, User, Word,
+    Admin, AdminTls, Auth, Cluster, Config, OpenSessions, Patroni, Primary, Replicas, Require, Secret, User,
+    Word,
 };
 use super::{listen, transport};
 use std::fmt::{Formatter, Result};
@@ -108,14 +109,27 @@ fn patroni(patroni: &Patroni, f: &mut Formatter<'_>) -> Result {
         None => writeln!(f, "      # leader_grace: the cluster's ttl, or 30s while that is not known")?,
     }
     writeln!(f, "      fall: {}\n      rise: {}", patroni.fall, patroni.rise)?;
-    let Some(tls) = &patroni.tls else { return Ok(()) };
-    writeln!(f, "      tls:")?;
-    for (key, file) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
-        if let Some(file) = file {
-            writeln!(f, "        {key}: {}", quoted(&file.to_string_lossy()))?;
+    if let Some(tls) = &patroni.tls {
+        writeln!(f, "      tls:")?;
+        for (key, file) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+            if let Some(file) = file {
+                writeln!(f, "        {key}: {}", quoted(&file.to_string_lossy()))?;
+            }
         }
+        if let Some(name) = &tls.server_name {
+            writeln!(f, "        server_name: {}", quoted(name))?;
+        }
+        writeln!(f, "        verify: {}", tls.verify.word())?;
     }
-    Ok(())
+    let Some(Auth { username, password }) = &patroni.auth else { return Ok(()) };
+    writeln!(f, "      auth:\n        username: {}", quoted(username))?;
+    match password {
+        Secret::File(path) => {
+            writeln!(f, "        password: {}", quoted(&format!("file:{}", path.display())))
+        }
+        Secret::Env(name) => writeln!(f, "        password: {}", quoted(&format!("env:{name}"))),
+        Secret::Hash(_) => Ok(()),
+    }
 }
 
 fn primary(pool: &Primary, f: &mut Formatter<'_>) -> Result {

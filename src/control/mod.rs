@@ -5,8 +5,10 @@
 //! a table. All of it runs on one thread; the data plane never waits for it.
 
 mod addresses;
+mod answer;
 mod agenda;
 pub mod controller;
+pub mod credentials;
 pub mod discovery;
 pub mod incident;
 mod journal;
@@ -19,6 +21,7 @@ mod seeds;
 pub mod steward;
 
 pub use controller::{ClusterOptions, Controller, Event, Inbox, Operated, first_table, inbox};
+pub use credentials::{Credentials, Password};
 pub use incident::Incident;
 pub use names::Names;
 pub use patroni::{Patroni, PatroniOptions};

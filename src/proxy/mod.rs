@@ -17,6 +17,7 @@ pub mod ended;
 pub mod engine;
 pub mod first_packet;
 pub mod hold;
+pub mod idle;
 pub mod listener;
 pub mod proxy_protocol;
 pub mod refusal;
@@ -27,6 +28,7 @@ pub mod sessions;
 pub mod socket;
 pub mod socket_file;
 pub mod splice;
+pub mod tcplog;
 pub mod worker;
 
 use std::fmt;
@@ -40,6 +42,7 @@ use crate::stats::PoolStats;
 pub use access::{Access, ClientAddress, Networks};
 pub use connect::{Keepalive, TcpOptions};
 pub use ended::Ended;
+pub use idle::IdleLimits;
 pub use sessions::{Session, SessionRow};
 pub use worker::{Workers, WorkersOptions};
 
@@ -71,6 +74,8 @@ pub struct PoolOptions {
     /// For one dial of one address.
     pub connect_timeout: Duration,
     pub tcp: TcpOptions,
+    /// How long a session may be idle.
+    pub idle: IdleLimits,
     /// Members are told who the client is, by a PROXY protocol header of version 2.
     pub send_proxy: bool,
 }

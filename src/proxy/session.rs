@@ -15,6 +15,7 @@ use super::access::{Access, announcement};
 use super::connect::{DialError, dial};
 use super::first_packet::{self, FirstPacket, Parse};
 use super::hold::{self, Hold, Round, Seeker};
+use super::idle;
 use super::refusal::{CANNOT_CONNECT_NOW, PROTOCOL_VIOLATION, Refusal, TOO_MANY_CONNECTIONS};
 use super::reply::{self, Reply};
 use super::sessions::{Counts, Ending, Session};
@@ -73,7 +74,8 @@ pub fn run(
                 worker.engine.relay(client, backend, ending.session.pool.options.protocol, counts)
             }
         };
-        let end = relaying.await;
+        let session = &ending.session;
+        let end = idle::limited(relaying, session).await;
         ending.set(end);
         let session = &ending.session;
         let hung_up = matches!(end, End::BackendClosed | End::BackendReset | End::BackendTimeout);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::AbortHandle;
 
@@ -16,8 +16,9 @@ use super::access::ClientAddress;
 use super::ended::{Ended, Recent};
 use super::proxy_protocol::Proxied;
 use super::relay::Meter;
+use super::tcplog::{self, Line};
 use crate::routing::{Backend, Table};
-use crate::stats::{Active, End, Gauge, MemberStats, Phase, Side};
+use crate::stats::{Active, End, Gauge, MemberStats, Phase, Side, termination};
 use crate::topology::Fate;
 
 /// One client's session.
@@ -49,6 +50,8 @@ struct Progress {
     backend: Option<(SocketAddr, SocketAddr)>,
     held: Duration,
     dialled: Duration,
+    /// Dials that failed.
+    retries: u32,
     cut: Option<End>,
     detail: Option<String>,
 }
@@ -75,6 +78,8 @@ pub struct SessionRow {
 pub struct Shard {
     open: Mutex<HashMap<u64, Arc<Session>>>,
     pub ended: Recent,
+    /// The open sessions of all shards.
+    census: Arc<AtomicU64>,
 }
 
 impl Session {
@@ -93,6 +98,7 @@ impl Session {
                 backend: None,
                 held: Duration::ZERO,
                 dialled: Duration::ZERO,
+                retries: 0,
                 cut: None,
                 detail: None,
             }),
@@ -142,6 +148,7 @@ impl Session {
     pub fn has_dialled(&self, took: Duration, failed: bool) {
         let mut progress = self.progress();
         progress.dialled = took;
+        progress.retries += u32::from(failed);
         if failed && let Some((_, active)) = &progress.on {
             active.member().count_failed_dial(self.worker);
         }
@@ -162,6 +169,11 @@ impl Session {
         if let Some((_, active)) = &progress.on {
             active.member().count_session(self.worker);
         }
+    }
+
+    /// All bytes so far, either way.
+    pub fn moved(&self) -> u64 {
+        self.bytes_in.load(Relaxed).wrapping_add(self.bytes_out.load(Relaxed))
     }
 
     /// The member that has ended this session, if nobody has told of it lately.
@@ -281,10 +293,16 @@ impl Shard {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One of several that count their sessions together.
+    pub fn of(census: Arc<AtomicU64>) -> Shard {
+        Shard { census, ..Shard::default() }
+    }
+
     /// Lists the session until the returned guard goes.
     pub fn enter(self: &Arc<Self>, session: Session) -> Ending {
         let session = Arc::new(session);
         self.open().insert(session.id, Arc::clone(&session));
+        self.census.fetch_add(1, Relaxed);
         let client = session.pool.stats.client();
         Ending { session, shard: Arc::clone(self), end: End::Internal, _client: client }
     }
@@ -347,6 +365,7 @@ impl Drop for Ending {
         let end = progress.cut.unwrap_or(self.end);
         session.pool.stats.count_end(end);
         log_end(session, &progress, end);
+        log_as_haproxy(session, &progress, end, self.shard.census.fetch_sub(1, Relaxed));
         self.shard.ended.note(session.ended(&progress, end));
         progress.on = None;
     }
@@ -380,5 +399,38 @@ fn log_end(session: &Session, progress: &Progress, end: End) {
         End::ClientProbe => line!(debug),
         End::Internal => line!(error),
         _ => line!(info),
+    }
+}
+
+/// The same end as a line for readers of HAProxy's log, if this log is one. `all`: the process's open sessions.
+fn log_as_haproxy(session: &Session, progress: &Progress, end: End, all: u64) {
+    if !tracing::enabled!(target: tcplog::TARGET, tracing::Level::INFO) {
+        return;
+    }
+    let stats = &session.pool.stats;
+    let (age, is_relaying) = (session.accepted_at.elapsed(), progress.phase == Phase::Relaying);
+    let itself = u64::from(progress.on.is_some());
+    let of_member = progress.on.as_ref().map_or(0, |(_, active)| active.member().active());
+    let of_backend: u64 = stats.members().iter().map(|(_, counts)| counts.active).sum();
+    let line = Line {
+        client: session.client(),
+        accepted_at: SystemTime::now() - age,
+        pool: &session.pool.options.name,
+        member: progress.on.as_ref().map(|(member, _)| &**member),
+        connected: is_relaying.then(|| (progress.held.as_millis(), progress.dialled.as_millis())),
+        total_ms: age.as_millis(),
+        bytes_out: session.bytes_out.load(Relaxed),
+        termination: termination(end, progress.phase, !progress.held.is_zero()),
+        open: [
+            all,
+            stats.clients() as u64,
+            of_backend.saturating_sub(itself),
+            of_member.saturating_sub(itself),
+        ],
+        retries: progress.retries,
+    };
+    match end {
+        End::ClientProbe => tracing::debug!(target: tcplog::TARGET, "{line}"),
+        _ => tracing::info!(target: tcplog::TARGET, "{line}"),
     }
 }

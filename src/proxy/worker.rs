@@ -110,11 +110,12 @@ impl Workers {
             threads: Vec::new(),
         };
         let cancels = Arc::new(Semaphore::new(MAX_UNDER_WAY));
+        let census = Arc::<AtomicU64>::default();
         let mut handles = Vec::new();
         let mut parts = Vec::new();
         for index in 0..options.count {
             let (inbox, jobs) = mpsc::unbounded_channel();
-            let (load, shard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Shard::default()));
+            let (load, shard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Shard::of(Arc::clone(&census))));
             let worker = Worker {
                 index,
                 board: Board::new(cell.clone(), workers.stop.clone()),

@@ -34,6 +34,12 @@ pub enum End {
     BackendReset,
     /// The member vanished: keepalive or unacknowledged data timed out.
     BackendTimeout,
+    /// Nothing moved for as long as a client may be idle.
+    ClientIdle,
+    /// Nothing moved for as long as a server may be idle.
+    BackendIdle,
+    /// Nothing moved for as long as a session may be idle.
+    TunnelIdle,
     /// No member could take the client within `hold`.
     HoldExpired,
     /// As many clients as allowed were held already.
@@ -71,7 +77,7 @@ pub enum Phase {
 }
 
 impl End {
-    pub const ALL: [End; 21] = [
+    pub const ALL: [End; 24] = [
         End::ClientClosed,
         End::ClientReset,
         End::ClientTimeout,
@@ -85,6 +91,9 @@ impl End {
         End::BackendClosed,
         End::BackendReset,
         End::BackendTimeout,
+        End::ClientIdle,
+        End::BackendIdle,
+        End::TunnelIdle,
         End::HoldExpired,
         End::HoldFull,
         End::RoleLost,
@@ -111,6 +120,9 @@ impl End {
             End::BackendClosed => "backend_closed",
             End::BackendReset => "backend_reset",
             End::BackendTimeout => "backend_timeout",
+            End::ClientIdle => "client_idle",
+            End::BackendIdle => "backend_idle",
+            End::TunnelIdle => "tunnel_idle",
             End::HoldExpired => "hold_expired",
             End::HoldFull => "hold_full",
             End::RoleLost => "role_lost",
@@ -135,7 +147,10 @@ impl End {
             | End::ClientLeft
             | End::Cancel => Side::Client,
             End::BackendClosed | End::BackendReset | End::BackendTimeout => Side::Backend,
-            End::HoldExpired
+            End::ClientIdle
+            | End::BackendIdle
+            | End::TunnelIdle
+            | End::HoldExpired
             | End::HoldFull
             | End::RoleLost
             | End::MemberGone

@@ -10,11 +10,13 @@ mod caution;
 mod end;
 mod histogram;
 mod stopwatch;
+mod termination;
 
 pub use caution::Caution;
 pub use end::{End, Phase, Side};
 pub use histogram::{Histogram, Snapshot};
 pub use stopwatch::Stopwatch;
+pub use termination::termination;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};

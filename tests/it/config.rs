@@ -2,6 +2,7 @@
 
 use pilotfish::config::{
     Balance, Config, Endpoint, Fallback, Listen, LogFormat, LogLevel, Protocol, Role, Scheme, SyncState,
+    Verify,
 };
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+mod reference;
 mod slips;
 
 const MINIMAL: &str = include_str!("../../config/minimal.yaml");
@@ -116,6 +118,9 @@ fn full_says_the_defaults() {
     let cluster = &mut config.clusters[0];
     let tls = cluster.patroni.tls.take().expect("tls is there");
     assert!([tls.ca, tls.cert, tls.key].iter().flatten().all(|file| file.is_file()));
+    assert_eq!((tls.server_name.as_deref(), tls.verify), (Some("patroni.internal"), Verify::Full));
+    let auth = cluster.patroni.auth.take().expect("auth is there");
+    assert_eq!((auth.username.as_str(), auth.password.reveal().as_deref()), ("pilotfish", Ok("hunter2")));
     // What its comments say is not the default.
     assert_eq!(cluster.name.take().as_deref(), Some("demo"));
     assert_eq!(cluster.patroni.leader_grace.take(), Some(Duration::from_secs(30)));
@@ -169,7 +174,7 @@ fn differences_are_named_by_their_keys() {
         ("hold: 45s", "hold: 46s", &["clusters[0].primary.hold", "clusters[0].replicas.hold"][..]),
         ("interval: 1s", "interval: 2s", &["clusters[0].patroni.interval"]),
         ("leader_grace: 30s", "", &["clusters[0].patroni.leader_grace"]),
-        ("[\"0.0.0.0:5000\"]", "[\":5000\", \":5002\"]", &["clusters[0].primary.listen"]),
+        ("\"0.0.0.0:5000\"\n", "\":5002\"\n", &["clusters[0].primary.listen[0]"]),
         ("workers: auto", "workers: 3", &["workers"]),
         ("role: operator", "role: viewer", &["admin.users[0].role"]),
         ("socket: /run/pilotfish/admin.sock", "socket: off", &["admin.socket"]),

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use pilotfish::proxy::hold::Board;
 use pilotfish::proxy::sessions::Session;
-use pilotfish::proxy::{ClientAddress, Pool, PoolOptions, Protocol, TcpOptions};
+use pilotfish::proxy::{ClientAddress, IdleLimits, Pool, PoolOptions, Protocol, TcpOptions};
 use pilotfish::routing::cell::cell;
 use pilotfish::routing::{Balance, Kind, PoolRules, Table};
 use pilotfish::stats::PoolStats;
@@ -155,6 +155,7 @@ fn options() -> PoolOptions {
         max_held: MAX_HELD,
         connect_timeout: CONNECT_TIMEOUT,
         tcp: TcpOptions::default(),
+        idle: IdleLimits::default(),
         send_proxy: false,
     }
 }

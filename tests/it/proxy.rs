@@ -16,6 +16,7 @@ mod ends;
 mod engine;
 mod greeting;
 mod hold;
+mod idle;
 mod member;
 mod packets;
 mod pattern;

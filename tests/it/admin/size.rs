@@ -13,7 +13,9 @@ use pilotfish::admin::ring::{COARSE, FOLDED};
 use pilotfish::admin::{Live, PoolSource, Sources, dashboard};
 use pilotfish::control::{Check, ClusterPicture, MemberPicture, Pictures, first_table, inbox};
 use pilotfish::proxy::listener::ListenAddress;
-use pilotfish::proxy::{Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions};
+use pilotfish::proxy::{
+    IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions,
+};
 use pilotfish::routing::{Balance, Kind, cell};
 use pilotfish::stats::{MemberCounts, PoolStats};
 use pilotfish::topology::{Class, Condition, Decision, Member, Operator, ReaderPool, Report, Role};
@@ -85,6 +87,7 @@ fn sources() -> Sources {
         inbox,
         gate: Arc::new(Gate::new(Users::new(Vec::new()), Hosts::new([]))),
         certificates: None,
+        patronis: Vec::new(),
         reload: Reload::new(|| Ok(Reloaded::default())),
         live: Live::default(),
     }
@@ -104,6 +107,7 @@ fn pools(cluster: usize) -> [PoolSource; 2] {
             max_held: 1,
             connect_timeout: Duration::from_secs(1),
             tcp: TcpOptions::default(),
+            idle: IdleLimits::default(),
             send_proxy: false,
         };
         let listen = vec![ListenAddress::Ip(SocketAddr::from(([10, 20, 30, 40], 5000)))];

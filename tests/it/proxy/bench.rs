@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pilotfish::proxy::listener::{ListenAddress, ListenOptions};
 use pilotfish::proxy::{
-    Access, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, TroubleKind, Workers, WorkersOptions,
-    listener,
+    Access, IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, TroubleKind, Workers,
+    WorkersOptions, listener,
 };
 use pilotfish::routing::cell::cell;
 use pilotfish::routing::{Backend, Balance, Candidate, Kind, PoolRoutes, Publisher, Routes, Table};
@@ -30,6 +30,7 @@ pub struct Setup {
     pub balance: Balance,
     pub fallback: bool,
     pub tcp: TcpOptions,
+    pub idle: IdleLimits,
     pub send_proxy: bool,
 }
 
@@ -45,6 +46,7 @@ impl Default for Setup {
             balance: Balance::LeastConnections,
             fallback: true,
             tcp: TcpOptions::default(),
+            idle: IdleLimits::default(),
             send_proxy: false,
         }
     }
@@ -177,6 +179,7 @@ impl Port {
             max_held: setup.max_held,
             connect_timeout: setup.connect_timeout,
             tcp: setup.tcp,
+            idle: setup.idle,
             send_proxy: setup.send_proxy,
         };
         let stats = Arc::new(PoolStats::new(setup.workers));
