@@ -17,6 +17,7 @@
 //! | edge | [`control`] | pollers, discovery, and the one controller that publishes tables |
 //! | edge | [`admin`] | the page, the API, the metrics, and an operator's actions |
 //! | edge | [`config`] | YAML in, a valid [`config::Config`] or every problem at once out |
+//! | edge | [`import`] | HAProxy's configuration in, pilotfish's and what became of each line out: pure |
 //! | edge | [`app`] | the composition root: the only module that knows all others |
 //! | edge | [`cli`] | arguments, signals, logs, exit codes, and the commands that ask a running pilotfish |
 //!
@@ -41,6 +42,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod import;
 pub mod proxy;
 pub mod routing;
 pub mod stats;

@@ -79,6 +79,14 @@ impl Stored {
     }
 }
 
+/// A hash by bcrypt of a password, as `htpasswd -B` makes it; `None` for one that bcrypt would not take whole.
+pub fn hash(password: &str) -> Option<String> {
+    const MOST_BYTES: usize = 72;
+    const COST: u32 = 10;
+    let fits = password.len() < MOST_BYTES && !password.contains('\0');
+    fits.then(|| bcrypt::hash(password, COST).ok()).flatten()
+}
+
 impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(a secret)")
@@ -108,6 +116,10 @@ mod tests {
             }
             assert!(!format!("{stored:?}").contains(secret), "a secret is not shown");
         }
+        let made = super::hash("open sesame").expect("a hash");
+        let stored = Stored::new(&made).expect("a secret");
+        assert!(stored.is_slow() && stored.matches("open sesame") && !stored.matches("open"));
+        assert_eq!(super::hash(&"x".repeat(72)), None);
         for broken in ["$argon2id$v=19$m=1,t=0,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub", "$argon2", "$2b$12$short"] {
             let error = Stored::new(broken).expect_err("a broken hash");
             assert!(!error.contains("$short") && !error.contains("RdescudvJ"), "{error}");

@@ -12,9 +12,15 @@ const EXIT_CODES: &str = "Exit codes:
   0   done, or the condition holds
   1   the condition does not hold, or the command failed
   2   wrong arguments
+  3   import-haproxy: not all could be taken over
   69  no pilotfish answers at the admin address
   77  not allowed: no login, a wrong one, a viewer's, or too many wrong ones
   78  the configuration is at fault";
+
+const IMPORT_EXIT_CODES: &str = "Exit codes:
+  0   all is taken over, or not needed any more
+  3   something is lost: see the lines with \"lost\"
+  78  not a configuration that HAProxy would take";
 
 const ABOUT_ADMIN: &str = "Commands that talk to a running pilotfish find it by --admin, else by the variable
 PILOTFISH_ADMIN, else by the section admin of the configuration: without a login at its
@@ -112,6 +118,13 @@ pub enum Command {
     Reload {
         #[command(flatten)]
         remote: Remote,
+    },
+    /// Translate HAProxy's configuration: ours to standard output, what became of each line to standard error
+    #[command(name = "import-haproxy", after_help = IMPORT_EXIT_CODES)]
+    ImportHaproxy {
+        /// Such as /etc/haproxy/haproxy.cfg; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// Write completions for a shell
     Completions { shell: Shell },

@@ -1,6 +1,6 @@
 //! The command line: arguments in, an exit code out.
 //!
-//! `run` and `check` are about a configuration. All other commands talk to a running pilotfish over its admin side:
+//! `run`, `check` and `import-haproxy` are about a configuration. All other commands talk to a running pilotfish over its admin side:
 //! [`client`] asks, [`answers`] is the part of what comes back that they need, and each command shows it.
 
 mod act;
@@ -10,6 +10,7 @@ mod client;
 mod documents;
 mod door;
 mod events;
+mod import;
 mod logging;
 mod output;
 mod run;
@@ -29,6 +30,8 @@ use crate::config::Config;
 pub const EXIT_FAILED: u8 = 1;
 /// Wrong arguments (clap's own code).
 pub const EXIT_USAGE: u8 = 2;
+/// `import-haproxy` wrote a configuration, and not all of HAProxy's could be taken over.
+pub const EXIT_LOSSES: u8 = 3;
 /// sysexits.h `EX_UNAVAILABLE`: no pilotfish answers at the admin address.
 pub const EXIT_UNREACHABLE: u8 = 69;
 /// sysexits.h `EX_NOPERM`: not allowed, by who asks or how often.
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
             Err(problems) => Err(Failure::new(EXIT_CONFIG, problems.to_string())),
         },
         Command::Check(source) => check(source.read()),
+        Command::ImportHaproxy { file } => import::haproxy(&file),
         Command::Completions { shell } => documents::completions(shell),
         Command::Man { command, dir } => documents::man(command.as_deref(), dir.as_deref()),
         Command::Status { remote, wanted } => remote.ask(|remote| status::status(remote, wanted)),

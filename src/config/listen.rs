@@ -103,7 +103,9 @@ fn entries<'a>(node: &Node<'a>) -> Vec<(Node<'a>, Listen)> {
     };
     let mut entries = Vec::new();
     for item in items {
-        if item.is_map() {
+        if item.is_list() {
+            item.mismatch::<()>(LISTEN);
+        } else if item.is_map() {
             entries.extend(entry(&item));
         } else {
             let plain = item.texts(LISTEN, limits::MAX_LISTEN, address).unwrap_or_default();

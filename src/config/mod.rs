@@ -37,7 +37,9 @@ pub use endpoint::{Endpoint, Scheme};
 pub use listen::{Listen, ListenAddress, Network};
 pub use pools::{Balance, Fallback, Fate, OpenSessions, Primary, Replicas, Require, SendProxy, SyncState};
 pub use problem::{Problem, Problems};
+pub(crate) use show::quoted;
 pub use transport::{IdleTimeouts, Keepalive, Tcp};
+pub(crate) use value::show_duration;
 pub use word::Word;
 
 /// Where `pilotfish run` looks when it is told nothing.

@@ -176,7 +176,7 @@ fn replicas(pool: &Replicas, indent: &str, f: &mut Formatter<'_>) -> Result {
 }
 
 /// Text in YAML's double quotes, out of reach of `${VAR}`.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.replace("${", "$${").chars() {
         match c {

@@ -116,7 +116,7 @@ impl Credentials {
         let (Some(cert), Some(key)) = (&contents.cert, &contents.key) else {
             return Ok(Some(builder.with_no_client_auth()));
         };
-        let chain = certificates(cert, "the client certificate")?;
+        let chain = certificates(cert, "tls.cert")?;
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|error| format!("the client certificate cannot be used: its key: {error}"))?;
         let config = builder.with_client_auth_cert(chain, key);
@@ -132,7 +132,7 @@ impl Credentials {
             _ if self.trust_everybody => None,
             Some(pem) => {
                 let mut roots = RootCertStore::empty();
-                for authority in certificates(pem, "the CA certificate")? {
+                for authority in certificates(pem, "tls.ca")? {
                     let added = roots.add(authority);
                     added.map_err(|error| format!("the CA certificate cannot be used: {error}"))?;
                 }
@@ -161,8 +161,8 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, 
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(format!("{what} cannot be used: the file holds no certificate in PEM form")),
-        Err(error) => Err(format!("{what} cannot be used: {error}")),
+        Ok(_) => Err(format!("the file in {what} holds no certificate in PEM form")),
+        Err(error) => Err(format!("the file in {what} cannot be used: {error}")),
     }
 }
 

@@ -5,8 +5,8 @@
 //! a table. All of it runs on one thread; the data plane never waits for it.
 
 mod addresses;
-mod answer;
 mod agenda;
+mod answer;
 pub mod controller;
 pub mod credentials;
 pub mod discovery;

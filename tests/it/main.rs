@@ -4,6 +4,7 @@ mod admin;
 mod config;
 mod control;
 mod drill;
+mod import;
 mod process;
 mod proxy;
 mod tidy;

@@ -1,6 +1,6 @@
 //! The program as its users meet it: arguments, exit codes, signals and log lines.
 
-mod child;
+pub mod child;
 mod console;
 mod documents;
 mod logs;

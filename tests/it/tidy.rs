@@ -58,7 +58,7 @@ fn refuse(complaints: Vec<String>) {
 }
 
 /// Each module with the modules that it may use beside itself.
-const RINGS: [(&str, &[&str]); 9] = [
+const RINGS: [(&str, &[&str]); 10] = [
     ("topology", &[]),
     ("stats", &["topology"]),
     ("routing", &["topology", "stats"]),
@@ -66,8 +66,9 @@ const RINGS: [(&str, &[&str]); 9] = [
     ("control", &["topology", "stats", "routing", "proxy"]),
     ("admin", &["topology", "stats", "routing", "proxy", "control"]),
     ("config", &[]),
+    ("import", &["config"]),
     ("app", &["topology", "stats", "routing", "proxy", "control", "admin", "config"]),
-    ("cli", &["app", "config", "admin"]),
+    ("cli", &["app", "config", "admin", "import"]),
 ];
 
 #[test]

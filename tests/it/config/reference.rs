@@ -9,9 +9,10 @@ const REFERENCE: &str = include_str!("../../../docs/settings.md");
 /// Each key with its default, as the reference has them.
 fn told() -> BTreeMap<String, String> {
     let row = |line: &str| {
-        let cells: Vec<&str> = line.strip_prefix("| `")?.split(" | ").collect();
+        let cells: Vec<&str> =
+            line.strip_prefix("| `")?.trim_end_matches('|').split('|').map(str::trim).collect();
         assert_eq!(cells.len(), 5, "five columns: {line}");
-        Some((cells[0].trim_end_matches('`').to_owned(), cells[2].trim().to_owned()))
+        Some((cells[0].trim_end_matches('`').to_owned(), cells[2].to_owned()))
     };
     let rows: Vec<(String, String)> = REFERENCE.lines().filter_map(row).collect();
     let keys: BTreeMap<String, String> = rows.iter().cloned().collect();
@@ -80,7 +81,8 @@ fn shown() -> BTreeMap<String, String> {
 fn every_key_is_in_the_reference_and_nothing_else() {
     let told: BTreeSet<String> = told().into_keys().collect();
     let known = known();
-    let missing: Vec<_> = known.difference(&told).filter(|key| !key.starts_with("clusters[].replicas.listen[]")).collect();
+    let missing: Vec<_> =
+        known.difference(&told).filter(|key| !key.starts_with("clusters[].replicas.listen[]")).collect();
     let made_up: Vec<_> = told.difference(&known).collect();
     assert!(missing.is_empty() && made_up.is_empty(), "not told: {missing:#?}\nnot read: {made_up:#?}");
     assert!(known.len() > 60, "{known:?}");

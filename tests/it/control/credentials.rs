@@ -28,9 +28,12 @@ async fn node(authority: &Authority, names: [&str; 1]) -> SocketAddr {
     let address = listener.local_addr().expect("an address");
     let (certificate, key) = authority.issue_for(&names);
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(authority.path("ca.pem")).expect("a file")).expect("an authority");
+    roots
+        .add(CertificateDer::from_pem_file(authority.path("ca.pem")).expect("a file"))
+        .expect("an authority");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
@@ -83,7 +86,9 @@ async fn asked(credentials: Credentials, address: SocketAddr) -> String {
 async fn told(patroni: &Patroni, address: SocketAddr) -> String {
     match patroni.leader(&format!("https://{address}")).await {
         Observation::Answered(_) => "answered".to_owned(),
-        Observation::Silent(silence) if silence.kind == SilenceKind::Tls => "tls".to_owned(),
+        Observation::Silent(silence) if silence.kind == SilenceKind::Tls => {
+            format!("tls: {}", silence.detail)
+        }
         Observation::Silent(silence) => silence.detail,
     }
 }
@@ -100,7 +105,8 @@ async fn a_node_is_shown_what_it_wants_and_has_to_show_what_is_wanted() {
         change(&mut credentials);
         credentials
     };
-    let as_named = |credentials: &mut Credentials| credentials.server_name = Some("patroni.internal".to_owned());
+    let as_named =
+        |credentials: &mut Credentials| credentials.server_name = Some("patroni.internal".to_owned());
     for (what, credentials, address, expected) in [
         ("all is well", good.clone(), by_address, "answered"),
         ("its certificate is for another name", good.clone(), named, "tls"),
@@ -128,7 +134,8 @@ async fn a_node_is_shown_what_it_wants_and_has_to_show_what_is_wanted() {
             "answered",
         ),
     ] {
-        assert_eq!(within(what, asked(credentials, address)).await, expected, "{what}");
+        let told = within(what, asked(credentials, address)).await;
+        assert!(told.starts_with(expected), "{what}: {told}");
     }
 }
 
@@ -174,8 +181,14 @@ async fn what_cannot_be_used_is_said_at_once() {
     let good = good(&authority);
     std::fs::write(authority.path("empty"), "").expect("a file");
     for (credentials, words) in [
-        (Credentials { ca: Some(authority.path("empty")), ..good.clone() }, "the CA certificate cannot be used"),
-        (Credentials { cert: Some(authority.path("empty")), ..good.clone() }, "the client certificate cannot be"),
+        (
+            Credentials { ca: Some(authority.path("empty")), ..good.clone() },
+            "the file in tls.ca holds no certificate",
+        ),
+        (
+            Credentials { cert: Some(authority.path("empty")), ..good.clone() },
+            "the file in tls.cert holds no certificate",
+        ),
         (Credentials { key: Some(authority.path("cert.pem")), ..good.clone() }, "its key"),
         (Credentials { ca: Some(authority.path("gone")), ..good.clone() }, "gone cannot be read"),
         (

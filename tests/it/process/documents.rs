@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::child::output;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "check",
     "status",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 13] = [
     "ready",
     "close-sessions",
     "reload",
+    "import-haproxy",
     "completions",
     "man",
 ];

@@ -156,8 +156,7 @@ async fn a_full_pipe_that_nobody_reads_blocks_nothing() {
 fn tcplog(line: &str) -> Option<Vec<String>> {
     let (client, rest) = line.split_once(" [")?;
     let (date, rest) = rest.split_once("] ")?;
-    let fields: Vec<String> =
-        [client, date].into_iter().chain(rest.split(' ')).map(str::to_owned).collect();
+    let fields: Vec<String> = [client, date].into_iter().chain(rest.split(' ')).map(str::to_owned).collect();
     (fields.len() == 9).then_some(fields)
 }
 

@@ -1,0 +1,84 @@
+//! What is said of each line, and what is wrong with the file.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+/// What became of something that HAProxy was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// It stands in the new configuration, or is so by default.
+    Taken,
+    /// pilotfish does it by itself, or does better without.
+    NotNeeded,
+    /// pilotfish cannot be told this.
+    Lost,
+}
+
+impl Class {
+    pub fn words(self) -> &'static str {
+        match self {
+            Class::Taken => "taken over",
+            Class::NotNeeded => "not needed",
+            Class::Lost => "lost",
+        }
+    }
+}
+
+/// One sentence about one line.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Note {
+    /// From 1; 0 for the file as a whole.
+    pub line: usize,
+    pub class: Class,
+    /// No secret is in it.
+    pub text: String,
+}
+
+/// Something that HAProxy would not accept either.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slip {
+    pub line: usize,
+    pub message: String,
+}
+
+/// Takes what the readers of the lines have to say, so that they can go on reading.
+#[derive(Debug, Default)]
+pub struct Notes {
+    notes: RefCell<BTreeSet<Note>>,
+    slips: RefCell<BTreeSet<Slip>>,
+}
+
+impl Notes {
+    pub fn taken(&self, line: usize, text: impl Into<String>) {
+        self.add(line, Class::Taken, text);
+    }
+
+    pub fn not_needed(&self, line: usize, text: impl Into<String>) {
+        self.add(line, Class::NotNeeded, text);
+    }
+
+    pub fn lost(&self, line: usize, text: impl Into<String>) {
+        self.add(line, Class::Lost, text);
+    }
+
+    pub fn add(&self, line: usize, class: Class, text: impl Into<String>) {
+        self.notes.borrow_mut().insert(Note { line, class, text: text.into() });
+    }
+
+    pub fn slip(&self, line: usize, message: impl Into<String>) {
+        self.slips.borrow_mut().insert(Slip { line, message: message.into() });
+    }
+
+    /// Whether anything has been said of this line.
+    pub fn mention(&self, line: usize) -> bool {
+        let first = |line| Note { line, class: Class::Taken, text: String::new() };
+        let noted = self.notes.borrow().range(first(line)..first(line + 1)).next().is_some();
+        let begin = |line| Slip { line, message: String::new() };
+        noted || self.slips.borrow().range(begin(line)..begin(line + 1)).next().is_some()
+    }
+
+    /// All, in the order of the file.
+    pub fn into_parts(self) -> (Vec<Note>, Vec<Slip>) {
+        (self.notes.into_inner().into_iter().collect(), self.slips.into_inner().into_iter().collect())
+    }
+}

@@ -1,0 +1,89 @@
+//! What holds for the sessions of a pool: timeouts and keepalive.
+
+use super::bind::Binds;
+use super::notes::Notes;
+use super::pool::common;
+use super::proxies::Proxy;
+use super::sections::Line;
+use super::servers::Server;
+use super::setting::{Said, Settings, number_at, show_ms, time_at, within};
+
+/// The keys of a cluster that are about its sessions.
+pub fn settings(
+    front: &Proxy<'_>,
+    back: &Proxy<'_>,
+    servers: &[Server],
+    binds: &Binds,
+    notes: &Notes,
+) -> Settings {
+    let mut sessions = Settings::default();
+    for (keyword, key, proxy) in [
+        ("timeout connect", "connect_timeout", back),
+        ("timeout client", "client_timeout", front),
+        ("timeout server", "server_timeout", back),
+        ("timeout tunnel", "tunnel_timeout", back),
+    ] {
+        // Not `timeout client-fin`: `is` compares whole words.
+        let Some(line) = proxy.last(keyword) else { continue };
+        let Some(ms) = time_at(line, 2, notes) else { continue };
+        let value = match key {
+            "connect_timeout" => {
+                let most = if ms == 0 { 60_000 } else { ms };
+                show_ms(within(most, 10..=60_000, show_ms, (line.number, &line.said()), notes))
+            }
+            _ if ms == 0 => {
+                notes.taken(line.number, format!("{}: off, as by default", line.said()));
+                continue;
+            }
+            _ => show_ms(ms),
+        };
+        if key == "connect_timeout" && value == "1s" {
+            notes.taken(line.number, format!("{}: that is so by default", line.said()));
+            continue;
+        }
+        sessions.set(key, value, line.number, line.said());
+    }
+    keepalive(front, back, &mut sessions, notes);
+    let of_servers = common(servers, "tcp-ut", |server| &server.options.user_timeout, notes);
+    if let (Some(front), Some(back)) = (&binds.user_timeout, &of_servers)
+        && front.value != back.value
+    {
+        notes.lost(back.line, format!("{}: both sides get {}", back.words, front.words));
+    }
+    if let Some(Said { value, line, words }) = binds.user_timeout.clone().or(of_servers) {
+        sessions.set("tcp_user_timeout", show_ms(value), line, words);
+    }
+    sessions
+}
+
+/// The three times of TCP's keepalive. pilotfish has one set for both sides.
+fn keepalive(front: &Proxy<'_>, back: &Proxy<'_>, sessions: &mut Settings, notes: &Notes) {
+    let mut parts: Vec<(&str, String, &Line)> = Vec::new();
+    for (key, suffix) in [("idle", "idle"), ("interval", "intvl"), ("count", "cnt")] {
+        let read = |line: &Line| match key {
+            "count" => number_at(line, 1, notes).map(|count| count.to_string()),
+            _ => seconds_at(line, notes),
+        };
+        let client = front.last(&format!("clitcpka-{suffix}")).and_then(|line| Some((read(line)?, line)));
+        let server = back.last(&format!("srvtcpka-{suffix}")).and_then(|line| Some((read(line)?, line)));
+        if let (Some(client), Some(server)) = (&client, &server)
+            && client.0 != server.0
+        {
+            let said = server.1.said();
+            notes.lost(server.1.number, format!("{said}: both sides get {}", client.1.said()));
+        }
+        parts.extend(client.or(server).map(|(value, line)| (key, value, line)));
+    }
+    let Some((_, _, first)) = parts.first() else { return };
+    let map: Vec<String> = parts.iter().map(|(key, value, _)| format!("{key}: {value}")).collect();
+    let said: Vec<String> = parts.iter().map(|(_, _, line)| line.said()).collect();
+    sessions.set("tcp_keepalive", format!("{{{}}}", map.join(", ")), first.number, said.join(", "));
+}
+
+/// A time that is in seconds where it has no unit, as HAProxy has it for keepalive alone.
+fn seconds_at(line: &Line, notes: &Notes) -> Option<String> {
+    match line.word(1).parse::<u64>() {
+        Ok(seconds) => Some(show_ms(seconds.saturating_mul(1000))),
+        Err(_) => time_at(line, 1, notes).map(show_ms),
+    }
+}
