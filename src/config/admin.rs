@@ -218,15 +218,16 @@ fn in_variable(name: &str, env: Environment<'_>) -> Result<Secret, String> {
     }
 }
 
-/// A password that has to be shown to somebody else: a hash will not do.
-pub(super) fn password(node: &Node<'_>, env: Environment<'_>) -> Option<Secret> {
-    match secret(node, env)? {
-        Secret::Hash(_) => {
-            node.refuse("is a hash, but the password itself is needed; write file:PATH or env:NAME");
-            None
-        }
-        found => Some(found),
-    }
+/// The password in the first line of the file that is named here.
+pub(super) fn password_file(node: &Node<'_>) -> Option<Secret> {
+    let found = in_file(node.text("the path of a file with the password in its first line")?);
+    found.map_err(|why| node.refuse(why)).ok()
+}
+
+/// The password in the variable that is named here.
+pub(super) fn password_env(node: &Node<'_>, env: Environment<'_>) -> Option<Secret> {
+    let found = in_variable(node.text("the name of an environment variable")?, env);
+    found.map_err(|why| node.refuse(format!("{why}; set it, or use password_file"))).ok()
 }
 
 /// The shape of what `argon2 -e` and `htpasswd -B` write.

@@ -174,11 +174,17 @@ fn server_name(node: &Node<'_>) -> Option<String> {
 
 /// Who pilotfish is to Patroni, or to a proxy before it. The password stands elsewhere.
 fn auth(patroni: &Map<'_>, env: Environment<'_>) -> Option<Auth> {
-    let map = patroni.find("auth")?.map(&["username", "password"])?;
+    let map = patroni.find("auth")?.map(&["username", "password_file", "password_env"])?;
     let username = map.need("username", "what to log in as");
-    let password = map.need("password", "where it is: file:PATH or env:NAME");
     let username = username.and_then(|node| node.text("a name; a number needs quotes").map(str::to_owned));
-    let password = password.and_then(|node| admin::password(&node, env));
+    let password = match (map.find("password_file"), map.find("password_env")) {
+        (Some(file), None) => admin::password_file(&file),
+        (None, Some(variable)) => admin::password_env(&variable, env),
+        _ => {
+            map.node().refuse("has to have one of password_file and password_env");
+            None
+        }
+    };
     Some(Auth { username: username?, password: password? })
 }
 

@@ -124,10 +124,9 @@ fn patroni(patroni: &Patroni, f: &mut Formatter<'_>) -> Result {
     let Some(Auth { username, password }) = &patroni.auth else { return Ok(()) };
     writeln!(f, "      auth:\n        username: {}", quoted(username))?;
     match password {
-        Secret::File(path) => {
-            writeln!(f, "        password: {}", quoted(&format!("file:{}", path.display())))
-        }
-        Secret::Env(name) => writeln!(f, "        password: {}", quoted(&format!("env:{name}"))),
+        Secret::File(path) => writeln!(f, "        password_file: {}", quoted(&path.to_string_lossy())),
+        Secret::Env(name) => writeln!(f, "        password_env: {}", quoted(name)),
+        // Not read here: the password itself is needed.
         Secret::Hash(_) => Ok(()),
     }
 }

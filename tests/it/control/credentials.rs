@@ -23,10 +23,11 @@ const LOGIN: &str = "pilotfish:hunter2";
 const REPORT: &str = r#"{"state": "running", "role": "replica"}"#;
 
 /// A node as `verify_client: required` and a proxy with a login make it.
-async fn node(authority: &Authority, names: [&str; 1]) -> SocketAddr {
+/// Its certificate is for this name, or for its own address.
+async fn node(authority: &Authority, name: Option<&str>) -> SocketAddr {
     let listener = TcpListener::bind((own_address(), 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let (certificate, key) = authority.issue_for(&names);
+    let (certificate, key) = authority.issue_for(&[name.unwrap_or(&address.ip().to_string())]);
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(authority.path("ca.pem")).expect("a file"))
@@ -96,9 +97,8 @@ async fn told(patroni: &Patroni, address: SocketAddr) -> String {
 #[tokio::test]
 async fn a_node_is_shown_what_it_wants_and_has_to_show_what_is_wanted() {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let named = node(&authority, ["patroni.internal"]).await;
-    let ip = own_address().to_string();
-    let by_address = node(&authority, [&ip]).await;
+    let named = node(&authority, Some("patroni.internal")).await;
+    let by_address = node(&authority, None).await;
     let good = good(&authority);
     let change = |change: &dyn Fn(&mut Credentials)| {
         let mut credentials = good.clone();
@@ -142,7 +142,7 @@ async fn a_node_is_shown_what_it_wants_and_has_to_show_what_is_wanted() {
 #[tokio::test]
 async fn files_are_followed_and_bad_ones_change_nothing() {
     let authority = Authority::new();
-    let address = node(&authority, [&own_address().to_string()]).await;
+    let address = node(&authority, None).await;
     let patroni = patroni(good(&authority)).expect("good files");
     let following = tokio::spawn(patroni.clone().follow());
     let comes = async |what: &str, wanted: &dyn Fn(Option<String>) -> bool| {
