@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
+use self::clusters::Plan;
 use self::console::{Console, Secrets};
 use crate::admin::actions::Reload;
 use crate::admin::{self, PoolSource, Sources};
@@ -19,9 +20,8 @@ use crate::config::{self, Config};
 use crate::control::{ClusterOptions, Controller, Names, Patroni, first_table, inbox};
 use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
 use crate::proxy::listener::{Bound, ListenAddress};
-use crate::proxy::{Access, Pool, PoolOptions, TellTrouble, Workers, WorkersOptions, listener};
+use crate::proxy::{Access, Pool, TellTrouble, Workers, WorkersOptions, listener};
 use crate::routing::{PoolRules, cell};
-use crate::stats::PoolStats;
 
 mod clusters;
 mod console;
@@ -102,6 +102,7 @@ pub struct App {
 #[derive(Debug)]
 struct BoundPool {
     pool: Arc<Pool>,
+    rules: PoolRules,
     sockets: Vec<(Bound, Arc<Access>)>,
     listen: Vec<ListenAddress>,
 }
@@ -131,7 +132,7 @@ impl App {
         let names = Names::default();
         for (index, cluster) in config.clusters.iter().enumerate() {
             let of_cluster = bind_pools(index, cluster, workers)?;
-            rules.push(of_cluster.iter().map(BoundPool::rules).collect());
+            rules.push(of_cluster.iter().map(|bound| bound.rules.clone()).collect());
             pools.extend(of_cluster);
             // Clusters that are asked in the same way share a client: each holds all the system's authorities.
             let asked_alike = |other: &config::Cluster| {
@@ -252,11 +253,6 @@ impl BoundPool {
         PoolSource { pool: Arc::clone(&self.pool), listen: self.listen.clone() }
     }
 
-    fn rules(&self) -> PoolRules {
-        let PoolOptions { name, kind, .. } = &self.pool.options;
-        PoolRules { name: Arc::clone(name), kind: *kind, stats: Arc::clone(&self.pool.stats) }
-    }
-
     fn into_sockets(self) -> impl Iterator<Item = (Arc<Pool>, (Bound, Arc<Access>))> {
         let pool = self.pool;
         self.sockets.into_iter().map(move |socket| (Arc::clone(&pool), socket))
@@ -326,17 +322,10 @@ fn bind_pools(
     config: &config::Cluster,
     workers: usize,
 ) -> Result<Vec<BoundPool>, StartError> {
-    clusters::pools(cluster, config)
-        .into_iter()
-        .map(|(options, listen)| bind_pool(options, &listen, workers))
-        .collect()
+    clusters::pools(cluster, config, workers).into_iter().map(bind_pool).collect()
 }
 
-fn bind_pool(
-    options: PoolOptions,
-    listen: &[config::Listen],
-    workers: usize,
-) -> Result<BoundPool, StartError> {
+fn bind_pool(Plan { options, listen, rules }: Plan) -> Result<BoundPool, StartError> {
     let what = format!("pool {}", options.name);
     let bind = |listen: &config::Listen| {
         let options = transport::listen_options(listen, options.tcp);
@@ -347,8 +336,8 @@ fn bind_pool(
     };
     let sockets: Vec<(Bound, Arc<Access>)> = listen.iter().map(bind).collect::<Result<_, _>>()?;
     let listen = sockets.iter().map(|(bound, _)| bound.address.clone()).collect();
-    let stats = Arc::new(PoolStats::new(workers));
-    Ok(BoundPool { pool: Arc::new(Pool::new(options, stats)), sockets, listen })
+    let pool = Arc::new(Pool::new(options, Arc::clone(&rules.stats)));
+    Ok(BoundPool { pool, rules, sockets, listen })
 }
 
 fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {

@@ -105,6 +105,7 @@ fn steward(number: usize, seeds: Vec<Seed>) -> StewardOptions {
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_millis(100),
         leader_grace: Some(Duration::from_secs(30)),
+        connect_timeout: Duration::from_secs(1),
         thresholds: Thresholds { fall: 3, rise: 1 },
         readers: vec![ReaderRules { pool: "replicas".to_owned(), fallback: true, ..ReaderRules::default() }],
     }
@@ -128,6 +129,7 @@ fn pools_of(cluster: usize) -> [PoolSource; 2] {
             tcp: TcpOptions::default(),
             idle: IdleLimits::default(),
             send_proxy: false,
+            limits: Default::default(),
         };
         let listen = vec![ListenAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 5000)))];
         PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }

@@ -3,11 +3,11 @@
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion};
 use pilotfish::control::patroni;
-use pilotfish::routing::{Kind, PoolRules, Routes, Table, cell};
+use pilotfish::routing::{Kind, PoolRules, Routes, Site, Table, cell};
 use pilotfish::stats::PoolStats;
 use pilotfish::topology::health::Thresholds;
 use pilotfish::topology::{Cluster, Member, Observation, ReaderRules, Settings};
@@ -41,7 +41,8 @@ pub fn benches(criterion: &mut Criterion) {
 
     let (decision, pools) = (cluster.decide(now), pools());
     criterion.bench_function("table/routes", |bencher| {
-        bencher.iter(|| Routes::new(Arc::from("demo"), 1, black_box(&decision), &pools, address));
+        let started = Instant::now();
+        bencher.iter(|| Routes::new(Arc::from("demo"), 1, black_box(&decision), &pools, started, site));
     });
     let routes = Arc::new(routes(MEMBERS));
     for clusters in [CLUSTERS, MANY_CLUSTERS] {
@@ -61,7 +62,7 @@ pub fn benches(criterion: &mut Criterion) {
 /// Routes of a cluster in which all is well: the first member writes, the others read.
 pub fn routes(members: usize) -> Routes {
     let decision = cluster(members).decide(Duration::from_secs(2));
-    let routes = Routes::new(Arc::from("demo"), 1, &decision, &pools(), address);
+    let routes = Routes::new(Arc::from("demo"), 1, &decision, &pools(), Instant::now(), site);
     let takers: Vec<usize> = routes.pools.iter().map(|pool| pool.candidates.len()).collect();
     assert_eq!(takers, [1, members - 1]);
     routes
@@ -112,6 +113,7 @@ fn name(number: usize) -> String {
     format!("node{}", number + 1)
 }
 
-fn address(_: &str) -> Arc<[SocketAddr]> {
-    Arc::from([SocketAddr::from(([10, 0, 0, 1], 5432))])
+fn site<'a>(_: &str, _: &PoolRules) -> Site<'a> {
+    let addresses = Arc::from([SocketAddr::from(([10, 0, 0, 1], 5432))]);
+    Site { addresses, tags: &[], obstacle: None }
 }

@@ -146,6 +146,24 @@ fn describe_pool(page: &mut Page, cluster: &ClusterView, pool: &PoolView) {
         pool.clients as f64,
     );
     page.gauge("pilotfish_held", "Clients that wait for a member.", &of_pool, pool.held as f64);
+    let queued = pool.queued as f64;
+    page.gauge(
+        "pilotfish_queued",
+        "Clients that wait for room, since all members are full.",
+        &of_pool,
+        queued,
+    );
+    for (limit, value) in [
+        ("max_sessions", pool.limits.max_sessions),
+        ("max_sessions_per_member", pool.limits.max_sessions_per_member),
+        ("max_sessions_per_client", pool.limits.max_sessions_per_client),
+        ("max_queued", pool.limits.max_queued),
+    ] {
+        if let Some(value) = value {
+            let labels = &[&of_pool[..], &[("limit", limit)]].concat();
+            page.gauge("pilotfish_limit", "The limits that are set, by their keys.", labels, value as f64);
+        }
+    }
     let routable = pool.routable.len() as f64;
     page.gauge("pilotfish_routable_members", "Members that take new sessions.", &of_pool, routable);
     for end in End::ALL.map(End::as_str) {
@@ -156,6 +174,8 @@ fn describe_pool(page: &mut Page, cluster: &ClusterView, pool: &PoolView) {
     for member in &pool.members {
         let labels = &[&of_pool[..], &[("member", member.name.as_str())]].concat();
         page.gauge("pilotfish_sessions_active", "Sessions on the member.", labels, member.sessions as f64);
+        let weight = f64::from(member.weight.unwrap_or(0));
+        page.gauge("pilotfish_member_weight", "Its share of new sessions; 0 for none.", labels, weight);
         let total = member.sessions_total as f64;
         page.counter("pilotfish_sessions_total", "Sessions that the member has taken.", labels, total);
         let failed = member.failed_dials as f64;
@@ -173,6 +193,8 @@ fn describe_durations(page: &mut Page, cluster: &ClusterView, source: &PoolSourc
     let stats = &source.pool.stats;
     let help = "How long clients waited for a member.";
     page.histogram("pilotfish_hold_seconds", help, &labels, &stats.hold_seconds.snapshot());
+    let help = "How long clients waited for room on a member.";
+    page.histogram("pilotfish_queue_seconds", help, &labels, &stats.queue.seconds.snapshot());
     let help = "How long dials of members took, failed ones too.";
     page.histogram("pilotfish_connect_seconds", help, &labels, &stats.connect_seconds.snapshot());
 }

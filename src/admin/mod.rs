@@ -23,6 +23,7 @@ pub mod listing;
 pub mod metrics;
 pub mod past;
 pub mod policy;
+pub mod pools;
 pub mod refusal;
 pub mod ring;
 pub mod routes;

@@ -10,13 +10,15 @@ use serde::Serialize;
 
 use super::findings::{self, Finding};
 use super::headline::{Headline, headline};
-use super::history::{ClusterHistory, MemberHistory, PoolHistory, Rates, sum};
+use super::history::{ClusterHistory, MemberHistory, PoolHistory, sum};
 use super::incidents::{self, IncidentTotalsView, IncidentView, incidents};
+pub use super::pools::{EndView, LimitsView, PoolMemberView, PoolView};
+use super::pools::{limits, pool_member, routable};
 use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture, Patroni};
-use crate::routing::Kind;
+use crate::routing::{Kind, Routes};
 use crate::stats::{End, MemberCounts};
-use crate::topology::{Alarm, Class, Decision, Operator, ReaderPool, Report, Unfit};
+use crate::topology::{Alarm, Class, Decision, Operator, Report, Unfit};
 
 /// Incidents within the status; the rest is history.
 const SHOWN_INCIDENTS: usize = 5;
@@ -118,55 +120,6 @@ pub struct CheckView {
     pub error: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct PoolView {
-    pub name: String,
-    /// `primary` or `replicas`.
-    pub kind: &'static str,
-    pub listen: Vec<String>,
-    pub routable: Vec<String>,
-    /// The routable member stands in for readers that are not there.
-    pub fallback_in_use: bool,
-    /// Connected clients, held ones among them.
-    pub clients: usize,
-    pub sessions: u64,
-    pub held: usize,
-    /// How long the client has waited that has waited longest.
-    pub oldest_wait_s: Option<f64>,
-    pub sessions_total: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub sessions_per_s: f64,
-    /// Sessions that began within five minutes.
-    pub sessions_5m: f64,
-    pub bytes_in_per_s: f64,
-    pub bytes_out_per_s: f64,
-    pub ends: Vec<EndView>,
-    pub members: Vec<PoolMemberView>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct EndView {
-    pub cause: &'static str,
-    pub side: &'static str,
-    pub count: u64,
-}
-
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct PoolMemberView {
-    pub name: String,
-    /// In a pool of readers, why it takes no new sessions, as a word; and the same for people: `NAME ...`.
-    pub unfit: Option<&'static str>,
-    pub why_unfit: Option<&'static str>,
-    pub sessions: u64,
-    pub sessions_total: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub bytes_in_per_s: f64,
-    pub bytes_out_per_s: f64,
-    pub failed_dials: u64,
-}
-
 /// Everything, as it is now.
 pub fn status(sources: &Sources) -> StatusView {
     let stopping = sources.stopping.load(std::sync::atomic::Ordering::Relaxed);
@@ -242,19 +195,20 @@ impl Look<'_> {
             discovery_problem: picture.discovery_problem.clone(),
             incidents: incidents(picture, self.now).into_iter().take(SHOWN_INCIDENTS).collect(),
             incident_totals: incidents::totals(&picture.incident_totals),
-            members: picture.members.iter().map(|member| self.member(member, decision, &pools)).collect(),
-            pools: pools.iter().map(|pool| self.pool(pool, decision)).collect(),
+            members: picture.members.iter().map(|member| self.member(member, picture, &pools)).collect(),
+            pools: pools.iter().map(|pool| self.pool(pool, picture)).collect(),
         }
     }
 
-    fn member(&self, picture: &MemberPicture, decision: Option<&Decision>, pools: &[Counted]) -> MemberView {
+    fn member(&self, picture: &MemberPicture, cluster: &ClusterPicture, pools: &[Counted]) -> MemberView {
+        let (decision, routes) = (cluster.decision.as_ref(), &*cluster.routes);
         let report = picture.report.as_ref();
         let name = &picture.member.name;
         let counts = pools.iter().map(|pool| pool.counts_of(name)).fold(MemberCounts::default(), sum);
         let history = self.history.and_then(|history| history.members.get(name));
         let rates = history.map(|history| history.rates).unwrap_or_default();
         let dcs_last_seen = report.and_then(|report| report.dcs_last_seen);
-        let takes = takes(name, decision);
+        let takes = takes(name, decision, routes);
         MemberView {
             name: name.clone(),
             host: picture.member.host.clone(),
@@ -292,10 +246,12 @@ impl Look<'_> {
         }
     }
 
-    fn pool(&self, Counted { source, members }: &Counted, decision: Option<&Decision>) -> PoolView {
+    fn pool(&self, Counted { source, members }: &Counted, picture: &ClusterPicture) -> PoolView {
+        let decision = picture.decision.as_ref();
         let pool = &source.pool;
         let total = members.iter().map(|(_, counts)| *counts).fold(MemberCounts::default(), sum);
-        let (routable, fallback_in_use) = routable(pool.options.kind, &pool.options.name, decision);
+        let routes = picture.routes.pool(&pool.options.name);
+        let (routable, fallback_in_use) = routable(routes);
         let end = |end: End| EndView {
             cause: end.as_str(),
             side: end.side().as_str(),
@@ -324,39 +280,33 @@ impl Look<'_> {
             bytes_in_per_s: tenths(rates.bytes_in_per_s),
             bytes_out_per_s: tenths(rates.bytes_out_per_s),
             ends: End::ALL.into_iter().map(end).filter(|end| end.count > 0).collect(),
-            members: members.iter().map(|member| pool_member(member, history, decided)).collect(),
+            members: members
+                .iter()
+                .map(|member| pool_member(member, source, history, decided, routes))
+                .collect(),
+            queued: pool.stats.queue.waiting(),
+            limits: limits(&pool.stats),
         }
     }
 }
 
-fn pool_member(
-    (name, counts): &(String, MemberCounts),
-    history: Option<&PoolHistory>,
-    decided: Option<&ReaderPool>,
-) -> PoolMemberView {
-    let rates: Rates = history.and_then(|history| history.links.get(name)).copied().unwrap_or_default();
-    let unfit = decided.and_then(|pool| pool.verdicts.get(name)).and_then(|verdict| verdict.unfit);
-    PoolMemberView {
-        name: name.clone(),
-        unfit: unfit.map(Unfit::as_str),
-        why_unfit: unfit.map(Unfit::in_words),
-        sessions: counts.active,
-        sessions_total: counts.total,
-        bytes_in: counts.bytes_in,
-        bytes_out: counts.bytes_out,
-        bytes_in_per_s: tenths(rates.bytes_in_per_s),
-        bytes_out_per_s: tenths(rates.bytes_out_per_s),
-        failed_dials: counts.failed_dials,
-    }
-}
-
-fn takes(name: &str, decision: Option<&Decision>) -> &'static str {
+fn takes(name: &str, decision: Option<&Decision>, routes: &Routes) -> &'static str {
     let Some(decision) = decision else { return "nothing" };
-    let writes = decision.writer.as_deref() == Some(name);
-    let reads = decision.readers.iter().any(|reader| reader == name);
-    let by_default = |pool: &ReaderPool| pool.readers.is_empty() && pool.fallback.as_deref() == Some(name);
-    let stands_in = decision.pools.iter().any(by_default);
-    match (writes, reads || stands_in) {
+    let in_pool = |kind: Kind| {
+        let mut pools = routes.pools.iter().filter(|pool| pool.kind == kind);
+        pools.any(|pool| routable(Some(pool)).0.iter().any(|taker| taker == name))
+    };
+    // Without a pool for them, who could is told.
+    let has_pool = |kind: Kind| routes.pools.iter().any(|pool| pool.kind == kind);
+    let writes = match has_pool(Kind::Primary) {
+        true => in_pool(Kind::Primary),
+        false => decision.writer.as_deref() == Some(name),
+    };
+    let reads = match has_pool(Kind::Replicas) {
+        true => in_pool(Kind::Replicas),
+        false => decision.readers.iter().any(|reader| reader == name),
+    };
+    match (writes, reads) {
         (true, true) => "writes and reads",
         (true, false) => "writes",
         (false, true) => "reads",
@@ -413,24 +363,13 @@ fn check(check: &Check, now: Duration) -> CheckView {
     }
 }
 
-fn routable(kind: Kind, pool: &str, decision: Option<&Decision>) -> (Vec<String>, bool) {
-    let Some(decision) = decision else { return (Vec::new(), false) };
-    match (kind, decision.pool(pool)) {
-        (Kind::Primary, _) => (decision.writer.clone().into_iter().collect(), false),
-        (Kind::Replicas, Some(decided)) if decided.readers.is_empty() => {
-            (decided.fallback.clone().into_iter().collect(), decided.fallback.is_some())
-        }
-        (Kind::Replicas, decided) => (decided.map(|pool| pool.readers.clone()).unwrap_or_default(), false),
-    }
-}
-
 /// Milliseconds are enough for people.
 pub(super) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e3).round() / 1e3
 }
 
 /// Rates are not known to more.
-fn tenths(rate: f64) -> f64 {
+pub(super) fn tenths(rate: f64) -> f64 {
     (rate * 10.0).round() / 10.0
 }
 

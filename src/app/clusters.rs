@@ -1,65 +1,87 @@
 //! One cluster's configuration in the terms of those who serve it: its pools for the data plane, its rules for control.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::transport;
 use crate::config::{self, Cluster};
 use crate::control::{Credentials, Password, PatroniOptions, StewardOptions};
-use crate::proxy::{PoolOptions, Protocol};
-use crate::routing::{Balance, Kind};
+use crate::proxy::{PoolOptions, Protocol, SessionLimits};
+use crate::routing::{Balance, Kind, PoolRules, Weights};
+use crate::stats::PoolStats;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::Seed;
 use crate::topology::{ReaderCuts, ReaderRules, Require, SyncState};
 
-/// Each pool with the addresses that it listens on.
-pub(super) fn pools(cluster: usize, config: &Cluster) -> Vec<(PoolOptions, Vec<config::Listen>)> {
+/// A pool before anything of it is bound or counted.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub options: PoolOptions,
+    pub listen: Vec<config::Listen>,
+    pub rules: PoolRules,
+}
+
+pub(super) fn pools(cluster: usize, config: &Cluster, workers: usize) -> Vec<Plan> {
     let protocol = match config.protocol {
         config::Protocol::Postgresql => Protocol::Postgresql,
         config::Protocol::Tcp => Protocol::Tcp,
     };
-    let (connect_timeout, tcp) = (config.connect_timeout, transport::tcp(&config.tcp));
-    let idle = transport::idle(&config.idle);
-    let says = |send_proxy| send_proxy == config::SendProxy::V2;
+    let rules = |name: &str, kind| PoolRules::new(name, kind, &Arc::new(PoolStats::new(workers)));
+    // What all pools of the cluster have in common.
+    let options = |name: &str, kind, balance| PoolOptions {
+        cluster,
+        name: Arc::from(name),
+        kind,
+        balance,
+        protocol,
+        hold: Duration::ZERO,
+        max_held: 0,
+        connect_timeout: config.connect_timeout,
+        limits: SessionLimits::default(),
+        tcp: transport::tcp(&config.tcp),
+        idle: transport::idle(&config.idle),
+        send_proxy: false,
+    };
     let mut pools = Vec::new();
-    if let Some(config::Primary { name, listen, hold, max_held, send_proxy }) = config.primary.clone() {
-        let (name, kind, balance) = (Arc::from(name), Kind::Primary, Balance::default());
-        let send_proxy = says(send_proxy);
+    if let Some(pool) = &config.primary {
         let options = PoolOptions {
-            cluster,
-            name,
-            kind,
-            balance,
-            protocol,
-            hold,
-            max_held,
-            connect_timeout,
-            tcp,
-            idle,
-            send_proxy,
+            hold: pool.hold,
+            max_held: pool.max_held,
+            limits: limits(&pool.limits),
+            send_proxy: pool.send_proxy == config::SendProxy::V2,
+            ..options(&pool.name, Kind::Primary, Balance::default())
         };
-        pools.push((options, listen));
+        let rules = PoolRules { port: pool.port, ..rules(&pool.name, Kind::Primary) };
+        pools.push(Plan { options, listen: pool.listen.clone(), rules });
     }
-    for config::Replicas { name, listen, balance, hold, max_held, send_proxy, .. } in
-        config.replicas.iter().cloned()
-    {
-        let (name, kind, balance) = (Arc::from(name), Kind::Replicas, self::balance(balance));
-        let send_proxy = says(send_proxy);
+    for pool in &config.replicas {
         let options = PoolOptions {
-            cluster,
-            name,
-            kind,
-            balance,
-            protocol,
-            hold,
-            max_held,
-            connect_timeout,
-            tcp,
-            idle,
-            send_proxy,
+            hold: pool.hold,
+            max_held: pool.max_held,
+            limits: limits(&pool.limits),
+            send_proxy: pool.send_proxy == config::SendProxy::V2,
+            ..options(&pool.name, Kind::Replicas, self::balance(pool.balance))
         };
-        pools.push((options, listen));
+        let rules = PoolRules {
+            weights: Weights::new(pool.weights.iter().cloned().collect(), pool.weight_tag.clone()),
+            zone: pool.zone.clone().map(|zone| (pool.zone_tag.clone(), zone)),
+            slow_start: pool.slow_start,
+            port: pool.port,
+            ..rules(&pool.name, Kind::Replicas)
+        };
+        pools.push(Plan { options, listen: pool.listen.clone(), rules });
     }
     pools
+}
+
+fn limits(limits: &config::Limits) -> SessionLimits {
+    SessionLimits {
+        sessions: limits.max_sessions,
+        per_member: limits.max_sessions_per_member,
+        per_client: limits.max_sessions_per_client,
+        queue_timeout: limits.queue_timeout,
+        queued: limits.max_queued,
+    }
 }
 
 fn balance(balance: config::Balance) -> Balance {
@@ -68,6 +90,7 @@ fn balance(balance: config::Balance) -> Balance {
         config::Balance::RoundRobin => Balance::RoundRobin,
         config::Balance::Random2 => Balance::Random2,
         config::Balance::Source => Balance::Source,
+        config::Balance::First => Balance::First,
     }
 }
 
@@ -92,6 +115,7 @@ pub(super) fn steward(cluster: &Cluster) -> StewardOptions {
         interval: *interval,
         fast_interval: *fast_interval,
         leader_grace: *leader_grace,
+        connect_timeout: cluster.connect_timeout,
         thresholds: Thresholds { fall: *fall, rise: *rise },
         readers,
     }

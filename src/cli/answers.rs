@@ -67,9 +67,19 @@ pub struct Pool {
     pub fallback_in_use: bool,
     pub sessions: u64,
     pub held: u64,
+    pub queued: u64,
     pub sessions_total: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub members: Vec<PoolMember>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PoolMember {
+    pub name: String,
+    pub unfit: Option<String>,
+    pub why_unfit: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

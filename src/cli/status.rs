@@ -119,6 +119,12 @@ fn lines_of(cluster: &Cluster) -> Vec<String> {
     lines.extend(members(&cluster.members).lines().into_iter().map(|line| format!("  {line}")));
     lines.push(String::new());
     lines.extend(pools(&cluster.pools).lines().into_iter().map(|line| format!("  {line}")));
+    for pool in &cluster.pools {
+        // What its class says is in the table of members.
+        let odd = pool.members.iter().filter(|member| member.unfit.as_deref() != Some("class"));
+        let why = odd.filter_map(|member| Some((&member.name, member.why_unfit.as_ref()?)));
+        lines.extend(why.map(|(name, why)| harmless(&format!("  {}: {name} {why}", pool.name))));
+    }
     lines
 }
 
@@ -168,7 +174,7 @@ fn members(members: &[Member]) -> Table {
 }
 
 fn pools(pools: &[Pool]) -> Table {
-    let head = ["POOL", "LISTENS ON", "ROUTES TO", ">SESSIONS", ">HELD", ">TOTAL", ">IN", ">OUT"];
+    let head = ["POOL", "LISTENS ON", "ROUTES TO", ">SESSIONS", ">HELD", ">QUEUED", ">TOTAL", ">IN", ">OUT"];
     let mut table = Table::new(&head);
     for pool in pools {
         let routes = match (pool.routable.is_empty(), pool.fallback_in_use) {
@@ -182,6 +188,7 @@ fn pools(pools: &[Pool]) -> Table {
             routes,
             pool.sessions.to_string(),
             pool.held.to_string(),
+            pool.queued.to_string(),
             pool.sessions_total.to_string(),
             bytes(pool.bytes_in),
             bytes(pool.bytes_out),

@@ -80,3 +80,9 @@ pub const WORKERS: Bounds<u64> = bounds(1, 1024, "somebody has to relay");
 pub const MAX_SESSIONS: Bounds<u64> =
     bounds(1, 10_000_000, "each session takes two sockets and some kilobytes of memory");
 pub const MAX_HELD: Bounds<u64> = bounds(1, 1_000_000, "to make nobody wait, write hold: 0s");
+pub const MAX_QUEUED: Bounds<u64> = bounds(0, 1_000_000, "0 turns everyone away whom no member has room for");
+pub const QUEUE_TIMEOUT: Bounds<Duration> =
+    bounds(ms(1), ms(HOUR), "to let nobody wait for room, write max_queued: 0");
+pub const SLOW_START: Bounds<Duration> = bounds(ms(0), ms(HOUR), "0 gives the whole weight at once");
+pub const WEIGHT: Bounds<u64> = bounds(0, 256, "0 takes no new sessions");
+pub const PORT: Bounds<u64> = bounds(1, 65_535, "nobody listens on port 0");

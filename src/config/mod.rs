@@ -35,7 +35,9 @@ mod word;
 pub use admin::{Admin, AdminTls, Role, Secret, User};
 pub use endpoint::{Endpoint, Scheme};
 pub use listen::{Listen, ListenAddress, Network};
-pub use pools::{Balance, Fallback, Fate, OpenSessions, Primary, Replicas, Require, SendProxy, SyncState};
+pub use pools::{
+    Balance, Fallback, Fate, Limits, OpenSessions, Primary, Replicas, Require, SendProxy, SyncState,
+};
 pub use problem::{Problem, Problems};
 pub(crate) use show::quoted;
 pub use transport::{IdleTimeouts, Keepalive, Tcp};

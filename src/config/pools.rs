@@ -21,6 +21,10 @@ pub struct Primary {
     /// Clients waiting at one time, 1 to 1 million. Default 10 000.
     pub max_held: usize,
     pub send_proxy: SendProxy,
+    /// Where members are dialled. `None` (`auto`): PostgreSQL's port. A port of its own, pgbouncer's say, is checked too,
+    /// by a TCP connection each `interval`. HAProxy: the port of a `server`, with `check port` for Patroni's.
+    pub port: Option<u16>,
+    pub limits: Limits,
 }
 
 /// A pool of those that only read.
@@ -39,12 +43,44 @@ pub struct Replicas {
     /// The primary is one of the readers. Default no. HAProxy: a check of `/read-only`.
     pub include_primary: bool,
     pub require: Require,
+    /// By member, 0 to 256; 0 takes no new sessions. Default 100 for those that are not named. HAProxy: `weight`.
+    pub weights: Vec<(String, u16)>,
+    /// A Patroni tag that holds a member's weight. `None` (`off`, the default): no such tag. A weight above wins.
+    pub weight_tag: Option<String>,
+    /// Readers with this value of `zone_tag` come first; when they are full or gone, the others. Default none.
+    pub zone: Option<String>,
+    /// Default `zone`.
+    pub zone_tag: String,
+    /// After a return the weight of a reader rises over this time, up to 1 h. Default 0: at once. HAProxy: `slowstart`.
+    pub slow_start: Duration,
     pub open_sessions: OpenSessions,
     /// How long a client waits for a target, up to 1 h; 0 does not wait. Default 45 s.
     pub hold: Duration,
     /// Clients waiting at one time, 1 to 1 million. Default 10 000.
     pub max_held: usize,
     pub send_proxy: SendProxy,
+    /// Where members are dialled. `None` (`auto`): PostgreSQL's port. A port of its own, pgbouncer's say, is checked too,
+    /// by a TCP connection each `interval`. HAProxy: the port of a `server`, with `check port` for Patroni's.
+    pub port: Option<u16>,
+    pub limits: Limits,
+}
+
+/// How many sessions a pool may have, each limit beside the process's own `max_sessions`. Who comes over one gets SQLSTATE
+/// 53300.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Clients of this pool at one time, waiting ones among them, 1 to 10 million. Default off. HAProxy: `maxconn` of a
+    /// frontend.
+    pub max_sessions: Option<usize>,
+    /// Sessions of this pool on one member, 1 to 10 million; the clients of full members wait in one queue. Default off.
+    /// HAProxy: `maxconn` of a server.
+    pub max_sessions_per_member: Option<usize>,
+    /// Sessions of this pool from one client address, 1 to 10 million. Default off.
+    pub max_sessions_per_client: Option<usize>,
+    /// How long a client may be in the queue, 1 ms to 1 h. Default 30 s. HAProxy: `timeout queue`.
+    pub queue_timeout: Duration,
+    /// Clients in the queue at one time, 0 to 1 million. Default 1000. HAProxy: `maxqueue`.
+    pub max_queued: usize,
 }
 
 /// What a member has to be to read here, beside a running replica. Default nothing more.
@@ -80,6 +116,8 @@ pub enum Balance {
     Random2,
     /// The same client address to the same reader, while the readers stay the same.
     Source,
+    /// The first that has room, by name: the others are kept free.
+    First,
 }
 
 /// Whether members are told who the client is, before its first byte.
@@ -130,6 +168,8 @@ impl Default for Primary {
             hold: HOLD,
             max_held: MAX_HELD,
             send_proxy: SendProxy::default(),
+            port: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -144,10 +184,29 @@ impl Default for Replicas {
             fallback: Fallback::default(),
             include_primary: false,
             require: Require::default(),
+            weights: Vec::new(),
+            weight_tag: None,
+            zone: None,
+            zone_tag: "zone".into(),
+            slow_start: Duration::ZERO,
             open_sessions: OpenSessions::default(),
             hold: HOLD,
             max_held: MAX_HELD,
             send_proxy: SendProxy::default(),
+            port: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_sessions: None,
+            max_sessions_per_member: None,
+            max_sessions_per_client: None,
+            queue_timeout: Duration::from_secs(30),
+            max_queued: 1000,
         }
     }
 }
@@ -192,7 +251,7 @@ pub(super) fn pools<'a>(
 }
 
 fn primary<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Option<Primary> {
-    let map = cluster.map_or_off("primary", &["name", "listen", "hold", "max_held", "send_proxy"])?;
+    let map = cluster.map_or_off("primary", &PRIMARY)?;
     let default = Primary::default();
     Some(Primary {
         name: map.read("name", default.name, name),
@@ -200,10 +259,26 @@ fn primary<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Optio
         hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
         max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
         send_proxy: map.read("send_proxy", default.send_proxy, Node::off_or_word),
+        port: map.read("port", default.port, port),
+        limits: session_limits(&map),
     })
 }
 
-const REPLICAS: [&str; 11] = [
+const PRIMARY: [&str; 11] = [
+    "name",
+    "listen",
+    "hold",
+    "max_held",
+    "send_proxy",
+    "port",
+    "max_sessions",
+    "max_sessions_per_member",
+    "max_sessions_per_client",
+    "queue_timeout",
+    "max_queued",
+];
+
+const REPLICAS: [&str; 22] = [
     "name",
     "listen",
     "balance",
@@ -211,10 +286,21 @@ const REPLICAS: [&str; 11] = [
     "fallback",
     "include_primary",
     "require",
+    "weights",
+    "weight_tag",
+    "zone",
+    "zone_tag",
+    "slow_start",
     "open_sessions",
     "hold",
     "max_held",
     "send_proxy",
+    "port",
+    "max_sessions",
+    "max_sessions_per_member",
+    "max_sessions_per_client",
+    "queue_timeout",
+    "max_queued",
 ];
 
 /// One pool stands in a map, several in a list of maps.
@@ -238,10 +324,49 @@ fn replicas<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Replicas
         fallback: map.read("fallback", default.fallback, Node::word),
         include_primary: map.read("include_primary", default.include_primary, Node::truth),
         require: require(map).unwrap_or_default(),
+        weights: map.find("weights").and_then(|node| weights(&node)).unwrap_or_default(),
+        weight_tag: map.read("weight_tag", default.weight_tag, |n| n.off_or(tag_text)),
+        zone: map.find("zone").and_then(|node| tag_text(&node)),
+        zone_tag: map.read("zone_tag", default.zone_tag, tag_text),
+        slow_start: map.read("slow_start", default.slow_start, |n| n.duration(&limits::SLOW_START)),
         open_sessions: open_sessions(map),
         hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
         max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
         send_proxy: map.read("send_proxy", default.send_proxy, Node::off_or_word),
+        port: map.read("port", default.port, port),
+        limits: session_limits(map),
+    }
+}
+
+fn port(node: &Node<'_>) -> Option<Option<u16>> {
+    node.auto_or(|node| count(node, &limits::PORT))
+}
+
+fn session_limits(pool: &Map<'_>) -> Limits {
+    let default = Limits::default();
+    let limit = |key| pool.read(key, None, |node| node.off_or(|node| count(node, &limits::MAX_SESSIONS)));
+    Limits {
+        max_sessions: limit("max_sessions"),
+        max_sessions_per_member: limit("max_sessions_per_member"),
+        max_sessions_per_client: limit("max_sessions_per_client"),
+        queue_timeout: pool
+            .read("queue_timeout", default.queue_timeout, |n| n.duration(&limits::QUEUE_TIMEOUT)),
+        max_queued: pool.read("max_queued", default.max_queued, |n| count(n, &limits::MAX_QUEUED)),
+    }
+}
+
+fn weights(node: &Node<'_>) -> Option<Vec<(String, u16)>> {
+    let weights = node.entries("a map of members such as {patroni1: 50}", limits::MAX_ENDPOINTS)?;
+    let weight = |(member, node): (String, Node<'_>)| Some((member, count(&node, &limits::WEIGHT)?));
+    Some(weights.into_iter().filter_map(weight).collect())
+}
+
+/// The name of a tag, or its value.
+fn tag_text(node: &Node<'_>) -> Option<String> {
+    let text = node.plain()?;
+    match text.is_empty() || text.len() > limits::MAX_NAME_BYTES {
+        true => node.refuse_value(format!("is no tag; write up to {} bytes", limits::MAX_NAME_BYTES)),
+        false => Some(text),
     }
 }
 

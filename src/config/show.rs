@@ -2,8 +2,8 @@
 
 use super::value::{show_duration, show_size};
 use super::{
-    Admin, AdminTls, Auth, Cluster, Config, OpenSessions, Patroni, Primary, Replicas, Require, Secret, User,
-    Word,
+    Admin, AdminTls, Auth, Cluster, Config, Limits, OpenSessions, Patroni, Primary, Replicas, Require,
+    Secret, User, Word,
 };
 use super::{listen, transport};
 use std::fmt::{Formatter, Result};
@@ -135,7 +135,24 @@ fn primary(pool: &Primary, f: &mut Formatter<'_>) -> Result {
     writeln!(f, "    primary:\n      name: {}", quoted(&pool.name))?;
     writeln!(f, "      listen: {}", listen::show(&pool.listen))?;
     writeln!(f, "      hold: {}\n      max_held: {}", show_duration(pool.hold), pool.max_held)?;
-    writeln!(f, "      send_proxy: {}", pool.send_proxy.word())
+    writeln!(f, "      send_proxy: {}", pool.send_proxy.word())?;
+    limits(pool.port, &pool.limits, "      ", f)
+}
+
+/// The keys that every pool has, each after `indent`.
+fn limits(port: Option<u16>, limits: &Limits, indent: &str, f: &mut Formatter<'_>) -> Result {
+    let port = port.map_or("auto".into(), |port| port.to_string());
+    writeln!(f, "{indent}port: {port}")?;
+    for (key, limit) in [
+        ("max_sessions", limits.max_sessions),
+        ("max_sessions_per_member", limits.max_sessions_per_member),
+        ("max_sessions_per_client", limits.max_sessions_per_client),
+    ] {
+        let limit = limit.map_or("off".into(), |limit| limit.to_string());
+        writeln!(f, "{indent}{key}: {limit}")?;
+    }
+    let queue_timeout = show_duration(limits.queue_timeout);
+    writeln!(f, "{indent}queue_timeout: {queue_timeout}\n{indent}max_queued: {}", limits.max_queued)
 }
 
 /// The keys of a pool of readers, each after `indent`.
@@ -158,6 +175,16 @@ fn replicas(pool: &Replicas, indent: &str, f: &mut Formatter<'_>) -> Result {
     line("require:".into())?;
     line(format!("  sync: {sync}"))?;
     line(format!("  tags: {{{}}}", tags.join(", ")))?;
+    let weight = |(member, weight): &(String, u16)| format!("{}: {weight}", quoted(member));
+    let weights: Vec<String> = pool.weights.iter().map(weight).collect();
+    line(format!("weights: {{{}}}", weights.join(", ")))?;
+    line(format!("weight_tag: {}", pool.weight_tag.as_ref().map_or("off".into(), |tag| quoted(tag))))?;
+    match &pool.zone {
+        Some(zone) => line(format!("zone: {}", quoted(zone)))?,
+        None => line("# zone: none comes first".into())?,
+    }
+    line(format!("zone_tag: {}", quoted(&pool.zone_tag)))?;
+    line(format!("slow_start: {}", show_duration(pool.slow_start)))?;
     let OpenSessions { promoted, lagging, noloadbalance, drained, gone } = &pool.open_sessions;
     line("open_sessions:".into())?;
     for (cause, fate) in [
@@ -171,7 +198,8 @@ fn replicas(pool: &Replicas, indent: &str, f: &mut Formatter<'_>) -> Result {
     }
     line(format!("hold: {}", show_duration(pool.hold)))?;
     line(format!("max_held: {}", pool.max_held))?;
-    line(format!("send_proxy: {}", pool.send_proxy.word()))
+    line(format!("send_proxy: {}", pool.send_proxy.word()))?;
+    limits(pool.port, &pool.limits, indent, f)
 }
 
 /// Text in YAML's double quotes, out of reach of `${VAR}`.

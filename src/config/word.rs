@@ -23,6 +23,7 @@ impl Word for Balance {
         ("round_robin", Self::RoundRobin),
         ("random2", Self::Random2),
         ("source", Self::Source),
+        ("first", Self::First),
     ];
 }
 

@@ -31,13 +31,14 @@ impl AddressBook {
         }
     }
 
-    /// Empty while the host name has never resolved.
-    pub(super) fn of(&self, member: &Member) -> Arc<[SocketAddr]> {
+    /// Empty while the host name has never resolved. `port` in place of PostgreSQL's.
+    pub(super) fn of(&self, member: &Member, port: Option<u16>) -> Arc<[SocketAddr]> {
+        let port = port.unwrap_or(member.port);
         if let Ok(address) = member.host.parse::<IpAddr>() {
-            return Arc::from([SocketAddr::new(address, member.port)]);
+            return Arc::from([SocketAddr::new(address, port)]);
         }
         let known = self.known.get(&member.host).map_or(&[][..], Vec::as_slice);
-        known.iter().map(|&address| SocketAddr::new(address, member.port)).collect()
+        known.iter().map(|&address| SocketAddr::new(address, port)).collect()
     }
 }
 
@@ -49,12 +50,12 @@ mod tests {
     fn a_name_that_fails_keeps_its_addresses_and_says_so_once() {
         let member = Member { name: "a".into(), host: "db".into(), port: 5432, api: String::new() };
         let mut book = AddressBook::default();
-        assert!(book.of(&member).is_empty());
+        assert!(book.of(&member, None).is_empty());
         assert_eq!(book.learn("db".into(), Ok(vec![IpAddr::from([10, 0, 0, 1])])), Ok(()));
         assert_eq!(book.learn("db".into(), Err("no answer".into())), Err("no answer".to_owned()));
         assert_eq!(book.learn("db".into(), Err("no answer".into())), Ok(()));
-        assert_eq!(*book.of(&member), [SocketAddr::from(([10, 0, 0, 1], 5432))]);
+        assert_eq!(*book.of(&member, None), [SocketAddr::from(([10, 0, 0, 1], 5432))]);
         let direct = Member { host: "fd00::1".into(), ..member };
-        assert_eq!(book.of(&direct)[0].to_string(), "[fd00::1]:5432");
+        assert_eq!(book.of(&direct, Some(6432))[0].to_string(), "[fd00::1]:6432");
     }
 }

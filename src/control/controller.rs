@@ -17,7 +17,7 @@ use super::picture::Pictures;
 use super::steward::{Steward, StewardOptions};
 use crate::proxy::Trouble;
 use crate::routing::{PoolRules, Publisher, Table};
-use crate::topology::{Observation, Operator};
+use crate::topology::{Knock, Observation, Operator};
 
 /// Everything that control reacts to.
 #[derive(Debug)]
@@ -34,6 +34,17 @@ pub enum Event {
     Resolved { cluster: usize, host: String, addresses: Result<Vec<std::net::IpAddr>, String> },
     /// Something went wrong on a member's data port.
     Trouble(Trouble),
+    /// A port of a member that some pool has for itself was asked.
+    Knocked { cluster: usize, member: String, port: u16, knock: Knock },
+    /// An operator gives a member another weight, in one pool or in all; `None` takes it back. Answered with whether there
+    /// is such a member and such a pool.
+    Weigh {
+        cluster: usize,
+        pool: Option<String>,
+        member: String,
+        weight: Option<u16>,
+        answer: oneshot::Sender<bool>,
+    },
     /// An operator wants something of a member, and waits for the answer.
     Operate { cluster: usize, member: String, wish: Operator, answer: oneshot::Sender<Option<Operated>> },
 }
@@ -83,6 +94,20 @@ impl Inbox {
         self.0.send(Event::Operate { cluster, member, wish, answer }).await.ok()?;
         answered.await.ok()?
     }
+
+    /// Gives a member another weight from now on, in one pool or in all of its cluster; `None` takes it back. `false`: there
+    /// is no such member or pool, or the process ends.
+    pub async fn weigh(
+        &self,
+        cluster: usize,
+        pool: Option<String>,
+        member: String,
+        weight: Option<u16>,
+    ) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.0.send(Event::Weigh { cluster, pool, member, weight, answer }).await;
+        sent.is_ok() && answered.await.unwrap_or_default()
+    }
 }
 
 /// The queue between everything that happens and the controller.
@@ -105,12 +130,12 @@ impl Controller {
         inbox: &Inbox,
         events: mpsc::Receiver<Event>,
     ) -> Controller {
+        let started = Instant::now();
         let start = |(index, options): (usize, ClusterOptions)| {
             let ClusterOptions { steward, patroni, pools } = options;
-            Steward::start(index, steward, pools, patroni, names.clone(), inbox.0.clone())
+            Steward::start(index, started, steward, pools, patroni, names.clone(), inbox.0.clone())
         };
         let stewards: Vec<Steward> = clusters.into_iter().enumerate().map(start).collect();
-        let started = Instant::now();
         let blank = stewards.iter().map(|steward| steward.picture(Duration::ZERO));
         let pictures = Pictures::new(started.into_std(), blank);
         Controller { stewards, publisher, events, pictures, agenda: Agenda::default(), started }
@@ -173,10 +198,21 @@ impl Controller {
             }
             Event::Trouble(trouble) => {
                 // Held clients dial thousands of times a second; most of these failures tell nothing new.
-                if !self.stewards[trouble.cluster].troubled(now, &trouble.member, trouble.kind) {
+                if !self.stewards[trouble.cluster].troubled(now, &trouble) {
                     return;
                 }
                 trouble.cluster
+            }
+            Event::Knocked { cluster, member, port, knock } => {
+                self.stewards[cluster].knocked(&member, port, knock);
+                cluster
+            }
+            Event::Weigh { cluster, pool, member, weight, answer } => {
+                let known = self.stewards[cluster].weigh(pool.as_deref(), &member, weight);
+                self.decide(cluster);
+                // Whoever does not wait for the answer any more sees it in the picture.
+                let _ = answer.send(known);
+                return;
             }
             Event::Operate { cluster, member, wish, answer } => {
                 let operated = self.stewards[cluster].operate(&member, wish);
@@ -218,7 +254,7 @@ impl Controller {
         if let Some(routes) = steward.decide(now) {
             let mut table = Table::clone(&self.publisher.load());
             table.epoch += 1;
-            table.clusters[cluster] = Arc::new(routes);
+            table.clusters[cluster] = routes;
             self.publisher.publish(table);
         }
         self.agenda.set(cluster, steward.decide_again_at());

@@ -16,6 +16,7 @@ pub mod names;
 pub mod patroni;
 pub mod picture;
 pub mod poller;
+mod ports;
 mod record;
 mod seeds;
 pub mod steward;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::incident::{Incident, Totals};
+use crate::routing::Routes;
 use crate::topology::{Class, Decision, Member, Operator, Report, Silence};
 
 /// One cluster at one moment.
@@ -14,6 +15,8 @@ pub struct ClusterPicture {
     pub name: Arc<str>,
     /// Counts the cluster's tables; 0 before the first.
     pub epoch: u64,
+    /// Where sessions go: what has come of the decision for each pool.
+    pub routes: Arc<Routes>,
     /// `None` until the first decision.
     pub decision: Option<Decision>,
     /// Since when the writer has been the writer.

@@ -1,4 +1,4 @@
-//! Asking one node again and again.
+//! Asking one node, or one port of it, again and again.
 //!
 //! One request at a time: the next one starts when it is due, and never before the last has come to its end.
 //! How often is the controller's to say; a poke asks at once, but never sooner than the fast interval after the last.
@@ -11,7 +11,6 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::controller::Event;
-use super::patroni::Patroni;
 
 /// Checks of many nodes must not fall into step: each interval is shortened by up to this share.
 const JITTER: f64 = 0.1;
@@ -24,12 +23,9 @@ pub struct Poller {
     task: AbortHandle,
 }
 
-/// Whom to ask, and whom to tell.
-#[derive(Debug, Clone)]
+/// When to ask.
+#[derive(Debug, Clone, Copy)]
 pub struct PollerOptions {
-    pub cluster: usize,
-    /// Base URL of the REST API.
-    pub api: String,
     /// No two requests start closer together than this.
     pub fast_interval: Duration,
     /// The first one waits that long.
@@ -37,15 +33,19 @@ pub struct PollerOptions {
 }
 
 impl Poller {
-    pub fn start(
+    /// `ask` asks once; what comes of it is told.
+    pub fn start<F>(
         options: PollerOptions,
         interval: Duration,
-        patroni: Patroni,
         events: mpsc::Sender<Event>,
-    ) -> Poller {
+        ask: impl Fn() -> F + Send + 'static,
+    ) -> Poller
+    where
+        F: Future<Output = Event> + Send + 'static,
+    {
         let (sender, receiver) = watch::channel(interval);
         let poke = Arc::new(Notify::new());
-        let task = tokio::spawn(run(options, patroni, events, receiver, Arc::clone(&poke)));
+        let task = tokio::spawn(run(options, ask, events, receiver, Arc::clone(&poke)));
         Poller { interval: sender, poke, task: task.abort_handle() }
     }
 
@@ -65,9 +65,9 @@ impl Drop for Poller {
     }
 }
 
-async fn run(
+async fn run<F: Future<Output = Event> + Send>(
     options: PollerOptions,
-    patroni: Patroni,
+    ask: impl Fn() -> F + Send,
     events: mpsc::Sender<Event>,
     mut interval: watch::Receiver<Duration>,
     poke: Arc<Notify>,
@@ -75,11 +75,8 @@ async fn run(
     sleep(options.first_after).await;
     loop {
         let started = Instant::now();
-        let observation = patroni.leader(&options.api).await;
-        let api = options.api.clone();
-        let observed =
-            Event::Observed { cluster: options.cluster, api, observation, took: started.elapsed() };
-        if events.send(observed).await.is_err() {
+        let heard = ask().await;
+        if events.send(heard).await.is_err() {
             return;
         }
         let earliest = started + options.fast_interval;

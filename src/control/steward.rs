@@ -13,23 +13,26 @@ use tokio::sync::mpsc;
 
 use super::addresses::AddressBook;
 use super::controller::{Event, Operated};
-use super::discovery::{Discovery, Targets};
+use super::discovery::Discovery;
 use super::journal;
 use super::names::Names;
 use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::{Check, ClusterPicture, MemberPicture};
-use super::poller::{Poller, PollerOptions};
+use super::poller::Poller;
+use super::ports::Ports;
 use super::record::Record;
 use super::seeds::{Lesson, Seeds};
-use crate::proxy::TroubleKind;
+use crate::proxy::{Trouble, TroubleKind};
 use crate::routing::{Kind, PoolRules, Routes};
 use crate::stats::PoolStats;
 use crate::topology::cluster::Tracked;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::{self, Seed};
 use crate::topology::{
-    Class, Cluster, Condition, Decision, Hearsay, Observation, Operator, ReaderRules, Report, Settings,
+    Class, Cluster, Condition, Decision, Hearsay, Knock, Observation, Operator, ReaderRules, Report, Settings,
 };
+
+mod asking;
 
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
 const DISCOVERY_EVERY: u32 = 10;
@@ -49,6 +52,8 @@ pub struct StewardOptions {
     pub fast_interval: Duration,
     /// `None`: the cluster's `ttl`.
     pub leader_grace: Option<Duration>,
+    /// For one check of a port that a pool has for itself.
+    pub connect_timeout: Duration,
     pub thresholds: Thresholds,
     /// One for each pool of readers.
     pub readers: Vec<ReaderRules>,
@@ -57,6 +62,8 @@ pub struct StewardOptions {
 #[derive(Debug)]
 pub(super) struct Steward {
     index: usize,
+    /// What the durations named `now` and `at` count from.
+    started: Instant,
     name: Arc<str>,
     options: StewardOptions,
     core: Cluster,
@@ -72,9 +79,10 @@ pub(super) struct Steward {
     addresses: AddressBook,
     checks: BTreeMap<String, Check>,
     pollers: HashMap<String, Poller>,
+    ports: Ports,
     discovery: Discovery,
     decision: Option<Decision>,
-    routes: Routes,
+    routes: Arc<Routes>,
     pools: Vec<PoolRules>,
     /// The counters of the pool that follows the writer.
     of_writers: Arc<PoolStats>,
@@ -86,6 +94,7 @@ pub(super) struct Steward {
 impl Steward {
     pub fn start(
         index: usize,
+        started: tokio::time::Instant,
         options: StewardOptions,
         pools: Vec<PoolRules>,
         patroni: Patroni,
@@ -104,6 +113,7 @@ impl Steward {
         let discovery = Discovery::start(index, every, patroni.clone(), names, events.clone());
         let mut steward = Steward {
             index,
+            started: started.into_std(),
             name: Arc::from(options.name.clone().unwrap_or_else(|| format!("cluster{}", index + 1))),
             core: Cluster::new(settings, roster::provisional(&seeds)),
             seeds: Seeds::new(seeds),
@@ -116,9 +126,14 @@ impl Steward {
             addresses: AddressBook::default(),
             checks: BTreeMap::new(),
             pollers: HashMap::new(),
+            ports: Ports::new(
+                index,
+                [options.interval, options.fast_interval, options.connect_timeout],
+                options.thresholds,
+            ),
             discovery,
             decision: None,
-            routes: Routes::default(),
+            routes: Arc::default(),
             pools,
             of_writers,
             record: Record::default(),
@@ -208,10 +223,38 @@ impl Steward {
         if let Err(error) = self.addresses.learn(host, addresses) {
             tracing::warn!(cluster = &*self.name, error, "a member's host name does not resolve");
         }
+        self.follow_ports();
+    }
+
+    pub fn knocked(&mut self, member: &str, port: u16, knock: Knock) {
+        self.ports.knocked(member, port, knock);
+    }
+
+    /// Says whether there is such a member and such a pool.
+    pub fn weigh(&mut self, pool: Option<&str>, member: &str, weight: Option<u16>) -> bool {
+        if self.core.member(member).is_none() {
+            return false;
+        }
+        let mut known = false;
+        for rules in self.pools.iter_mut().filter(|rules| pool.is_none_or(|pool| *rules.name == *pool)) {
+            rules.weights.set(member, weight);
+            known = true;
+        }
+        known
     }
 
     /// Has a member asked at once; says whether anything is to be decided before it answers.
-    pub fn troubled(&mut self, now: Duration, member: &str, kind: TroubleKind) -> bool {
+    pub fn troubled(&mut self, now: Duration, trouble: &Trouble) -> bool {
+        let Trouble { member, kind, pool, .. } = trouble;
+        let kind = *kind;
+        let port = self.pools.iter().find(|rules| rules.name == *pool).and_then(|rules| rules.port);
+        if let Some(port) = port {
+            // It says nothing of the member's PostgreSQL, but a role may have moved.
+            if let Some(poller) = self.core.member(member).and_then(|m| self.pollers.get(&m.member.api)) {
+                poller.poke();
+            }
+            return self.ports.troubled(member, port, kind == TroubleKind::DialFailed);
+        }
         let known = self.core.member(member).is_some_and(|tracked| tracked.health.is_suspect());
         let news = kind == TroubleKind::DialFailed && !known;
         if news {
@@ -256,7 +299,7 @@ impl Steward {
     }
 
     /// Decides anew. The routes, if sessions would notice that they changed.
-    pub fn decide(&mut self, now: Duration) -> Option<Routes> {
+    pub fn decide(&mut self, now: Duration) -> Option<Arc<Routes>> {
         let decision = self.core.decide(now);
         // A seed's port is a guess: nobody is sent there while a better answer may be on its way.
         self.members_pending = !self.discovery_tried && self.worth_asking().next().is_some();
@@ -276,9 +319,9 @@ impl Steward {
         for poller in self.pollers.values() {
             poller.set_interval(pace);
         }
-        let addresses = |name: &str| self.addresses_of(name);
-        let mut routes =
-            Routes::new(Arc::clone(&self.name), self.routes.epoch, &decision, &self.pools, addresses);
+        let site = |name: &str, rules: &PoolRules| self.site(name, rules);
+        let (name, epoch) = (Arc::clone(&self.name), self.routes.epoch);
+        let mut routes = Routes::new(name, epoch, &decision, &self.pools, self.started, site);
         self.aim_discovery();
         let contradicted = decision.condition == Condition::Conflict && decision.fast_until.is_some();
         if contradicted || decision.condition == Condition::Unreachable {
@@ -286,12 +329,12 @@ impl Steward {
             self.discovery.poke();
         }
         self.decision = Some(decision);
-        if self.routes.epoch > 0 && routes == self.routes {
+        if self.routes.epoch > 0 && routes == *self.routes {
             return None;
         }
         routes.epoch += 1;
-        self.routes = routes.clone();
-        Some(routes)
+        self.routes = Arc::new(routes);
+        Some(Arc::clone(&self.routes))
     }
 
     pub fn picture(&self, now: Duration) -> ClusterPicture {
@@ -308,6 +351,7 @@ impl Steward {
         ClusterPicture {
             name: Arc::clone(&self.name),
             epoch: self.routes.epoch,
+            routes: Arc::clone(&self.routes),
             decision: self.decision.clone(),
             writer_since: self.record.writer_since(),
             last_writer: self.record.last_writer().map(str::to_owned),
@@ -372,42 +416,10 @@ impl Steward {
         self.discovery.poke();
     }
 
-    /// Every member is asked by one poller; who is no member any more is not.
-    fn follow_members(&mut self, first_after: Duration) {
-        let apis: Vec<String> = self.core.tracked().map(|tracked| tracked.member.api.clone()).collect();
-        self.pollers.retain(|api, _| apis.contains(api));
-        self.checks.retain(|api, _| apis.contains(api));
-        for api in apis {
-            let (patroni, events) = (self.patroni.clone(), self.events.clone());
-            let (cluster, fast_interval) = (self.index, self.options.fast_interval);
-            self.pollers.entry(api).or_insert_with_key(|api| {
-                let options = PollerOptions { cluster, api: api.clone(), fast_interval, first_after };
-                Poller::start(options, fast_interval, patroni, events)
-            });
-        }
-        self.aim_discovery();
-    }
-
-    /// Nodes that may tell the members: they answer, and they belong to this cluster as far as is known.
-    fn worth_asking(&self) -> impl Iterator<Item = &Tracked> {
-        let known = self.core.identity().is_some() || self.core.is_settled();
-        let answers =
-            |tracked: &&Tracked| tracked.class != Class::Foreign && tracked.health.report().is_some();
-        self.core.tracked().filter(answers).filter(move |_| known)
-    }
-
-    /// The writer knows best.
-    fn aim_discovery(&self) {
-        let mut worth: Vec<&Tracked> = self.worth_asking().collect();
-        worth.sort_by_key(|tracked| tracked.class != Class::Writer);
-        let apis = worth.iter().map(|tracked| tracked.member.api.clone()).collect();
-        let names = self.core.tracked().map(|tracked| tracked.member.host.clone());
-        let hosts = names.filter(|host| host.parse::<IpAddr>().is_err()).collect();
-        self.discovery.set_targets(Targets { apis, hosts });
-    }
-
     fn addresses_of(&self, name: &str) -> Arc<[SocketAddr]> {
-        self.core.member(name).map_or_else(|| Arc::from([]), |tracked| self.addresses.of(&tracked.member))
+        self.core
+            .member(name)
+            .map_or_else(|| Arc::from([]), |tracked| self.addresses.of(&tracked.member, None))
     }
 
     /// The flip, not the poll: one line when what a node is has changed.

@@ -1,8 +1,9 @@
 //! The data plane: from `accept` to the last byte.
 //!
 //! A session lives on one worker from its first packet to its end: [`listener`] accepts it, [`worker`] runs it,
-//! [`session`] walks it through its life: [`access`], the [`first_packet`], a pick from the table, [`connect`], the server's first
-//! [`reply`], a wait in [`hold`] when nobody serves, and the [`engine`] until one side ends it. [`sessions`] is the
+//! [`session`] walks it through its life: [`access`], the [`first_packet`], a pick from the table, [`connect`], the
+//! server's first [`reply`], a wait in [`hold`] when nobody serves and in [`queue`] when those who do are full, and the
+//! [`engine`] until one side ends it. [`sessions`] is the
 //! list by which open sessions are cut when the table says so.
 //!
 //! Behind the engine: [`relay`] has the rules by which bytes and ends go both ways, [`socket`] remembers what the kernel
@@ -13,6 +14,7 @@
 pub mod access;
 pub mod cancel;
 pub mod connect;
+pub mod counts;
 pub mod ended;
 pub mod engine;
 pub mod first_packet;
@@ -20,6 +22,7 @@ pub mod hold;
 pub mod idle;
 pub mod listener;
 pub mod proxy_protocol;
+pub mod queue;
 pub mod refusal;
 pub mod relay;
 pub mod reply;
@@ -78,6 +81,28 @@ pub struct PoolOptions {
     pub idle: IdleLimits,
     /// Members are told who the client is, by a PROXY protocol header of version 2.
     pub send_proxy: bool,
+    pub limits: SessionLimits,
+}
+
+/// How many sessions a pool may have to begin with; the limits in its counters are the ones that hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Clients, waiting ones among them.
+    pub sessions: Option<usize>,
+    pub per_member: Option<usize>,
+    pub per_client: Option<usize>,
+    /// How long a client may wait for room on a member.
+    pub queue_timeout: Duration,
+    /// How many may at once.
+    pub queued: usize,
+}
+
+/// No limit at all.
+impl Default for SessionLimits {
+    fn default() -> SessionLimits {
+        let queue_timeout = Duration::from_secs(30);
+        SessionLimits { sessions: None, per_member: None, per_client: None, queue_timeout, queued: 1000 }
+    }
 }
 
 /// A pool, shared by all workers.
@@ -91,6 +116,12 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(options: PoolOptions, stats: Arc<PoolStats>) -> Pool {
+        let SessionLimits { sessions, per_member, per_client, queue_timeout, queued } = options.limits;
+        stats.limits.sessions.set(sessions);
+        stats.limits.per_client.set(per_client);
+        stats.limits.queued.set(Some(queued));
+        stats.limits.set_queue_timeout(queue_timeout);
+        stats.limit_members(None, per_member);
         Pool { options, stats, turn: AtomicU64::new(0) }
     }
 }
@@ -99,6 +130,8 @@ impl Pool {
 #[derive(Debug, Clone)]
 pub struct Trouble {
     pub cluster: usize,
+    /// The pool whose session it was: its port of the member may be one of its own.
+    pub pool: Arc<str>,
     pub member: Arc<str>,
     pub kind: TroubleKind,
 }

@@ -13,17 +13,19 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::access::{Access, announcement};
 use super::connect::{DialError, dial};
+use super::counts::Counts;
 use super::first_packet::{self, FirstPacket, Parse};
 use super::hold::{self, Hold, Round, Seeker};
 use super::idle;
+use super::queue::{Claim, Turn};
 use super::refusal::{CANNOT_CONNECT_NOW, PROTOCOL_VIOLATION, Refusal, TOO_MANY_CONNECTIONS};
 use super::reply::{self, Reply};
-use super::sessions::{Counts, Ending, Session};
+use super::sessions::{Ending, Session};
 use super::worker::{Place, Worker};
-use super::{Pool, Protocol, Trouble, TroubleKind, cancel};
+use super::{Pool, Protocol, TroubleKind, cancel};
 use crate::routing::pick::{Draw, pick};
-use crate::routing::{Backend, Kind, PoolRoutes, Routes};
-use crate::stats::{End, MemberStats};
+use crate::routing::{Backend, Kind, Picked, PoolRoutes, Routes};
+use crate::stats::{End, MemberStats, Over};
 
 /// How long a client may take for its first packet. A person does not type it; PostgreSQL itself allows a minute
 /// for the whole login.
@@ -110,7 +112,11 @@ async fn open(
         return Err(End::Cancel);
     }
     let mut attempts = Attempts::new(worker, session, &client, greeting.as_ref());
-    match attempts.run().await {
+    let outcome = match attempts.enter() {
+        Ok(()) => attempts.run().await,
+        Err(end) => Err(end),
+    };
+    match outcome {
         Ok(connection) => Ok((client, connection)),
         Err(end) => {
             let refusal = attempts.refusal(end);
@@ -164,6 +170,10 @@ struct Attempts<'a> {
     waited: Option<Duration>,
     /// Why the last dial failed, for the client that waited in vain.
     last_failure: Option<String>,
+    /// In the queue for room on a member.
+    turn: Turn,
+    /// The limit that it would be over.
+    over: Option<Over>,
 }
 
 impl Seeker for Attempts<'_> {
@@ -172,13 +182,25 @@ impl Seeker for Attempts<'_> {
     async fn round(&mut self, routes: &Routes, hold: &mut Option<Hold>) -> Result<Round<Connection>, End> {
         // A cluster may learn its name only while the client waits.
         self.session.waits(Arc::clone(&routes.cluster));
-        let Some(routes) = routes.pool(&self.pool.options.name) else { return Ok(Round::Nobody) };
+        let Some(of_pool) = routes.pool(&self.pool.options.name) else { return Ok(Round::Nobody) };
         let mut tried = Vec::new();
-        while let Some(index) = self.pick(routes, &tried) {
+        let mut turn = std::mem::take(&mut self.turn);
+        let worker = self.worker;
+        loop {
+            let pick = |routes: &PoolRoutes| self.pick(routes, &tried);
+            let claim = worker.board.claim(self.pool, routes, &mut turn, worker.index, &*self, pick).await?;
+            let (index, active) = match claim {
+                Claim::Taken(index, active) => (index, active),
+                Claim::Nobody => break,
+                Claim::Moved => {
+                    self.turn = turn;
+                    return Ok(Round::Moved);
+                }
+            };
             tried.push(index);
-            let is_last = self.pick(routes, &tried).is_none();
-            let backend = &routes.backends[index];
-            self.session.heads_for(Some(backend));
+            let is_last = !matches!(self.pick(of_pool, &tried), Picked::Backend(_));
+            let backend = &of_pool.backends[index];
+            self.session.heads_for(Some((backend, active)));
             match self.try_one(backend, is_last, hold).await? {
                 Attempt::Connected(connection) => return Ok(Round::Served(connection)),
                 Attempt::Moved => {
@@ -189,6 +211,7 @@ impl Seeker for Attempts<'_> {
             }
             self.session.heads_for(None);
         }
+        self.turn = turn;
         if tried.is_empty() {
             // What failed before is no longer why the client waits.
             self.last_failure = None;
@@ -209,7 +232,28 @@ impl<'a> Attempts<'a> {
         client: &'a TcpStream,
         greeting: Option<&'a Greeting>,
     ) -> Attempts<'a> {
-        Attempts { worker, session, client, greeting, pool: &session.pool, waited: None, last_failure: None }
+        Attempts {
+            worker,
+            session,
+            client,
+            greeting,
+            pool: &session.pool,
+            waited: None,
+            last_failure: None,
+            turn: Turn::default(),
+            over: None,
+        }
+    }
+
+    /// Counts the client against its pool's limits.
+    fn enter(&mut self) -> Result<(), End> {
+        let Err(over) = self.session.enters_pool() else { return Ok(()) };
+        self.session.waits(Arc::clone(&self.worker.board.routes(self.pool).cluster));
+        self.over = Some(over);
+        Err(match over {
+            Over::Pool(_) => End::PoolLimit,
+            Over::Client(_) => End::ClientLimit,
+        })
     }
 
     async fn run(&mut self) -> Result<Connection, End> {
@@ -317,7 +361,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    fn pick(&self, routes: &PoolRoutes, tried: &[usize]) -> Option<usize> {
+    fn pick(&self, routes: &PoolRoutes, tried: &[usize]) -> Picked {
         let turn = if tried.is_empty() { self.pool.turn.fetch_add(1, Relaxed) } else { 0 };
         let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client().ip() };
         pick(routes, self.pool.options.balance, draw)
@@ -340,7 +384,8 @@ impl<'a> Attempts<'a> {
             Kind::Primary => "writer",
             Kind::Replicas => "reader",
         };
-        let why = self.last_failure.as_deref().unwrap_or(&routes.reason);
+        let obstacle = routes.pool(&self.pool.options.name).and_then(PoolRoutes::obstacle);
+        let why = self.last_failure.as_deref().or(obstacle).unwrap_or(&routes.reason);
         let cluster = &routes.cluster;
         let (sqlstate, message) = match end {
             End::HoldExpired => {
@@ -356,16 +401,49 @@ impl<'a> Attempts<'a> {
                 );
                 (TOO_MANY_CONNECTIONS, message)
             }
+            End::PoolLimit | End::ClientLimit | End::QueueFull | End::QueueExpired => {
+                return Some(self.over_limit(end, cluster));
+            }
             End::Shutdown => (CANNOT_CONNECT_NOW, "pilotfish: this load balancer is stopping".to_owned()),
             _ => return None,
         };
         Some(Refusal { sqlstate, message, hint: String::new() })
     }
-}
 
-impl Worker {
-    /// Tells control what happened on a member's data port.
-    pub(super) fn tell(&self, pool: &Pool, member: Arc<str>, kind: TroubleKind) {
-        (self.trouble.0)(Trouble { cluster: pool.options.cluster, member, kind });
+    /// Names the limit, and what can be done about it.
+    fn over_limit(&self, end: End, cluster: &str) -> Refusal {
+        let pool = &self.pool.options.name;
+        let limits = &self.pool.stats.limits;
+        let (message, remedy) = match (end, self.over) {
+            (_, Some(Over::Client(count))) => (
+                format!(
+                    "{} has {count} sessions already, its max_sessions_per_client",
+                    self.session.client().ip()
+                ),
+                "max_sessions_per_client",
+            ),
+            (_, Some(Over::Pool(count))) => {
+                (format!("{count} sessions are open already, its max_sessions"), "max_sessions")
+            }
+            (End::QueueFull, _) => (
+                format!(
+                    "its members are full (max_sessions_per_member), and {} clients wait already, its max_queued",
+                    limits.queued.get().unwrap_or_default()
+                ),
+                "max_sessions_per_member, or max_queued to let more wait",
+            ),
+            _ => (
+                format!(
+                    "its members were full (max_sessions_per_member) for its queue_timeout of {:.0} s",
+                    limits.queue_timeout().as_secs_f64()
+                ),
+                "max_sessions_per_member, or queue_timeout to wait for longer",
+            ),
+        };
+        Refusal {
+            sqlstate: TOO_MANY_CONNECTIONS,
+            message: format!("pilotfish: pool \"{pool}\" of cluster \"{cluster}\": {message}"),
+            hint: format!("End idle sessions, or raise {remedy} of the pool in pilotfish's configuration."),
+        }
     }
 }

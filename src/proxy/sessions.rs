@@ -15,10 +15,9 @@ use super::Pool;
 use super::access::ClientAddress;
 use super::ended::{Ended, Recent};
 use super::proxy_protocol::Proxied;
-use super::relay::Meter;
 use super::tcplog::{self, Line};
 use crate::routing::{Backend, Table};
-use crate::stats::{Active, End, Gauge, MemberStats, Phase, Side, termination};
+use crate::stats::{Active, Admission, End, Gauge, Over, Phase, termination};
 use crate::topology::Fate;
 
 /// One client's session.
@@ -31,11 +30,11 @@ pub struct Session {
     /// Who is behind it, when a trusted proxy has said so.
     proxied: OnceLock<Box<Proxied>>,
     pub pool: Arc<Pool>,
-    worker: usize,
+    pub(super) worker: usize,
     accepted_at: Instant,
     progress: Mutex<Progress>,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
+    pub(super) bytes_in: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
     task: OnceLock<AbortHandle>,
 }
 
@@ -54,6 +53,8 @@ struct Progress {
     retries: u32,
     cut: Option<End>,
     detail: Option<String>,
+    /// Its place among those that the pool's limits allow.
+    admission: Option<Admission>,
 }
 
 /// A session as it is shown.
@@ -101,6 +102,7 @@ impl Session {
                 retries: 0,
                 cut: None,
                 detail: None,
+                admission: None,
             }),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -139,10 +141,21 @@ impl Session {
         progress.cluster = cluster;
     }
 
-    /// Counts the session on the member that it is about to dial; `None` takes it off again.
-    pub fn heads_for(&self, backend: Option<&Backend>) {
-        let count = |backend: &Backend| (Arc::clone(&backend.name), backend.stats.activate(self.worker));
-        self.progress().on = backend.map(count);
+    /// Counts the session among those of its pool until it ends.
+    ///
+    /// # Errors
+    /// With the limit that it would be over.
+    pub fn enters_pool(&self) -> Result<(), Over> {
+        let admission = self.pool.stats.limits.admit(self.client().ip())?;
+        self.progress().admission = Some(admission);
+        Ok(())
+    }
+
+    /// Has room on the member that it is about to dial; `None` gives it back.
+    pub fn heads_for(&self, backend: Option<(&Backend, Active)>) {
+        let on = backend.map(|(backend, active)| (Arc::clone(&backend.name), active));
+        // What was there before is given back after the lock.
+        let _before = std::mem::replace(&mut self.progress().on, on);
     }
 
     pub fn has_dialled(&self, took: Duration, failed: bool) {
@@ -260,34 +273,6 @@ impl Session {
     }
 }
 
-/// Counts for the session's log line and, through its member's cell, for the pool.
-#[derive(Debug)]
-pub struct Counts {
-    pub session: Arc<Session>,
-    pub member: Arc<MemberStats>,
-}
-
-impl Meter for Counts {
-    fn delivered(&self, to: Side, bytes: usize) {
-        // Built this way by `make bench` only, to show what counting costs.
-        if cfg!(feature = "uncounted") {
-            return;
-        }
-        let Counts { session, member } = self;
-        let bytes = bytes as u64;
-        match to {
-            Side::Client => {
-                session.bytes_out.fetch_add(bytes, Relaxed);
-                member.add_bytes_out(session.worker, bytes);
-            }
-            _ => {
-                session.bytes_in.fetch_add(bytes, Relaxed);
-                member.add_bytes_in(session.worker, bytes);
-            }
-        }
-    }
-}
-
 impl Shard {
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Session>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
@@ -368,6 +353,7 @@ impl Drop for Ending {
         log_as_haproxy(session, &progress, end, self.shard.census.fetch_sub(1, Relaxed));
         self.shard.ended.note(session.ended(&progress, end));
         progress.on = None;
+        progress.admission = None;
     }
 }
 

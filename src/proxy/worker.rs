@@ -18,11 +18,12 @@ use tokio_util::task::TaskTracker;
 
 use super::access::{Access, ClientAddress};
 use super::cancel::MAX_UNDER_WAY;
+use super::counts::Counts;
 use super::engine::Engine;
 use super::hold::Board;
 use super::listener::{self, Bound, Listener};
-use super::sessions::{Counts, Session, Shard};
-use super::{Ended, Pool, SessionRow, TellTrouble, session};
+use super::sessions::{Session, Shard};
+use super::{Ended, Pool, SessionRow, TellTrouble, Trouble, TroubleKind, session};
 use crate::routing::Cell;
 use crate::stats::End;
 
@@ -287,6 +288,12 @@ impl Worker {
         let session = Arc::clone(&ending.session);
         let task = self.sessions.spawn(session::run(Arc::clone(self), stream, access, ending, place));
         session.runs_in(task.abort_handle());
+    }
+
+    /// Tells control what happened on a member's data port.
+    pub(super) fn tell(&self, pool: &Pool, member: Arc<str>, kind: TroubleKind) {
+        let (cluster, pool) = (pool.options.cluster, Arc::clone(&pool.options.name));
+        (self.trouble.0)(Trouble { cluster, pool, member, kind });
     }
 
     /// Random enough to spread sessions (splitmix64).

@@ -7,8 +7,10 @@ pub mod cell;
 pub mod pick;
 pub mod pool;
 pub mod table;
+pub mod weights;
 
 pub use cell::{Cell, Follower, Publisher};
-pub use pick::Balance;
-pub use pool::{Backend, Candidate, Kind, PoolRoutes, PoolRules};
+pub use pick::{Balance, Picked};
+pub use pool::{Backend, Candidate, Kind, PoolRoutes, PoolRules, Site, Warming};
 pub use table::{Routes, Table};
+pub use weights::Weights;

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::weights::Weights;
 use crate::stats::{MemberStats, PoolStats};
 use crate::topology::{Decision, Fate};
 
@@ -22,6 +24,24 @@ pub struct PoolRules {
     pub name: Arc<str>,
     pub kind: Kind,
     pub stats: Arc<PoolStats>,
+    pub weights: Weights,
+    /// The members with this tag of this value come first.
+    pub zone: Option<(String, String)>,
+    /// After a return the weight rises over this time.
+    pub slow_start: Duration,
+    /// Where members are dialled in place of PostgreSQL's port.
+    pub port: Option<u16>,
+}
+
+/// What a pool's routes need to know of a member beside the decision.
+#[derive(Debug, Clone)]
+pub struct Site<'a> {
+    /// Where to dial.
+    pub addresses: Arc<[SocketAddr]>,
+    /// Patroni's tags.
+    pub tags: &'a [(String, String)],
+    /// Why it cannot be reached there, as far as is known: the end of a sentence that begins with the member.
+    pub obstacle: Option<Arc<str>>,
 }
 
 /// Where one pool's sessions go.
@@ -35,6 +55,8 @@ pub struct PoolRoutes {
     pub candidates: Vec<Candidate>,
     /// Index of the backend that takes sessions when no candidate can.
     pub fallback: Option<usize>,
+    /// What keeps one out that would take sessions by its role, in words.
+    pub obstacle: Option<String>,
 }
 
 /// A backend that takes new sessions.
@@ -42,7 +64,23 @@ pub struct PoolRoutes {
 pub struct Candidate {
     /// Index of the backend.
     pub backend: usize,
+    /// How many sessions it is to get compared with the others, 1 to 256.
+    pub weight: u16,
+    /// The lower ones come first, as long as they have room.
+    pub rank: u8,
+    /// It has come back, and its weight rises from then on.
+    pub warming: Option<Warming>,
 }
+
+/// A weight that rises with time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Warming {
+    pub since: Instant,
+    pub over: Duration,
+}
+
+/// A weight is shared out this finely while it rises.
+const GRAIN: u64 = 256;
 
 /// A member as a session of one pool sees it.
 #[derive(Debug, Clone)]
@@ -52,13 +90,42 @@ pub struct Backend {
     pub addresses: Arc<[SocketAddr]>,
     /// What becomes of the pool's open sessions on it.
     pub fate: Fate,
+    /// Why it takes no new ones although its role is right: the end of a sentence that begins with the member.
+    pub obstacle: Option<Arc<str>>,
     pub stats: Arc<MemberStats>,
 }
 
 impl PoolRules {
     /// A pool that asks for nothing special.
     pub fn new(name: &str, kind: Kind, stats: &Arc<PoolStats>) -> PoolRules {
-        PoolRules { name: Arc::from(name), kind, stats: Arc::clone(stats) }
+        PoolRules {
+            name: Arc::from(name),
+            kind,
+            stats: Arc::clone(stats),
+            weights: Weights::default(),
+            zone: None,
+            slow_start: Duration::ZERO,
+            port: None,
+        }
+    }
+
+    fn rank(&self, tags: &[(String, String)]) -> u8 {
+        self.zone.as_ref().map_or(0, |zone| u8::from(!tags.contains(zone)))
+    }
+}
+
+impl Candidate {
+    /// One of the default weight, near by.
+    pub fn new(backend: usize) -> Candidate {
+        Candidate { backend, weight: super::weights::DEFAULT_WEIGHT, rank: 0, warming: None }
+    }
+
+    /// The weight at that time, in [`GRAIN`]ths and never nothing. The clock is not read without need.
+    pub(super) fn weight_at(&self, now: impl FnOnce() -> Instant) -> u64 {
+        let whole = u64::from(self.weight) * GRAIN;
+        let Some(Warming { since, over }) = self.warming else { return whole };
+        let share = now().saturating_duration_since(since).as_secs_f64() / over.as_secs_f64();
+        ((whole as f64 * share.min(1.0)) as u64).max(1)
     }
 }
 
@@ -82,16 +149,18 @@ impl Backend {
 /// Two backends are equal when sessions would notice no difference: counters do not matter.
 impl PartialEq for Backend {
     fn eq(&self, other: &Backend) -> bool {
-        (&self.name, &self.addresses, self.fate) == (&other.name, &other.addresses, other.fate)
+        (&self.name, &self.addresses, self.fate, &self.obstacle)
+            == (&other.name, &other.addresses, other.fate, &other.obstacle)
     }
 }
 
 impl PoolRoutes {
-    /// `addresses` tells where a member can be dialled.
-    pub fn new(
+    /// `site` tells what there is to know of a member for this pool; `started`, what the decision counts its times from.
+    pub fn new<'a>(
         rules: &PoolRules,
         decision: &Decision,
-        addresses: impl Fn(&str) -> Arc<[SocketAddr]>,
+        started: Instant,
+        site: impl Fn(&str, &PoolRules) -> Site<'a>,
     ) -> PoolRoutes {
         let decided = decision.pool(&rules.name).filter(|_| rules.kind == Kind::Replicas);
         let fate = |name: &str, writers: Fate| match (rules.kind, decided) {
@@ -100,14 +169,19 @@ impl PoolRoutes {
                 decided.and_then(|pool| pool.verdicts.get(name)).map_or(Fate::Keep, |verdict| verdict.fate)
             }
         };
-        let backends = decision.verdicts.iter().map(|verdict| Backend {
+        let sites: Vec<Site> = decision.verdicts.iter().map(|verdict| site(&verdict.name, rules)).collect();
+        let backends = decision.verdicts.iter().zip(&sites).map(|(verdict, site)| Backend {
             name: Arc::from(verdict.name.as_str()),
-            addresses: addresses(&verdict.name),
+            addresses: Arc::clone(&site.addresses),
             fate: fate(&verdict.name, verdict.writers),
+            obstacle: site.obstacle.clone(),
             stats: rules.stats.member(&verdict.name),
         });
         let backends: Vec<Backend> = backends.collect();
-        let index = |name: &String| backends.iter().position(|backend| *backend.name == **name);
+        let index = |name: &String| {
+            let index = backends.iter().position(|backend| *backend.name == **name)?;
+            sites[index].obstacle.is_none().then_some(index)
+        };
         let (takers, fallback) = match rules.kind {
             Kind::Primary => (decision.writer.as_slice(), None),
             Kind::Replicas => (
@@ -115,13 +189,36 @@ impl PoolRoutes {
                 decided.and_then(|pool| pool.fallback.as_ref()).and_then(index),
             ),
         };
-        let candidates = takers.iter().filter_map(index).map(|backend| Candidate { backend }).collect();
-        PoolRoutes { name: Arc::clone(&rules.name), kind: rules.kind, backends, candidates, fallback }
+        let obstacle = takers.iter().find_map(|name| {
+            let backend = backends.iter().find(|backend| *backend.name == **name)?;
+            Some(format!("{name}: {}", backend.obstacle.as_ref()?))
+        });
+        let warming = |name: &str| {
+            let back_since = decided?.verdicts.get(name)?.back_since?;
+            let over = rules.slow_start;
+            (!over.is_zero()).then(|| Warming { since: started + back_since, over })
+        };
+        let candidate = |backend: usize| Candidate {
+            backend,
+            weight: rules.weights.of(&backends[backend].name, sites[backend].tags),
+            rank: rules.rank(sites[backend].tags),
+            warming: warming(&backends[backend].name),
+        };
+        let candidates = takers.iter().filter_map(index).map(candidate);
+        let candidates = candidates.filter(|candidate| candidate.weight > 0).collect();
+        let name = Arc::clone(&rules.name);
+        PoolRoutes { name, kind: rules.kind, backends, candidates, fallback, obstacle }
     }
 
     /// Whether a new session may go to this backend.
     pub fn allows(&self, index: usize) -> bool {
         self.fallback == Some(index) || self.candidates.iter().any(|candidate| candidate.backend == index)
+    }
+
+    /// What keeps everyone out, where it is not their roles.
+    pub fn obstacle(&self) -> Option<&str> {
+        let nobody = self.candidates.is_empty() && self.fallback.is_none();
+        self.obstacle.as_deref().filter(|_| nobody)
     }
 
     pub fn backend(&self, name: &str) -> Option<&Backend> {

@@ -1,9 +1,9 @@
 //! The table: everything that a data worker needs to place a session, fixed for its lifetime.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::pool::{PoolRoutes, PoolRules};
+use super::pool::{PoolRoutes, PoolRules, Site};
 use crate::topology::{Condition, Decision};
 
 /// The routes of all clusters at one epoch.
@@ -42,15 +42,17 @@ impl Default for Routes {
 }
 
 impl Routes {
-    /// Turns a decision into routes. `addresses` tells where a member can be dialled.
-    pub fn new(
+    /// Turns a decision into routes. `site` tells what there is to know of a member for a pool; `started`, what the decision
+    /// counts its times from.
+    pub fn new<'a>(
         cluster: Arc<str>,
         epoch: u64,
         decision: &Decision,
         pools: &[PoolRules],
-        addresses: impl Fn(&str) -> Arc<[SocketAddr]>,
+        started: Instant,
+        site: impl Fn(&str, &PoolRules) -> Site<'a>,
     ) -> Routes {
-        let routes = |rules: &PoolRules| PoolRoutes::new(rules, decision, &addresses);
+        let routes = |rules: &PoolRules| PoolRoutes::new(rules, decision, started, &site);
         Routes {
             cluster,
             epoch,

@@ -44,6 +44,14 @@ pub enum End {
     HoldExpired,
     /// As many clients as allowed were held already.
     HoldFull,
+    /// The pool had as many clients as it may (`max_sessions`).
+    PoolLimit,
+    /// The client's address had as many sessions as it may (`max_sessions_per_client`).
+    ClientLimit,
+    /// Every member was full, and as many clients as allowed waited already (`max_queued`).
+    QueueFull,
+    /// Every member was full for as long as a client may wait (`queue_timeout`).
+    QueueExpired,
     /// Cut: its member is no longer the writer.
     RoleLost,
     /// Cut: its member no longer belongs to the cluster.
@@ -77,7 +85,7 @@ pub enum Phase {
 }
 
 impl End {
-    pub const ALL: [End; 24] = [
+    pub const ALL: [End; 28] = [
         End::ClientClosed,
         End::ClientReset,
         End::ClientTimeout,
@@ -96,6 +104,10 @@ impl End {
         End::TunnelIdle,
         End::HoldExpired,
         End::HoldFull,
+        End::PoolLimit,
+        End::ClientLimit,
+        End::QueueFull,
+        End::QueueExpired,
         End::RoleLost,
         End::MemberGone,
         End::Withdrawn,
@@ -125,6 +137,10 @@ impl End {
             End::TunnelIdle => "tunnel_idle",
             End::HoldExpired => "hold_expired",
             End::HoldFull => "hold_full",
+            End::PoolLimit => "pool_limit",
+            End::ClientLimit => "client_limit",
+            End::QueueFull => "queue_full",
+            End::QueueExpired => "queue_expired",
             End::RoleLost => "role_lost",
             End::MemberGone => "member_gone",
             End::Withdrawn => "withdrawn",
@@ -152,6 +168,10 @@ impl End {
             | End::TunnelIdle
             | End::HoldExpired
             | End::HoldFull
+            | End::PoolLimit
+            | End::ClientLimit
+            | End::QueueFull
+            | End::QueueExpired
             | End::RoleLost
             | End::MemberGone
             | End::Withdrawn

@@ -9,17 +9,21 @@
 mod caution;
 mod end;
 mod histogram;
+mod limits;
+mod queue;
 mod stopwatch;
 mod termination;
 
 pub use caution::Caution;
 pub use end::{End, Phase, Side};
 pub use histogram::{Histogram, Snapshot};
+pub use limits::{Admission, Limit, Limits, Over};
+pub use queue::{Queue, Ticket, Wait};
 pub use stopwatch::Stopwatch;
 pub use termination::termination;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +41,12 @@ pub struct PoolStats {
     pub first_session: Stopwatch,
     longest_hold_us: AtomicU64,
     ends: [AtomicU64; End::ALL.len()],
+    pub limits: Arc<Limits>,
+    pub queue: Arc<Queue>,
+    /// Some member has had a limit: from then on whoever comes takes a ticket.
+    queues: AtomicBool,
+    /// Of members without one of their own.
+    member_limit: Limit,
     members: Mutex<BTreeMap<String, Arc<MemberStats>>>,
 }
 
@@ -45,6 +55,11 @@ pub struct PoolStats {
 pub struct MemberStats {
     cells: Box<[Cell]>,
     pub caution: Caution,
+    /// Sessions dialling or relaying now, in one number for all workers.
+    taken: AtomicUsize,
+    limit: Limit,
+    /// Where those wait that have found no room.
+    queue: Arc<Queue>,
 }
 
 /// One worker's counts, alone on its cache lines (two, since x86 fetches them in pairs).
@@ -84,6 +99,10 @@ impl PoolStats {
             first_session: Stopwatch::default(),
             longest_hold_us: AtomicU64::new(0),
             ends: std::array::from_fn(|_| AtomicU64::new(0)),
+            limits: Arc::default(),
+            queue: Arc::default(),
+            queues: AtomicBool::new(false),
+            member_limit: Limit::default(),
             members: Mutex::default(),
         }
     }
@@ -95,9 +114,40 @@ impl PoolStats {
             return Arc::clone(known);
         }
         let cells = (0..self.workers).map(|_| Cell::default()).collect();
-        let made = Arc::new(MemberStats { cells, caution: Caution::default() });
+        let made = Arc::new(MemberStats {
+            cells,
+            caution: Caution::default(),
+            taken: AtomicUsize::new(0),
+            limit: Limit::default(),
+            queue: Arc::clone(&self.queue),
+        });
+        made.limit.set(self.member_limit.get());
         members.insert(name.to_owned(), Arc::clone(&made));
         made
+    }
+
+    /// How many sessions one member may have; `member` or else each of them, now and later. Whoever waits is called.
+    pub fn limit_members(&self, member: Option<&str>, limit: Option<usize>) {
+        match member {
+            Some(member) => self.member(member).limit.set(limit),
+            None => {
+                let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+                self.member_limit.set(limit);
+                members.values().for_each(|member| member.limit.set(limit));
+            }
+        }
+        self.queues.fetch_or(limit.is_some(), SeqCst);
+        self.queue.call();
+    }
+
+    /// Of members that have none of their own.
+    pub fn member_limit(&self) -> Option<usize> {
+        self.member_limit.get()
+    }
+
+    /// Whether a client may have to wait for room on a member.
+    pub fn has_queue(&self) -> bool {
+        self.queues.load(Relaxed)
     }
 
     /// Every member ever mentioned with its counts, by name.
@@ -224,6 +274,15 @@ impl MemberStats {
         self.cells.iter().map(|cell| cell.active.load(Relaxed)).fold(0, u64::wrapping_add)
     }
 
+    /// How many sessions it may have.
+    pub fn limit(&self) -> Option<usize> {
+        self.limit.get()
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.limit.allows(self.taken.load(SeqCst) + 1)
+    }
+
     pub fn add_bytes_in(&self, worker: usize, bytes: u64) {
         self.cells[worker].bytes_in.fetch_add(bytes, Relaxed);
     }
@@ -240,10 +299,12 @@ impl MemberStats {
         self.cells[worker].failed_dials.fetch_add(1, Relaxed);
     }
 
-    /// Counts a session as active on this member until the guard goes.
-    pub fn activate(self: &Arc<Self>, worker: usize) -> Active {
+    /// Counts a session as active on this member until the guard goes; `None` when it has as many as it may.
+    pub fn activate(self: &Arc<Self>, worker: usize) -> Option<Active> {
+        let take = |taken: usize| self.limit.allows(taken + 1).then_some(taken + 1);
+        self.taken.fetch_update(SeqCst, SeqCst, take).ok()?;
         self.cells[worker].active.fetch_add(1, Relaxed);
-        Active { member: Arc::clone(self), worker }
+        Some(Active { member: Arc::clone(self), worker })
     }
 }
 
@@ -263,6 +324,9 @@ impl Active {
 impl Drop for Active {
     fn drop(&mut self) {
         self.member.cells[self.worker].active.fetch_sub(1, Relaxed);
+        // In this order: see the queue.
+        self.member.taken.fetch_sub(1, SeqCst);
+        self.member.queue.call();
     }
 }
 
@@ -275,12 +339,30 @@ mod tests {
         let pool = PoolStats::new(2);
         let member = pool.member("patroni1");
         let (first, second) = (member.activate(0), member.activate(1));
+        assert!(first.is_some() && second.is_some());
         member.add_bytes_in(0, 3);
         member.add_bytes_in(1, 4);
         assert_eq!((member.active(), member.counts().bytes_in), (2, 7));
         drop((first, second));
         assert_eq!(pool.members(), vec![("patroni1".to_owned(), member.counts())]);
         assert_eq!(member.active(), 0);
+    }
+
+    #[test]
+    fn no_more_sessions_are_on_a_member_than_its_limit() {
+        let pool = PoolStats::new(1);
+        let known = pool.member("a");
+        assert!(!pool.has_queue() && known.has_room());
+        pool.limit_members(None, Some(1));
+        let (later, on_known) = (pool.member("b"), known.activate(0).expect("room"));
+        assert!(pool.has_queue() && known.activate(0).is_none() && !known.has_room());
+        pool.limit_members(Some("a"), Some(2));
+        let second = known.activate(0).expect("more room");
+        assert_eq!((known.limit(), later.limit(), pool.member_limit()), (Some(2), Some(1), Some(1)));
+        drop((on_known, second));
+        assert_eq!((known.active(), known.has_room()), (0, true));
+        pool.limit_members(None, None);
+        assert!([&known, &later].iter().all(|member| member.limit().is_none()) && pool.has_queue());
     }
 
     #[test]

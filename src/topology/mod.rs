@@ -14,6 +14,7 @@ pub mod health;
 pub mod identity;
 pub mod member;
 pub mod observation;
+pub mod port;
 pub mod readers;
 pub mod roster;
 
@@ -22,4 +23,5 @@ pub use decide::{Alarm, Condition, Decision, Fate, Verdict};
 pub use health::Health;
 pub use member::{Member, Operator};
 pub use observation::{Class, Observation, Report, Role, Silence, SilenceKind, SyncState};
+pub use port::{Knock, PortHealth};
 pub use readers::{ReaderCuts, ReaderPool, ReaderRules, ReaderVerdict, Require, Unfit};

@@ -128,6 +128,7 @@ fn full_says_the_defaults() {
     let primary = cluster.primary.as_mut().expect("a pool");
     let guarded = primary.listen.drain(1..).map(|listen| listen.address.to_string());
     assert_eq!(guarded.collect::<Vec<_>>(), ["[fd00::9]:5000", "unix:/run/pilotfish/.s.PGSQL.5000"]);
+    assert_eq!(cluster.replicas[0].zone.take().as_deref(), Some("eu-1a"));
     cluster.patroni.endpoints[2].scheme = Scheme::Http;
     let admin = &mut config.admin;
     let alice = admin.users.pop().expect("a user");
@@ -173,6 +174,7 @@ fn differences_are_named_by_their_keys() {
     for (from, to, paths) in [
         ("hold: 45s", "hold: 46s", &["clusters[0].primary.hold", "clusters[0].replicas.hold"][..]),
         ("interval: 1s", "interval: 2s", &["clusters[0].patroni.interval"]),
+        ("weights: {}", "weights: {a: 7}", &["clusters[0].replicas.weights.a"]),
         ("leader_grace: 30s", "", &["clusters[0].patroni.leader_grace"]),
         ("\"0.0.0.0:5000\"\n", "\":5002\"\n", &["clusters[0].primary.listen[0]"]),
         ("workers: auto", "workers: 3", &["workers"]),

@@ -9,6 +9,7 @@ mod hostile;
 pub mod http;
 mod polling;
 mod pools;
+mod ports;
 pub mod postgres;
 pub mod rig;
 pub mod served;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use pilotfish::proxy::hold::Board;
 use pilotfish::proxy::sessions::Session;
-use pilotfish::proxy::{ClientAddress, IdleLimits, Pool, PoolOptions, Protocol, TcpOptions};
+use pilotfish::proxy::{ClientAddress, IdleLimits, Pool, PoolOptions, Protocol, SessionLimits, TcpOptions};
 use pilotfish::routing::cell::cell;
 use pilotfish::routing::{Balance, Kind, PoolRules, Table};
 use pilotfish::stats::PoolStats;
@@ -40,6 +40,8 @@ const LENGTH: Ms = 12_000;
 const HOLD: Duration = Duration::from_millis(4_500);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 const MAX_HELD: usize = 12;
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(3_000);
+const MAX_QUEUED: usize = 8;
 
 /// A rule that a drill can do without, to show that it would be missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +104,11 @@ async fn play(seed: u64, removed: Option<Rule>) -> Ledger {
     let mut arrivals = arrivals(&mut dice);
     let world = World::new(&mut dice);
     let stats = Arc::new(PoolStats::new(1));
-    let rules = PoolRules { name: options().name, kind: Kind::Primary, stats: Arc::clone(&stats) };
+    let rules = PoolRules::new(&options(None).name, Kind::Primary, &stats);
+    // Two drills in three have members that may be full.
+    let per_member = dice.pick(&[None, Some(2), Some(6)]);
     let (publisher, cell) = cell(Table { epoch: 0, clusters: vec![Arc::default()] });
-    let pool = Arc::new(Pool::new(options(), stats));
+    let pool = Arc::new(Pool::new(options(per_member), stats));
     let board = Board::new(cell, CancellationToken::new());
     let mut control = Control::new(publisher, rules, removed);
     let town = Arc::new(Town::new(board, pool, world, dice, removed));
@@ -138,13 +142,14 @@ async fn play(seed: u64, removed: Option<Rule>) -> Ledger {
         if town.pool.stats.held() > MAX_HELD {
             town.state().ledger.complain(next, "more clients held than allowed".to_owned());
         }
+        town.check_queue(per_member);
         if next >= LENGTH || !town.state().ledger.is_fine() {
             return std::mem::take(&mut town.state().ledger);
         }
     }
 }
 
-fn options() -> PoolOptions {
+fn options(per_member: Option<usize>) -> PoolOptions {
     PoolOptions {
         cluster: 0,
         name: Arc::from("primary"),
@@ -157,6 +162,12 @@ fn options() -> PoolOptions {
         tcp: TcpOptions::default(),
         idle: IdleLimits::default(),
         send_proxy: false,
+        limits: SessionLimits {
+            per_member,
+            queue_timeout: QUEUE_TIMEOUT,
+            queued: MAX_QUEUED,
+            ..SessionLimits::default()
+        },
     }
 }
 

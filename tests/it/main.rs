@@ -7,5 +7,6 @@ mod drill;
 mod import;
 mod process;
 mod proxy;
+mod routing;
 mod tidy;
 mod topology;

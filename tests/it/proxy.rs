@@ -24,6 +24,7 @@ mod peer;
 mod pick;
 mod pressure;
 mod proxy_protocol;
+mod queue;
 mod refused;
 mod relay;
 mod reply;

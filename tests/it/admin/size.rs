@@ -16,9 +16,11 @@ use pilotfish::proxy::listener::ListenAddress;
 use pilotfish::proxy::{
     IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions,
 };
-use pilotfish::routing::{Balance, Kind, cell};
+use pilotfish::routing::{Balance, Kind, PoolRules, Routes, Site, cell};
 use pilotfish::stats::{MemberCounts, PoolStats};
-use pilotfish::topology::{Class, Condition, Decision, Member, Operator, ReaderPool, Report, Role};
+use pilotfish::topology::{
+    Class, Condition, Decision, Fate, Member, Operator, ReaderPool, Report, Role, Verdict,
+};
 
 use crate::topology::dice::Dice;
 
@@ -109,6 +111,7 @@ fn pools(cluster: usize) -> [PoolSource; 2] {
             tcp: TcpOptions::default(),
             idle: IdleLimits::default(),
             send_proxy: false,
+            limits: Default::default(),
         };
         let listen = vec![ListenAddress::Ip(SocketAddr::from(([10, 20, 30, 40], 5000)))];
         PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }
@@ -126,14 +129,19 @@ fn picture(number: usize) -> ClusterPicture {
         readers: readers.clone(),
         pools: vec![ReaderPool { pool: "replicas".to_owned(), readers, ..ReaderPool::default() }],
         timeline: Some(12),
-        verdicts: Vec::new(),
+        verdicts: NODES.iter().map(|name| verdict(name)).collect(),
         alarms: Default::default(),
         fast_until: None,
         decide_again_at: None,
     };
+    let rules = [Kind::Primary, Kind::Replicas]
+        .map(|kind| PoolRules::new(kind.as_str(), kind, &Arc::new(PoolStats::new(1))));
+    let nowhere = |_: &str, _: &PoolRules| Site { addresses: Arc::from([]), tags: &[], obstacle: None };
+    let routes = Routes::new(Arc::from("production"), 9, &decision, &rules, Instant::now(), nowhere);
     ClusterPicture {
         name: Arc::from(format!("production-{number}")),
         epoch: 9,
+        routes: Arc::new(routes),
         decision: Some(decision),
         writer_since: Some(Duration::ZERO),
         last_writer: Some(NODES[0].to_owned()),
@@ -143,6 +151,10 @@ fn picture(number: usize) -> ClusterPicture {
         incident_totals: Default::default(),
         discovery_problem: None,
     }
+}
+
+fn verdict(name: &str) -> Verdict {
+    Verdict { name: name.to_owned(), class: Class::Reader, writers: Fate::RoleLost }
 }
 
 fn member(name: &str) -> MemberPicture {

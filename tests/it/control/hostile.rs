@@ -240,11 +240,7 @@ async fn the_ttl_of_the_cluster_is_how_long_a_silent_leader_stays() {
     let silent = Instant::now();
     let routes = rig.routes(0);
     let primary = routes.pool("primary").expect("a pool");
-    assert_eq!(
-        primary.candidates,
-        [Candidate { backend: 0 }],
-        "while it is silent and alone, it is still dialled"
-    );
+    assert_eq!(primary.candidates, [Candidate::new(0)], "while it is silent and alone, it is still dialled");
     rig.until("the end of its grace", |picture| condition(picture) == Some("no_writer")).await;
     let grace = silent.elapsed();
     assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&grace), "{grace:?}");

@@ -26,7 +26,11 @@ pub struct Server {
 
 impl Server {
     pub async fn start(name: &str) -> Server {
-        let listener = TcpListener::bind((own_address(), 0)).await.expect("a free port");
+        Server::start_at(name, SocketAddr::new(own_address(), 0)).await
+    }
+
+    pub async fn start_at(name: &str, address: SocketAddr) -> Server {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let listening = Mutex::new(listen(listener, name));
         Server { address, name: name.to_owned(), listening }

@@ -28,6 +28,7 @@ pub fn often(seeds: Vec<Seed>) -> Watch {
             interval: Duration::from_millis(40),
             fast_interval: Duration::from_millis(10),
             leader_grace: Some(Duration::from_secs(30)),
+            connect_timeout: Duration::from_secs(1),
             thresholds: Thresholds { fall: 3, rise: 2 },
             readers: vec![ReaderRules { pool: "replicas".into(), fallback: true, ..ReaderRules::default() }],
         },
@@ -118,8 +119,17 @@ impl Rig {
         self.until(&format!("writer {writer}, readers {readers:?}"), wanted).await
     }
 
+    pub async fn weigh(&self, pool: Option<&str>, member: &str, weight: Option<u16>) -> bool {
+        self.inbox.weigh(0, pool.map(str::to_owned), member.to_owned(), weight).await
+    }
+
     pub fn trouble(&self, member: &str, kind: TroubleKind) {
-        self.inbox.trouble(Trouble { cluster: 0, member: Arc::from(member), kind });
+        self.inbox.trouble(Trouble {
+            cluster: 0,
+            pool: Arc::from("primary"),
+            member: Arc::from(member),
+            kind,
+        });
     }
 }
 

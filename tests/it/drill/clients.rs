@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use pilotfish::proxy::Pool;
 use pilotfish::proxy::hold::{Board, Hold, Round, Seeker};
+use pilotfish::proxy::queue::{Claim, Turn};
 use pilotfish::proxy::sessions::{Session, Shard};
-use pilotfish::routing::Routes;
+use pilotfish::routing::pick::{Draw, pick};
+use pilotfish::routing::{PoolRoutes, Routes};
 use pilotfish::stats::{End, Phase};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ledger::Ledger;
 use super::world::{Dial, Ms, NODES, World};
-use super::{CONNECT_TIMEOUT, HOLD, Rule};
+use super::{CONNECT_TIMEOUT, HOLD, QUEUE_TIMEOUT, Rule};
 use crate::topology::dice::Dice;
 
 const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
@@ -42,6 +44,21 @@ pub struct State {
     /// Dials that failed since control last asked.
     pub troubles: Vec<usize>,
     waiting: Vec<Waiting>,
+    /// The last client that had room for the first time.
+    last_turn: u64,
+    /// Since when the writer has had room although clients wait for it.
+    ignored_since: Option<Ms>,
+}
+
+impl State {
+    /// Whoever comes first has room first. After a dial that failed, a client begins anew.
+    fn takes_turn(&mut self, now: Ms, client: u64) {
+        if client < self.last_turn {
+            let last = self.last_turn;
+            self.ledger.complain(now, format!("client {client} had room only after client {last}"));
+        }
+        self.last_turn = client;
+    }
 }
 
 /// A client between two rounds.
@@ -54,7 +71,15 @@ struct Waiting {
 impl Town {
     pub fn new(board: Board, pool: Arc<Pool>, world: World, dice: Dice, removed: Option<Rule>) -> Town {
         let ledger = Ledger::default();
-        let state = State { world, ledger, dice, troubles: Vec::new(), waiting: Vec::new() };
+        let state = State {
+            world,
+            ledger,
+            dice,
+            troubles: Vec::new(),
+            waiting: Vec::new(),
+            last_turn: 0,
+            ignored_since: None,
+        };
         let state = Mutex::new(state);
         Town { board, pool, shard: Arc::default(), started: Instant::now(), state, removed }
     }
@@ -83,6 +108,29 @@ impl Town {
         }
     }
 
+    /// No member has more than it may, and nobody waits while the writer has room.
+    pub fn check_queue(&self, limit: Option<usize>) {
+        let (now, stats) = (self.now(), &self.pool.stats);
+        let routes = self.board.routes(&self.pool);
+        let writer =
+            routes.pools.first().and_then(|pool| Some(&pool.backends[pool.candidates.first()?.backend]));
+        let ignored = stats.queue.waiting() > 0 && writer.is_some_and(|writer| writer.stats.has_room());
+        let mut state = self.state();
+        let since = *state.ignored_since.get_or_insert(now);
+        if !ignored {
+            state.ignored_since = None;
+        } else if now > since + 2 * GRAIN {
+            state.ledger.complain(now, "the writer has room, and nobody is called".to_owned());
+        }
+        let full = stats
+            .members()
+            .into_iter()
+            .find(|(_, counts)| limit.is_some_and(|limit| counts.active > limit as u64));
+        if let Some((name, counts)) = full {
+            state.ledger.complain(now, format!("{} sessions on {name}", counts.active));
+        }
+    }
+
     /// The nodes that have writers' sessions.
     pub fn seats(&self) -> Vec<usize> {
         let rows = self.shard.rows(usize::MAX).into_iter().filter(|row| row.phase == Phase::Relaying);
@@ -93,7 +141,8 @@ impl Town {
 /// One client's life. It may lose patience.
 pub async fn live(town: Arc<Town>, session: Arc<Session>, patience: Option<Ms>) -> End {
     let leaves_at = patience.map(|patience| Instant::now() + Duration::from_millis(patience));
-    let mut seeker = Client { town: &town, session: &session, leaves_at };
+    let mut seeker =
+        Client { town: &town, session: &session, leaves_at, turn: Turn::default(), has_had_room: false };
     let (mut hold, began) = (None, town.now());
     let outcome = town.board.until_served(&town.pool, &mut hold, &mut seeker).await;
     seeker.judge(outcome.err(), hold, town.now() - began);
@@ -107,6 +156,8 @@ struct Client<'a> {
     town: &'a Town,
     session: &'a Session,
     leaves_at: Option<Instant>,
+    turn: Turn,
+    has_had_room: bool,
 }
 
 impl Client<'_> {
@@ -118,12 +169,15 @@ impl Client<'_> {
         state.ledger.held += u64::from(hold.is_some());
         // The dial before the hold begins, and one that is under way when its time is up, take their time beside it.
         let dial = CONNECT_TIMEOUT.as_millis() as Ms + LONGEST_WAY;
-        let limit = HOLD.as_millis() as Ms + 2 * dial + GRAIN;
+        let queue = QUEUE_TIMEOUT.as_millis() as Ms;
+        // It may have waited for room before it was held, and after.
+        let limit = HOLD.as_millis() as Ms + 2 * queue + 2 * dial + GRAIN;
         let fits = match end {
             _ if waited > limit => false,
             Some(End::HoldExpired) => waited >= HOLD.as_millis() as Ms,
             Some(End::ClientLeft) => self.leaves_at.is_some_and(|at| at <= Instant::now()),
-            Some(End::HoldFull) | None => true,
+            Some(End::QueueExpired) => waited >= queue,
+            Some(End::HoldFull | End::QueueFull) | None => true,
             Some(_) => false,
         };
         if !fits {
@@ -153,15 +207,33 @@ impl Seeker for Client<'_> {
             let waiting = Waiting { client: self.session.id, since: self.town.now(), dial_failed };
             self.town.state().waiting.push(waiting);
         };
-        let routes = routes.pool(&pool.options.name);
-        let writer = routes.and_then(|pool| Some(&pool.backends[pool.candidates.first()?.backend]));
-        let Some(backend) = writer else {
-            waits(false);
-            return Ok(Round::Nobody);
+        let mut turn = std::mem::take(&mut self.turn);
+        let client = self.session.client().ip();
+        let writer = |routes: &PoolRoutes| {
+            pick(routes, pool.options.balance, Draw { tried: &[], turn: 0, random: 0, client })
         };
+        let claim = board.claim(pool, routes, &mut turn, 0, &*self, writer).await;
+        let (index, active) = match claim? {
+            Claim::Taken(index, active) => (index, active),
+            Claim::Nobody => {
+                self.turn = turn;
+                waits(false);
+                return Ok(Round::Nobody);
+            }
+            Claim::Moved => {
+                self.turn = turn;
+                return Ok(Round::Moved);
+            }
+        };
+        let backend = &routes.pools[0].backends[index];
+        self.session.heads_for(Some((backend, active)));
+        if pool.stats.has_queue() && !std::mem::replace(&mut self.has_had_room, true) {
+            self.town.state().takes_turn(self.town.now(), self.session.id);
+        }
         let i = NODES.iter().position(|node| *node == &*backend.name).expect("a node");
         if self.dial(i).await != Dial::Served {
             self.town.state().troubles.push(i);
+            self.session.heads_for(None);
             if !board.allows(pool, backend) {
                 return Ok(Round::Moved);
             }
@@ -169,9 +241,9 @@ impl Seeker for Client<'_> {
             return Ok(Round::Failed);
         }
         if self.town.removed != Some(Rule::SecondLook) && !board.allows(pool, backend) {
+            self.session.heads_for(None);
             return Ok(Round::Moved);
         }
-        self.session.heads_for(Some(backend));
         self.session.relays(ANYWHERE, ANYWHERE);
         let now = self.town.now();
         self.town.state().ledger.hand_over(now, i);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotfish::routing::{PoolRules, Publisher, Routes, Table};
+use pilotfish::routing::{PoolRules, Publisher, Routes, Site, Table};
 use pilotfish::topology::health::Thresholds;
 use pilotfish::topology::{Cluster, Decision, Member, Observation, Settings, SilenceKind};
 
@@ -182,8 +182,14 @@ impl Control {
         }
         let decision = self.core.decide(Duration::from_millis(now));
         let pools = std::slice::from_ref(&self.pool);
-        let mut routes =
-            Routes::new(Arc::from("drill"), self.routes.epoch, &decision, pools, |_| Arc::from([]));
+        let mut routes = Routes::new(
+            Arc::from("drill"),
+            self.routes.epoch,
+            &decision,
+            pools,
+            std::time::Instant::now(),
+            |_, _| nowhere(),
+        );
         let reason = decision.reason.clone();
         self.decision = Some(decision);
         if routes == self.routes {
@@ -199,6 +205,10 @@ impl Control {
         self.publisher.publish(Table { epoch: routes.epoch, clusters: vec![Arc::new(routes)] });
         self.enforced_at = Some(now + state.dice.below(WORKER_LAG) as Ms);
     }
+}
+
+fn nowhere<'a>() -> Site<'a> {
+    Site { addresses: Arc::from([]), tags: &[], obstacle: None }
 }
 
 /// Rounded up: what is due then is not due before.

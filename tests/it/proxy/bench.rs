@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pilotfish::proxy::listener::{ListenAddress, ListenOptions};
 use pilotfish::proxy::{
-    Access, IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, TroubleKind, Workers,
-    WorkersOptions, listener,
+    Access, IdleLimits, Pool, PoolOptions, Protocol, SessionLimits, TcpOptions, TellTrouble, TroubleKind,
+    Workers, WorkersOptions, listener,
 };
 use pilotfish::routing::cell::cell;
 use pilotfish::routing::{Backend, Balance, Candidate, Kind, PoolRoutes, Publisher, Routes, Table};
@@ -32,6 +32,7 @@ pub struct Setup {
     pub tcp: TcpOptions,
     pub idle: IdleLimits,
     pub send_proxy: bool,
+    pub limits: SessionLimits,
 }
 
 impl Default for Setup {
@@ -48,6 +49,7 @@ impl Default for Setup {
             tcp: TcpOptions::default(),
             idle: IdleLimits::default(),
             send_proxy: false,
+            limits: SessionLimits::default(),
         }
     }
 }
@@ -130,6 +132,7 @@ impl Bench {
         let backend = |place: &Place| Backend {
             name: Arc::from(place.name),
             addresses: place.addresses.clone().into(),
+            obstacle: None,
             fate: if is_primary { place.writers } else { place.readers },
             stats: port.stats.member(place.name),
         };
@@ -139,8 +142,9 @@ impl Bench {
             name: Arc::from(kind.as_str()),
             kind,
             backends: places.iter().map(backend).collect(),
-            candidates: takers.map(|backend| Candidate { backend }).collect(),
+            candidates: takers.map(Candidate::new).collect(),
             fallback: places.iter().position(|place| place.writer).filter(|_| !is_primary && self.fallback),
+            obstacle: None,
         }
     }
 
@@ -181,6 +185,7 @@ impl Port {
             tcp: setup.tcp,
             idle: setup.idle,
             send_proxy: setup.send_proxy,
+            limits: setup.limits,
         };
         let stats = Arc::new(PoolStats::new(setup.workers));
         let pool = Arc::new(Pool::new(options, Arc::clone(&stats)));

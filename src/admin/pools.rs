@@ -1,0 +1,135 @@
+//! One pool as it is shown: a part of the status.
+
+use serde::Serialize;
+
+use super::PoolSource;
+use super::history::{PoolHistory, Rates};
+use super::view::{seconds, tenths};
+use crate::routing::PoolRoutes;
+use crate::stats::{MemberCounts, PoolStats};
+use crate::topology::ReaderPool;
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PoolView {
+    pub name: String,
+    /// `primary` or `replicas`.
+    pub kind: &'static str,
+    pub listen: Vec<String>,
+    pub routable: Vec<String>,
+    /// The routable member stands in for readers that are not there.
+    pub fallback_in_use: bool,
+    /// Connected clients, held ones among them.
+    pub clients: usize,
+    pub sessions: u64,
+    pub held: usize,
+    /// How long the client has waited that has waited longest.
+    pub oldest_wait_s: Option<f64>,
+    pub sessions_total: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub sessions_per_s: f64,
+    /// Sessions that began within five minutes.
+    pub sessions_5m: f64,
+    pub bytes_in_per_s: f64,
+    pub bytes_out_per_s: f64,
+    pub ends: Vec<EndView>,
+    pub members: Vec<PoolMemberView>,
+    /// Clients that wait for room on a member, since all are full.
+    pub queued: usize,
+    pub limits: LimitsView,
+}
+
+/// The limits that hold now; `null` for none.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LimitsView {
+    pub max_sessions: Option<usize>,
+    pub max_sessions_per_member: Option<usize>,
+    pub max_sessions_per_client: Option<usize>,
+    pub max_queued: Option<usize>,
+    pub queue_timeout_s: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct EndView {
+    pub cause: &'static str,
+    pub side: &'static str,
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PoolMemberView {
+    pub name: String,
+    /// Why it takes no new sessions, where that is not by its role alone, as a word; and for people: `NAME ...`.
+    pub unfit: Option<&'static str>,
+    pub why_unfit: Option<String>,
+    /// Of one that takes new sessions: its weight among them.
+    pub weight: Option<u16>,
+    /// How many sessions of the pool it may have; `null` for no limit.
+    pub max_sessions: Option<usize>,
+    pub sessions: u64,
+    pub sessions_total: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub bytes_in_per_s: f64,
+    pub bytes_out_per_s: f64,
+    pub failed_dials: u64,
+}
+
+/// Who takes new sessions of a pool, and whether that is only the one that stands in.
+pub(super) fn routable(routes: Option<&PoolRoutes>) -> (Vec<String>, bool) {
+    let Some(routes) = routes else { return (Vec::new(), false) };
+    let name = |index: usize| routes.backends[index].name.to_string();
+    let takers: Vec<String> = routes.candidates.iter().map(|candidate| name(candidate.backend)).collect();
+    match routes.fallback {
+        Some(fallback) if takers.is_empty() => (vec![name(fallback)], true),
+        _ => (takers, false),
+    }
+}
+
+pub(super) fn pool_member(
+    (name, counts): &(String, MemberCounts),
+    source: &PoolSource,
+    history: Option<&PoolHistory>,
+    decided: Option<&ReaderPool>,
+    routes: Option<&PoolRoutes>,
+) -> PoolMemberView {
+    let rates: Rates = history.and_then(|history| history.links.get(name)).copied().unwrap_or_default();
+    let unfit = decided.and_then(|pool| pool.verdicts.get(name)).and_then(|verdict| verdict.unfit);
+    let index = routes.and_then(|routes| routes.backends.iter().position(|backend| *backend.name == **name));
+    let candidate = routes
+        .zip(index)
+        .and_then(|(routes, index)| routes.candidates.iter().find(|candidate| candidate.backend == index));
+    let obstacle = routes.zip(index).and_then(|(routes, index)| routes.backends[index].obstacle.as_deref());
+    let (unfit, why_unfit) = match (unfit, obstacle) {
+        (Some(unfit), _) => (Some(unfit.as_str()), Some(unfit.in_words().to_owned())),
+        (None, Some(obstacle)) => (Some("port"), Some(obstacle.to_owned())),
+        (None, None) if decided.is_some_and(|pool| pool.readers.contains(name)) && candidate.is_none() => {
+            (Some("weight"), Some("has the weight 0".to_owned()))
+        }
+        (None, None) => (None, None),
+    };
+    PoolMemberView {
+        name: name.clone(),
+        unfit,
+        why_unfit,
+        weight: candidate.map(|candidate| candidate.weight),
+        max_sessions: source.pool.stats.member(name).limit(),
+        sessions: counts.active,
+        sessions_total: counts.total,
+        bytes_in: counts.bytes_in,
+        bytes_out: counts.bytes_out,
+        bytes_in_per_s: tenths(rates.bytes_in_per_s),
+        bytes_out_per_s: tenths(rates.bytes_out_per_s),
+        failed_dials: counts.failed_dials,
+    }
+}
+
+pub(super) fn limits(stats: &PoolStats) -> LimitsView {
+    LimitsView {
+        max_sessions: stats.limits.sessions.get(),
+        max_sessions_per_member: stats.member_limit(),
+        max_sessions_per_client: stats.limits.per_client.get(),
+        max_queued: stats.limits.queued.get(),
+        queue_timeout_s: seconds(stats.limits.queue_timeout()),
+    }
+}

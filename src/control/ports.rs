@@ -1,0 +1,119 @@
+//! The ports of their own that pools have on members: each is asked whether anybody is there.
+//!
+//! A pgbouncer that has died says nothing of its node: Patroni and PostgreSQL go on, and so do the other pools. So each
+//! such port has a [`PortHealth`] beside the member's, and takes its member out of its own pools only.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::controller::Event;
+use super::poller::{Poller, PollerOptions};
+use crate::proxy::connect::{DialError, TcpOptions, dial};
+use crate::topology::health::Thresholds;
+use crate::topology::{Knock, PortHealth};
+
+/// Members and their ports.
+type Key = (String, u16);
+
+#[derive(Debug)]
+pub(super) struct Ports {
+    cluster: usize,
+    /// Between two checks of a port, and how long one may take.
+    interval: Duration,
+    fast_interval: Duration,
+    timeout: Duration,
+    thresholds: Thresholds,
+    known: BTreeMap<Key, Port>,
+}
+
+#[derive(Debug)]
+struct Port {
+    health: PortHealth,
+    addresses: Arc<[SocketAddr]>,
+    poller: Poller,
+}
+
+impl Ports {
+    pub fn new(
+        cluster: usize,
+        [interval, fast_interval, timeout]: [Duration; 3],
+        thresholds: Thresholds,
+    ) -> Ports {
+        Ports { cluster, interval, fast_interval, timeout, thresholds, known: BTreeMap::new() }
+    }
+
+    /// Asks these and no others. One that has moved keeps its record until it is heard at its new place.
+    pub fn follow(&mut self, wanted: BTreeMap<Key, Arc<[SocketAddr]>>, events: &mpsc::Sender<Event>) {
+        self.known.retain(|key, _| wanted.contains_key(key));
+        for (key, addresses) in wanted {
+            if self.known.get(&key).is_some_and(|port| port.addresses == addresses) {
+                continue;
+            }
+            let poller = self.ask(&key, &addresses, events);
+            match self.known.get_mut(&key) {
+                Some(port) => (port.addresses, port.poller) = (addresses, poller),
+                None => {
+                    self.known.insert(key, Port { health: PortHealth::default(), addresses, poller });
+                }
+            }
+        }
+    }
+
+    fn ask(&self, key: &Key, addresses: &Arc<[SocketAddr]>, events: &mpsc::Sender<Event>) -> Poller {
+        let Ports { cluster, interval, fast_interval, timeout, .. } = *self;
+        let ((member, port), addresses) = (key.clone(), Arc::clone(addresses));
+        let ask = move || {
+            let (member, addresses) = (member.clone(), Arc::clone(&addresses));
+            async move {
+                let knock = knock(&addresses, timeout).await;
+                Event::Knocked { cluster, member, port, knock }
+            }
+        };
+        let options = PollerOptions { fast_interval, first_after: Duration::ZERO };
+        Poller::start(options, interval, events.clone(), ask)
+    }
+
+    /// Takes in one check.
+    pub fn knocked(&mut self, member: &str, port: u16, knock: Knock) {
+        let Some(known) = self.known.get_mut(&(member.to_owned(), port)) else { return };
+        if known.health.record(knock, self.thresholds) {
+            match known.health.problem() {
+                None => tracing::info!(member, port, "the port takes connections"),
+                Some(problem) => tracing::warn!(member, port, problem, "the port takes no connections"),
+            }
+        }
+    }
+
+    /// A session was refused there: it is asked at once. Says whether that is news.
+    pub fn troubled(&mut self, member: &str, port: u16, refused: bool) -> bool {
+        let Some(known) = self.known.get_mut(&(member.to_owned(), port)) else { return false };
+        known.poller.poke();
+        refused && known.health.suspect("a session was refused there")
+    }
+
+    /// Why nobody is sent there: the end of a sentence that begins with the member.
+    pub fn obstacle(&self, member: &str, port: u16) -> Option<Arc<str>> {
+        let known = self.known.get(&(member.to_owned(), port));
+        if known.is_some_and(|known| known.health.is_open()) {
+            return None;
+        }
+        let problem = known.and_then(|known| known.health.problem()).unwrap_or("it has not been asked yet");
+        Some(Arc::from(format!("takes no connections at port {port}: {problem}")))
+    }
+}
+
+/// Connects and hangs up.
+async fn knock(addresses: &[SocketAddr], patience: Duration) -> Knock {
+    match dial(addresses, patience, TcpOptions::default()).await {
+        Ok(_) => Knock::Open,
+        Err(DialError::Member(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+            Knock::Refused(error.to_string())
+        }
+        Err(error) => Knock::Silent(error.to_string()),
+    }
+}

@@ -1,0 +1,86 @@
+//! Whom a cluster's steward asks, and what it knows of where each member is.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Steward;
+use crate::control::controller::Event;
+use crate::control::discovery::Targets;
+use crate::control::poller::{Poller, PollerOptions};
+use crate::routing::{PoolRules, Site};
+use crate::topology::Class;
+use crate::topology::cluster::Tracked;
+
+impl Steward {
+    /// Every member is asked by one poller; who is no member any more is not.
+    pub(super) fn follow_members(&mut self, first_after: Duration) {
+        let apis: Vec<String> = self.core.tracked().map(|tracked| tracked.member.api.clone()).collect();
+        self.pollers.retain(|api, _| apis.contains(api));
+        self.checks.retain(|api, _| apis.contains(api));
+        for api in apis {
+            let (patroni, events) = (self.patroni.clone(), self.events.clone());
+            let (cluster, fast_interval) = (self.index, self.options.fast_interval);
+            self.pollers.entry(api).or_insert_with_key(|api| {
+                let options = PollerOptions { fast_interval, first_after };
+                let api = api.clone();
+                let ask = move || {
+                    let (api, patroni) = (api.clone(), patroni.clone());
+                    async move {
+                        let started = Instant::now();
+                        let observation = patroni.leader(&api).await;
+                        Event::Observed { cluster, api, observation, took: started.elapsed() }
+                    }
+                };
+                Poller::start(options, fast_interval, events, ask)
+            });
+        }
+        self.follow_ports();
+        self.aim_discovery();
+    }
+
+    /// The ports of their own that pools have are asked on every member whose address is known.
+    pub(super) fn follow_ports(&mut self) {
+        let mut wanted = BTreeMap::new();
+        for port in self.pools.iter().filter_map(|rules| rules.port) {
+            for Tracked { member, .. } in self.core.tracked() {
+                let addresses = self.addresses.of(member, Some(port));
+                if !addresses.is_empty() {
+                    wanted.insert((member.name.clone(), port), addresses);
+                }
+            }
+        }
+        self.ports.follow(wanted, &self.events);
+    }
+
+    /// What a pool's routes need to know of a member.
+    pub(super) fn site(&self, name: &str, rules: &PoolRules) -> Site<'_> {
+        let tracked = self.core.member(name);
+        let report = tracked.and_then(|tracked| tracked.health.last_report());
+        Site {
+            addresses: tracked
+                .map_or_else(|| Arc::from([]), |tracked| self.addresses.of(&tracked.member, rules.port)),
+            tags: report.map(|report| &report.tags[..]).unwrap_or_default(),
+            obstacle: rules.port.and_then(|port| self.ports.obstacle(name, port)),
+        }
+    }
+
+    /// Nodes that may tell the members: they answer, and they belong to this cluster as far as is known.
+    pub(super) fn worth_asking(&self) -> impl Iterator<Item = &Tracked> {
+        let known = self.core.identity().is_some() || self.core.is_settled();
+        let answers =
+            |tracked: &&Tracked| tracked.class != Class::Foreign && tracked.health.report().is_some();
+        self.core.tracked().filter(answers).filter(move |_| known)
+    }
+
+    /// The writer knows best.
+    pub(super) fn aim_discovery(&self) {
+        let mut worth: Vec<&Tracked> = self.worth_asking().collect();
+        worth.sort_by_key(|tracked| tracked.class != Class::Writer);
+        let apis = worth.iter().map(|tracked| tracked.member.api.clone()).collect();
+        let names = self.core.tracked().map(|tracked| tracked.member.host.clone());
+        let hosts = names.filter(|host| host.parse::<IpAddr>().is_err()).collect();
+        self.discovery.set_targets(Targets { apis, hosts });
+    }
+}

@@ -1,0 +1,86 @@
+//! A pool with a port of its own on the members: who is dead there is out of that pool only.
+
+use std::net::SocketAddr;
+
+use pilotfish::config::Replicas;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::cluster::FakeCluster;
+use super::pools::pool;
+use super::postgres::{Client, Server};
+use super::served::{Served, config};
+
+fn unfit(status: &Value, of: &str, member: &str) -> Value {
+    let members = pool(status, of)["members"].as_array().expect("members");
+    members.iter().find(|known| known["name"] == member).expect("a member of that name")["unfit"].clone()
+}
+
+#[tokio::test]
+async fn a_dead_port_takes_its_member_out_of_that_pool_only() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    // A port that is free on both addresses, and a pooler there on one of them.
+    let [at_a, at_b] = ["a", "b"].map(|name| cluster.node(name).server.address.ip());
+    let reserved = TcpListener::bind((at_a, 0)).await.expect("a free port");
+    let port = reserved.local_addr().expect("an address").port();
+    let pooler = Server::start_at("pooler of b", SocketAddr::new(at_b, port)).await;
+    drop(reserved);
+    let mut config = config(&[&cluster]);
+    config.clusters[0].primary.as_mut().expect("it is there").port = Some(port);
+    let pools = &mut config.clusters[0].replicas;
+    pools.push(Replicas { name: "pooled".to_owned(), port: Some(port), ..pools[0].clone() });
+    let served = Served::start(config);
+    let routed = |primary: Value, replicas: Value, pooled: Value| {
+        move |s: &Value| {
+            let is = |name: &str, wanted: &Value| pool(s, name)["routable"] == *wanted;
+            is("primary", &primary) && is("replicas", &replicas) && is("pooled", &pooled)
+        }
+    };
+    // The writer is well, but nobody is at its port: writers are held.
+    let status = served.until("one pooler", routed(json!([]), json!(["b"]), json!(["b"]))).await;
+    assert_eq!(status["clusters"][0]["condition"], "ok");
+    assert_eq!([unfit(&status, "primary", "a"), unfit(&status, "pooled", "b")], [json!("port"), Value::Null]);
+    let mut held = Client::knock(served.pool("primary")).await;
+    served.until("a held client", |s| pool(s, "primary")["held"] == 1).await;
+    assert_eq!(Client::enter(served.pool("pooled")).await.1, "pooler of b");
+    assert_eq!(Client::enter(served.pool("replicas")).await.1, "b");
+    let _pooler_of_a = Server::start_at("pooler of a", SocketAddr::new(at_a, port)).await;
+    assert_eq!(held.welcome().await, "pooler of a");
+    served.until("both poolers", routed(json!(["a"]), json!(["b"]), json!(["b"]))).await;
+
+    // Without it the leader stands in for the pool, and the node serves the other pool as before.
+    pooler.stop().await;
+    let status = served.until("a dead pooler", routed(json!(["a"]), json!(["b"]), json!(["a"]))).await;
+    assert_eq!(
+        [unfit(&status, "pooled", "b"), unfit(&status, "replicas", "b")],
+        [json!("port"), Value::Null]
+    );
+    assert_eq!(Client::enter(served.pool("pooled")).await.1, "pooler of a");
+    assert_eq!(Client::enter(served.pool("replicas")).await.1, "b");
+    pooler.resume().await;
+    served.until("it is back", routed(json!(["a"]), json!(["b"]), json!(["b"]))).await;
+}
+
+#[tokio::test]
+async fn an_operator_weighs_members_and_0_takes_no_more() {
+    let cluster = FakeCluster::start("demo", &["a", "b", "c"]).await;
+    cluster.say("c", 503, json!({"tags": {"weight": 7}}));
+    let mut watch = super::rig::often(cluster.seeds());
+    watch.steward.readers[0].fallback = false;
+    let rig = super::rig::Rig::start(vec![watch]);
+    rig.settled("a", &["b", "c"]).await;
+    let weights = || -> Vec<(String, u16)> {
+        let routes = rig.routes(0);
+        let pool = routes.pool("replicas").expect("a pool");
+        let of = |candidate: &pilotfish::routing::Candidate| {
+            (pool.backends[candidate.backend].name.to_string(), candidate.weight)
+        };
+        pool.candidates.iter().map(of).collect()
+    };
+    assert_eq!(weights(), [("b".to_owned(), 100), ("c".to_owned(), 100)]);
+    assert!(rig.weigh(Some("replicas"), "b", Some(0)).await);
+    assert_eq!(weights(), [("c".to_owned(), 100)]);
+    assert!(rig.weigh(None, "c", Some(3)).await && rig.weigh(None, "b", None).await);
+    assert_eq!(weights(), [("b".to_owned(), 100), ("c".to_owned(), 3)]);
+    assert!(!rig.weigh(None, "nobody", Some(3)).await && !rig.weigh(Some("none"), "b", Some(3)).await);
+}
