@@ -33,7 +33,7 @@
 //!
 //! ARCHITECTURE.md tells the same as two stories: the life of a session and the life of a failover.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_debug_implementations, clippy::unwrap_used, clippy::dbg_macro, clippy::todo)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

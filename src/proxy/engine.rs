@@ -39,6 +39,9 @@ pub const DESCRIPTORS_PER_WORKER: u64 = 8 + 2 * MOST_PIPES as u64;
 /// that comes before it, as each dial sets one, costs a call to the kernel.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long bulk that has gathered waits at most to be collected.
+pub const COLLECT_EVERY: Duration = Duration::from_millis(1);
+
 /// All relays of one worker.
 #[derive(Debug)]
 pub struct Engine<M> {
@@ -57,6 +60,8 @@ struct State<M> {
     awake: Vec<usize>,
     /// Relays whose backend is about to close by itself.
     parting: Vec<usize>,
+    /// Relays with a bulk transfer that gathers.
+    gathering: Vec<usize>,
     /// Whose turn it is.
     current: Option<usize>,
     tools: Tools,
@@ -66,7 +71,7 @@ struct State<M> {
 #[derive(Debug)]
 enum Seat<M> {
     Free,
-    Taken { relay: Relay<M>, queued: bool, waker: Option<Waker> },
+    Taken { relay: Relay<M>, queued: bool, gathering: bool, waker: Option<Waker> },
     Over(End),
 }
 
@@ -96,6 +101,7 @@ impl<M: Meter> Engine<M> {
             busy: VecDeque::new(),
             awake: Vec::new(),
             parting: Vec::new(),
+            gathering: Vec::new(),
             current: None,
             tools,
         };
@@ -143,7 +149,7 @@ impl<M: Meter> Engine<M> {
                 | epoll::EventFlags::ET;
             epoll::add(&*self.epoll, socket, address(number, socket.side), flags)
         });
-        let taken = Seat::Taken { relay, queued: false, waker: None };
+        let taken = Seat::Taken { relay, queued: false, gathering: false, waker: None };
         match state.seats.get_mut(number) {
             Some(seat) => *seat = taken,
             None => state.seats.push(taken),
@@ -163,12 +169,15 @@ impl<M: Meter> Engine<M> {
         let ours = watch(Arc::clone(&self.epoll))?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut collect = tokio::time::interval(COLLECT_EVERY);
+        collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.state().recover();
         loop {
             while self.round()? {
                 tokio::select! {
                     biased;
                     _ = tick.tick() => self.state().part(),
+                    _ = collect.tick(), if self.state().gathers() => self.state().collect(),
                     // Everything else on this worker comes before the next round.
                     () = tokio::task::yield_now() => {}
                 }
@@ -177,6 +186,7 @@ impl<M: Meter> Engine<M> {
                 biased;
                 ready = ours.readable() => ready?.clear_ready(),
                 _ = tick.tick() => self.state().part(),
+                _ = collect.tick(), if self.state().gathers() => self.state().collect(),
             }
         }
     }
@@ -206,7 +216,7 @@ impl<M: Meter> Engine<M> {
 
 impl<M: Meter> State<M> {
     fn hand_out(&mut self, news: &[epoll::Event]) {
-        let State { seats, awake, .. } = self;
+        let State { seats, awake, busy, .. } = self;
         for event in news {
             let (number, side) = recipient(event.data);
             let Some(Seat::Taken { relay, queued, .. }) = seats.get_mut(number) else { continue };
@@ -220,17 +230,23 @@ impl<M: Meter> State<M> {
                 },
             );
             if !std::mem::replace(queued, true) {
-                awake.push(number);
+                // Bulk is not in a hurry.
+                if relay.gathers() { busy.push_back(number) } else { awake.push(number) }
             }
         }
     }
 
     fn turn(&mut self, number: usize) {
-        let State { seats, busy, parting, tools, current, .. } = self;
-        let Some(Seat::Taken { relay, queued, .. }) = seats.get_mut(number) else { return };
+        let State { seats, busy, parting, gathering, tools, current, .. } = self;
+        let Some(Seat::Taken { relay, queued, gathering: is_listed, .. }) = seats.get_mut(number) else {
+            return;
+        };
         *current = Some(number);
         let turn = relay.turn(tools);
         *current = None;
+        if relay.gathers() && !std::mem::replace(is_listed, true) {
+            gathering.push(number);
+        }
         match turn {
             Turn::Waits => *queued = false,
             Turn::Parts => {
@@ -251,6 +267,23 @@ impl<M: Meter> State<M> {
             if let Some(Seat::Taken { relay, .. }) = self.seats.get_mut(number) {
                 relay.part();
                 self.turn(number);
+            }
+        }
+    }
+
+    fn gathers(&self) -> bool {
+        !self.gathering.is_empty()
+    }
+
+    /// Gives a turn to each bulk transfer, whether or not enough has gathered to be told of.
+    fn collect(&mut self) {
+        for number in std::mem::take(&mut self.gathering) {
+            if let Some(Seat::Taken { relay, gathering, queued, .. }) = self.seats.get_mut(number) {
+                *gathering = false;
+                relay.collect();
+                if !std::mem::replace(queued, true) {
+                    self.busy.push_back(number);
+                }
             }
         }
     }

@@ -7,7 +7,7 @@
 //! list by which open sessions are cut when the table says so.
 //!
 //! Behind the engine: [`relay`] has the rules by which bytes and ends go both ways, [`socket`] remembers what the kernel
-//! told of one side, [`splice`] moves bulk without copying.
+//! told of one side, [`pace`] tells bulk from talk, [`splice`] moves bulk without copying.
 //!
 //! Knows no HTTP, no Patroni and no configuration: it sees tables, counters and bytes.
 
@@ -22,6 +22,7 @@ pub mod hold;
 pub mod idle;
 pub mod listener;
 pub mod proxy_protocol;
+pub mod pace;
 pub mod queue;
 pub mod refusal;
 pub mod relay;

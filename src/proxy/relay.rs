@@ -2,8 +2,8 @@
 //!
 //! Each direction reads into the worker's one scratch buffer and writes at once. Only what the other side does not
 //! take right then gets a buffer of its own, and nothing more is read in that direction until it is gone: a slow
-//! reader slows its writer, and an idle session holds no buffer at all. A direction that fills the scratch buffer
-//! again and again goes by way of a pipe instead, without copying ([`splice`](super::splice)), until it slows down.
+//! reader slows its writer, and an idle session holds no buffer at all. Bulk ([`pace`](super::pace)) gathers in the
+//! kernel first and goes by way of a pipe, without copying ([`splice`](super::splice)).
 //!
 //! An end of stream is passed on as a half-close after the last byte; the other direction goes on until it ends too.
 //! An error ends both, as a reset.
@@ -12,6 +12,7 @@
 
 use std::io;
 
+use super::pace::{BULK_AFTER, Pace};
 use super::socket::{Moved, News, Socket};
 use super::splice::{self, MOST_BYTES, MOST_PIPES, Pipe, Pipes};
 use crate::stats::{End, Side};
@@ -20,12 +21,9 @@ use crate::stats::{End, Side};
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// What one direction may move in one go before others on this worker get their turn.
 const BURST_BYTES: usize = 256 * 1024;
-/// Full buffers in a row that show a bulk transfer; a single large answer is copied sooner than pipes are set up.
-const FULL_READS: u8 = 3;
-/// Splicing less than this costs more than copying it.
-const SMALL_BYTES: usize = 16 * 1024;
-/// Small moves in a row after which a bulk transfer is over.
-const SMALL_MOVES: u8 = 3;
+/// What is to gather of a bulk transfer before it is moved: large moves cost less, and wake those at both ends less
+/// often.
+const GATHER_BYTES: usize = 128 * 1024;
 
 /// The last that a PostgreSQL client says: Terminate. (Source: PostgreSQL documentation, "Message Formats".)
 const FAREWELL: &[u8] = b"X\0\0\0\x04";
@@ -41,8 +39,8 @@ pub struct Tools {
     /// Empty again before any session waits.
     scratch: Box<[u8]>,
     pipes: Pipes,
-    /// Full reads in a row after which a direction is spliced.
-    splice_after: u8,
+    /// See [`Pace::is_bulk`].
+    bulk_after: usize,
 }
 
 /// Two sockets and what is under way between them. Dropped before both directions are done, it resets both
@@ -76,6 +74,8 @@ struct Direction {
     rest: Rest,
     state: State,
     pace: Pace,
+    /// Whether anything has come since the other direction was told so.
+    has_spoken: bool,
     /// Whether a farewell means anything here, and whether it was the last that was read.
     knows_farewell: bool,
     has_said_farewell: bool,
@@ -110,15 +110,6 @@ enum State {
     Closed,
 }
 
-/// How a direction moves its bytes.
-#[derive(Debug, Clone, Copy)]
-enum Pace {
-    /// By copying; so many reads in a row have filled the buffer.
-    Copies { full_reads: u8 },
-    /// Without; so many moves in a row were small.
-    Splices { small_moves: u8 },
-}
-
 /// An error of one side, which ends the session.
 #[derive(Debug)]
 struct Failure {
@@ -127,16 +118,16 @@ struct Failure {
 }
 
 impl Tools {
-    /// Other than a worker's: to splice at once, or never.
-    pub fn new(pipes: Pipes, splice_after: u8) -> Tools {
-        Tools { scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(), pipes, splice_after }
+    /// Other than a worker's: to take everything for bulk, or nothing.
+    pub fn new(pipes: Pipes, bulk_after: usize) -> Tools {
+        Tools { scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(), pipes, bulk_after }
     }
 }
 
 /// Those of a worker.
 impl Default for Tools {
     fn default() -> Tools {
-        Tools::new(Pipes::new(MOST_PIPES), FULL_READS)
+        Tools::new(Pipes::new(MOST_PIPES), BULK_AFTER)
     }
 }
 
@@ -198,19 +189,38 @@ impl<M: Meter> Relay<M> {
         let inward_goes_on = match inward.pump(client, backend, outward.has_ended(), tools, meter) {
             Ok(goes_on) => goes_on,
             Err(failure) => {
-                // A server that goes says why; its last words are still in the socket.
-                outward.salvage(backend, client, tools, meter);
+                if failure.side == Side::Backend {
+                    // A server that goes says why; its last words are still in the socket.
+                    outward.salvage(backend, client, tools, meter);
+                }
                 return Err(failure);
             }
         };
+        outward.is_answered_by(inward, backend);
         if inward.state != State::Open {
             first_to_end.get_or_insert(Side::Client);
         }
         let outward_goes_on = outward.pump(backend, client, inward.has_ended(), tools, meter)?;
+        inward.is_answered_by(outward, client);
         if outward.state != State::Open {
             first_to_end.get_or_insert(Side::Backend);
         }
         Ok(inward_goes_on || outward_goes_on)
+    }
+
+    /// Whether a bulk transfer gathers in the kernel, so that what has come is not told at once: see [`Relay::collect`].
+    pub fn gathers(&self) -> bool {
+        self.inward.gathers() || self.outward.gathers()
+    }
+
+    /// The next turn is to take what has gathered, however little.
+    pub fn collect(&mut self) {
+        let Relay { client, backend, inward, outward, .. } = self;
+        for (direction, from) in [(inward, client), (outward, backend)] {
+            if direction.gathers() {
+                from.hear(News { readable: true, ..News::default() });
+            }
+        }
     }
 
     fn attribute(&self, Failure { side, error }: &Failure) -> End {
@@ -231,6 +241,26 @@ impl<M: Meter> Relay<M> {
 impl Direction {
     fn has_ended(&self) -> bool {
         matches!(self.state, State::Parting | State::Closed)
+    }
+
+    /// One that waits for its receiver does not wait for its sender.
+    fn gathers(&self) -> bool {
+        matches!((self.pace, &self.rest), (Pace::Pours { .. }, Rest::Nothing)) && self.state == State::Open
+    }
+
+    /// What goes back and forth is no bulk transfer.
+    fn is_answered_by(&mut self, other: &mut Direction, from: &Socket) {
+        if std::mem::take(&mut other.has_spoken) {
+            self.goes_at(Pace::default(), from);
+        }
+    }
+
+    fn goes_at(&mut self, pace: Pace, from: &Socket) {
+        let pours = |pace| matches!(pace, Pace::Pours { .. });
+        if pours(pace) != pours(self.pace) {
+            if pours(pace) { splice::gather(from, GATHER_BYTES) } else { splice::tell_at(from, 1) }
+        }
+        self.pace = pace;
     }
 
     /// Moves bytes until one side cannot go on or the burst is over; says whether there is more to do. `last`: the
@@ -265,8 +295,8 @@ impl Direction {
             match self.shift(from, to, tools, meter)? {
                 Moved::NotNow => return Ok(false),
                 Moved::Bytes(0) => self.state = State::Ending,
-                // After a short move others come first, and more will have come meanwhile.
-                Moved::Bytes(bytes) if self.pace.is_short_of(bytes) => left = 0,
+                // More will gather, or be collected.
+                Moved::Bytes(bytes) if self.gathers() && bytes < MOST_BYTES => return Ok(false),
                 Moved::Bytes(bytes) => left = left.saturating_sub(bytes),
             }
         }
@@ -280,17 +310,29 @@ impl Direction {
         tools: &mut Tools,
         meter: &impl Meter,
     ) -> Result<Moved, Failure> {
-        if self.pace.is_bulk(tools.splice_after)
-            && let Some(pipe) = tools.pipes.lend()
-            && let Some(moved) = self.splice(pipe, from, to, tools, meter)?
-        {
-            return Ok(moved);
-        }
+        let pipe = if self.pace.is_bulk(tools.bulk_after) { tools.pipes.lend() } else { None };
+        let spliced = pipe.map_or(Ok(None), |pipe| self.splice(pipe, from, to, tools, meter))?;
+        let moved = spliced.map_or_else(|| self.copy(from, to, tools, meter), Ok)?;
+        let bytes = match moved {
+            Moved::Bytes(bytes) => bytes,
+            Moved::NotNow => 0,
+        };
+        self.has_spoken |= bytes > 0;
+        self.goes_at(self.pace.after(bytes, tools.bulk_after), from);
+        Ok(moved)
+    }
+
+    fn copy(
+        &mut self,
+        from: &mut Socket,
+        to: &mut Socket,
+        tools: &mut Tools,
+        meter: &impl Meter,
+    ) -> Result<Moved, Failure> {
         let read = match from.read(&mut tools.scratch).map_err(blame(from))? {
             Moved::NotNow => return Ok(Moved::NotNow),
             Moved::Bytes(read) => read,
         };
-        self.pace.has_copied(read);
         if read > 0 {
             self.has_said_farewell = self.knows_farewell && tools.scratch[..read].ends_with(FAREWELL);
         }
@@ -320,8 +362,7 @@ impl Direction {
             }
             Err(error) => return Err(blame(from)(error)),
         };
-        if let Moved::Bytes(bytes @ 1..) = moved {
-            self.pace.has_spliced(bytes);
+        if let Moved::Bytes(1..) = moved {
             self.has_said_farewell = false;
             drain(&mut pipe, to, meter).map_err(blame(to))?;
         }
@@ -366,44 +407,6 @@ impl Direction {
             tools.pipes.take_back(*pipe);
         }
         Ok(true)
-    }
-}
-
-impl Default for Pace {
-    fn default() -> Pace {
-        Pace::Copies { full_reads: 0 }
-    }
-}
-
-impl Pace {
-    fn is_bulk(self, splice_after: u8) -> bool {
-        match self {
-            Pace::Copies { full_reads } => full_reads >= splice_after,
-            Pace::Splices { .. } => true,
-        }
-    }
-
-    /// Whether a move of so many bytes has left room in its pipe.
-    fn is_short_of(self, bytes: usize) -> bool {
-        matches!(self, Pace::Splices { .. }) && bytes < MOST_BYTES
-    }
-
-    fn has_copied(&mut self, bytes: usize) {
-        let full_reads = match *self {
-            Pace::Copies { full_reads } if bytes == SCRATCH_BYTES => full_reads.saturating_add(1),
-            // Also of one that would splice but has found no pipe.
-            _ => 0,
-        };
-        *self = Pace::Copies { full_reads };
-    }
-
-    fn has_spliced(&mut self, bytes: usize) {
-        let small_moves = match *self {
-            _ if bytes >= SMALL_BYTES => 0,
-            Pace::Splices { small_moves } => small_moves + 1,
-            Pace::Copies { .. } => 1,
-        };
-        *self = if small_moves < SMALL_MOVES { Pace::Splices { small_moves } } else { Pace::default() };
     }
 }
 

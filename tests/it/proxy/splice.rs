@@ -2,9 +2,13 @@
 
 use std::fs;
 
-use pilotfish::proxy::relay::Tools;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+
+use pilotfish::proxy::relay::{Meter, Relay, Tools, Turn};
+use pilotfish::proxy::socket::{News, Socket};
 use pilotfish::proxy::splice::Pipes;
-use pilotfish::stats::End;
+use pilotfish::stats::{End, Side};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -15,21 +19,21 @@ use super::relay::plan;
 use super::shortage::take_all_descriptors;
 use super::until;
 
-/// Ways to move bytes: how many pipes there are, and after how many full reads they are used.
+/// Ways to move bytes: how many pipes there are, and after how many bytes in a row they are used.
 #[derive(Debug, Clone, Copy)]
 struct Way {
     pipes: usize,
-    splice_after: u8,
+    bulk_after: usize,
 }
 
-const COPIED: Way = Way { pipes: 0, splice_after: 3 };
-const SPLICED: Way = Way { pipes: 16, splice_after: 0 };
+const COPIED: Way = Way { pipes: 0, bulk_after: 200_000 };
+const SPLICED: Way = Way { pipes: 16, bulk_after: 0 };
 const WAYS: [Way; 4] =
-    [COPIED, SPLICED, Way { pipes: 1, splice_after: 0 }, Way { pipes: 16, splice_after: 3 }];
+    [COPIED, SPLICED, Way { pipes: 1, bulk_after: 0 }, Way { pipes: 16, bulk_after: 200_000 }];
 
 impl Way {
     fn rig(self) -> Rig {
-        Rig::new(Tools::new(Pipes::new(self.pipes), self.splice_after))
+        Rig::new(Tools::new(Pipes::new(self.pipes), self.bulk_after))
     }
 }
 
@@ -112,13 +116,16 @@ fn pipe_ends() -> usize {
 async fn transfer(session: &mut Session, bytes: usize) {
     let Session { client, backend, .. } = session;
     tokio::join!(backend.say_pattern(bytes), client.hear_pattern(bytes));
+    // Then it is no bulk transfer any more, and looks for no pipe.
+    client.say(b"thanks").await;
+    backend.hear(b"thanks").await;
 }
 
 #[test]
 fn idle_sessions_have_no_pipe_and_those_that_are_cut_short_leave_none() {
     alone("proxy::splice::idle_sessions_have_no_pipe_and_those_that_are_cut_short_leave_none", async {
         let before = pipe_ends();
-        let rig = Way { pipes: 2, splice_after: 0 }.rig();
+        let rig = Way { pipes: 2, bulk_after: 200_000 }.rig();
         let mut idle = Vec::new();
         for _ in 0..8 {
             let mut session = rig.session().await;
@@ -161,4 +168,46 @@ fn without_descriptors_bytes_are_copied() {
             transfer(&mut session, 1_000_000).await;
         }
     });
+}
+
+/// Two ends of a connection; the second does not block.
+fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let outer = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    let (inner, _) = listener.accept().expect("a connection");
+    inner.set_nonblocking(true).expect("an open socket");
+    (outer, inner)
+}
+
+struct Uncounted;
+
+impl Meter for Uncounted {
+    fn delivered(&self, _: Side, _: usize) {}
+}
+
+/// Or an answer that nobody reads on would keep the worker awake for as long as the session lives.
+#[test]
+fn a_transfer_gathers_while_it_pours_and_not_while_its_reader_has_stopped() {
+    let mut tools = Tools::new(Pipes::new(1), 0);
+    let ((_client, to), (mut backend, from)) = (connection(), connection());
+    let (to, from) = (Socket::new(to, Side::Client), Socket::new(from, Side::Backend));
+    let mut relay = Relay::new(to, from, false, Uncounted);
+    let piece = vec![0; 100_000];
+    assert!(!relay.gathers());
+    backend.write_all(&piece).expect("room");
+    relay.hear(Side::Backend, News { readable: true, ..News::default() });
+    assert!(matches!(relay.turn(&mut tools), Turn::Waits | Turn::GoesOn) && relay.gathers());
+    // Nothing has come three times.
+    for _ in 0..3 {
+        relay.collect();
+        relay.turn(&mut tools);
+    }
+    assert!(!relay.gathers());
+
+    backend.set_nonblocking(true).expect("an open socket");
+    while backend.write(&piece).is_ok() {
+        relay.hear(Side::Backend, News { readable: true, ..News::default() });
+        while relay.turn(&mut tools) == Turn::GoesOn {}
+    }
+    assert!(!relay.gathers());
 }
