@@ -26,6 +26,7 @@ mod pools;
 mod problem;
 mod raw;
 mod read;
+mod runtime_socket;
 mod show;
 mod syntax;
 mod transport;
@@ -39,6 +40,7 @@ pub use pools::{
     Balance, Fallback, Fate, Limits, OpenSessions, Primary, Replicas, Require, SendProxy, SyncState,
 };
 pub use problem::{Problem, Problems};
+pub use runtime_socket::{RuntimeSocket, SocketLevel};
 pub(crate) use show::quoted;
 pub use transport::{IdleTimeouts, Keepalive, Tcp};
 pub(crate) use value::show_duration;

@@ -63,7 +63,7 @@ impl Exposition {
         let mut seen = BTreeSet::new();
         for Sample { name, labels, value } in &self.samples {
             assert!(seen.insert((name, labels)), "{name}{labels:?} is there twice");
-            assert!(name.starts_with("pilotfish_"), "{name}");
+            assert!(name.starts_with("pilotfish_") || name.starts_with("haproxy_"), "{name}");
             let ends = |units: &[&str]| units.iter().any(|unit| name.ends_with(unit));
             assert!(!ends(&["_ms", "_us", "_minutes", "_kb"]), "{name} is not in base units");
             let counter = self.kinds.get(name).is_some_and(|kind| kind == "counter");
