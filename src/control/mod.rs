@@ -23,5 +23,5 @@ pub use controller::{ClusterOptions, Controller, Event, Inbox, Operated, first_t
 pub use incident::Incident;
 pub use names::Names;
 pub use patroni::{Patroni, PatroniOptions};
-pub use picture::{Check, ClusterPicture, MemberPicture, Pictures};
+pub use picture::{Check, Checks, ClusterPicture, MemberPicture, Pictures};
 pub use steward::StewardOptions;
