@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
@@ -202,9 +201,10 @@ impl App {
         let _end_admin = end_admin.clone().drop_guard();
         let mut control = tokio::spawn(controller.run());
         let router = admin::routes::router(Arc::clone(&sources));
-        let live = admin::run(Arc::clone(&sources));
+        let seen = !console.doors.is_empty() || console.runtime.is_some();
+        let live = seen.then(|| admin::run(Arc::clone(&sources), console.runtime));
         let admin = admin::server::start(console.doors, router, live, end_admin.clone())?;
-        announce(&pools, page, config.admin.socket.as_deref());
+        announce(&pools, page, &config.admin);
         for (number, (pool, socket)) in pools.into_iter().flat_map(BoundPool::into_sockets).enumerate() {
             sources.workers.listen(number, socket, pool);
         }
@@ -263,7 +263,7 @@ async fn drain(sources: &Sources, patience: Duration, hurry: impl Future<Output 
     Stopped { cut }
 }
 
-fn announce(pools: &[BoundPool], page: Option<String>, socket: Option<&Path>) {
+fn announce(pools: &[BoundPool], page: Option<String>, admin: &config::Admin) {
     for bound in pools {
         let listen: Vec<String> = bound.listen.iter().map(ToString::to_string).collect();
         tracing::info!(pool = &*bound.pool.options.name, listen = listen.join(", "), "listening");
@@ -272,7 +272,8 @@ fn announce(pools: &[BoundPool], page: Option<String>, socket: Option<&Path>) {
         Some(page) => tracing::info!(page, "listening"),
         None => tracing::info!("the admin page is off"),
     }
-    if let Some(socket) = socket {
+    let runtime = admin.haproxy_socket.as_ref().map(|socket| &socket.path);
+    for socket in [admin.socket.as_ref(), runtime].into_iter().flatten() {
         tracing::info!(socket = %socket.display(), "listening");
     }
 }
@@ -289,6 +290,7 @@ fn session_limit(wanted: Option<usize>, workers: usize, clusters: usize) -> Resu
     let files = limit.current.unwrap_or(u64::MAX);
     let of_clusters = DESCRIPTORS_PER_CLUSTER * (clusters as u64).saturating_sub(FEW_CLUSTERS);
     let of_admin = ADMIN_DOORS * admin::server::MAX_CONNECTIONS as u64;
+    let of_admin = of_admin + admin::haproxy::runtime::MAX_CONNECTIONS as u64;
     let reserved = RESERVED_DESCRIPTORS + of_admin + DESCRIPTORS_PER_WORKER * workers as u64 + of_clusters;
     let possible = files.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION;
     let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, MOST_SESSIONS);

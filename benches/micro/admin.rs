@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn benches(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let sources = runtime.block_on(settle());
-    criterion.bench_function("metrics/10x5", |bencher| bencher.iter(|| metrics::encode(&sources)));
+    criterion.bench_function("metrics/10x5", |bencher| bencher.iter(|| metrics::encode(&sources, false)));
     criterion.bench_function("status/10x5", |bencher| bencher.iter(|| view::status(&sources)));
     criterion.bench_function("page/10x5", |bencher| bencher.iter(|| dashboard::draw(&sources, "")));
 }

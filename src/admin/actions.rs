@@ -151,27 +151,42 @@ pub async fn set_state(
     let wish =
         wish.ok_or_else(|| unprocessable(format!("{state:?} is no state; write ready, drain or maint")))?;
     let index = find(&sources, &cluster, &member)?;
+    let (operated, note) = operate_member(&sources, index, &member, wish, &caller).await?;
+    let (state, before) = (wish.as_str(), operated.before.as_str());
+    Ok(Json(StateAnswer { cluster, member, state, before, note }).into_response())
+}
+
+/// Sets a member's state, and says what follows that is not plain to see.
+///
+/// # Errors
+/// When the cluster has no such member, or the control plane does not answer.
+pub(super) async fn operate_member(
+    sources: &Sources,
+    cluster: usize,
+    member: &str,
+    wish: Operator,
+    caller: &Caller,
+) -> Result<(Operated, Option<String>), Refusal> {
+    let name = Arc::clone(&sources.pictures.one(cluster).name);
     // A task of its own: once the control plane has been told, it is done, and has to be in the log, whether or not
     // somebody still waits for the answer.
-    let operated =
-        tokio::spawn(operate(sources.inbox.clone(), index, cluster.clone(), member.clone(), wish, caller));
-    let operated = tokio::time::timeout(ANSWER_TIMEOUT, operated).await;
+    let operation = operate(sources.inbox.clone(), cluster, name, member.to_owned(), wish, caller.clone());
+    let operated = tokio::time::timeout(ANSWER_TIMEOUT, tokio::spawn(operation)).await;
     let operated = operated.ok().and_then(Result::ok).ok_or_else(|| {
         let error =
             "the control plane does not answer; it may still be done: look at the state, and at the log";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
     })?;
     // It has left the cluster in this moment.
-    let operated = operated.ok_or_else(|| no_member(&sources, index, &member))?;
-    let note = operated.is_writer.then(|| note_on_writer(&member, wish)).flatten();
-    let (state, before) = (wish.as_str(), operated.before.as_str());
-    Ok(Json(StateAnswer { cluster, member, state, before, note }).into_response())
+    let operated = operated.ok_or_else(|| no_member(sources, cluster, member))?;
+    let note = operated.is_writer.then(|| note_on_writer(member, wish)).flatten();
+    Ok((operated, note))
 }
 
 async fn operate(
     inbox: Inbox,
     index: usize,
-    cluster: String,
+    cluster: Arc<str>,
     member: String,
     wish: Operator,
     caller: Caller,
@@ -180,7 +195,7 @@ async fn operate(
     tracing::info!(
         user = caller.name(),
         remote = %caller.peer,
-        cluster,
+        cluster = &*cluster,
         member,
         state = wish.as_str(),
         before = operated.before.as_str(),
@@ -209,16 +224,38 @@ pub async fn close_sessions(
 ) -> Result<Response, Refusal> {
     let Nothing {} = read(body)?;
     let index = find(&sources, &cluster, &member)?;
-    let closed = sources.workers.close_sessions(index, &member);
+    let closed = close_on(&sources, index, None, &member, &caller);
+    Ok(Json(json!({"cluster": cluster, "member": member, "closed": closed})).into_response())
+}
+
+/// Closes the sessions of a member, those of one pool or all; says how many.
+pub(super) fn close_on(
+    sources: &Sources,
+    cluster: usize,
+    pool: Option<&str>,
+    member: &str,
+    caller: &Caller,
+) -> usize {
+    let closed = sources.workers.close_sessions(cluster, pool, member);
     tracing::info!(
         user = caller.name(),
         remote = %caller.peer,
-        cluster,
+        cluster = &*sources.pictures.one(cluster).name,
+        pool,
         member,
         closed,
         "an operator closed the sessions of a member"
     );
-    Ok(Json(json!({"cluster": cluster, "member": member, "closed": closed})).into_response())
+    closed
+}
+
+/// Closes one session; says whether there is one of this number.
+pub(super) fn close_one(sources: &Sources, session: u64, caller: &Caller) -> bool {
+    let closed = sources.workers.close_session(session);
+    if closed {
+        tracing::info!(user = caller.name(), remote = %caller.peer, session, "an operator closed a session");
+    }
+    closed
 }
 
 pub async fn reload(

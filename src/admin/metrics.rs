@@ -10,7 +10,7 @@ use prometheus::{Encoder, TextEncoder};
 
 use super::usage::Usage;
 use super::view::{self, ClusterView, PoolView, StatusView};
-use super::{PoolSource, Sources};
+use super::{PoolSource, Sources, haproxy};
 use crate::control::ClusterPicture;
 use crate::routing::Kind;
 use crate::stats::{End, Snapshot};
@@ -18,11 +18,11 @@ use crate::topology::{Class, Condition, Operator};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The exposition text of this moment.
+/// The exposition text of this moment, with HAProxy's names beside our own if `as_haproxy`.
 ///
 /// # Errors
 /// When the encoder refuses a name or value.
-pub fn encode(sources: &Sources) -> Result<String, prometheus::Error> {
+pub fn encode(sources: &Sources, as_haproxy: bool) -> Result<String, prometheus::Error> {
     let status = view::status(sources);
     let mut page = Page::default();
     process(&mut page, &status);
@@ -41,6 +41,9 @@ pub fn encode(sources: &Sources) -> Result<String, prometheus::Error> {
     for source in &sources.pools {
         let cluster = &status.clusters[source.pool.options.cluster];
         describe_durations(&mut page, cluster, source);
+    }
+    if as_haproxy {
+        describe_as_haproxy(&mut page, &status, sources);
     }
     let mut text = Vec::new();
     TextEncoder::new().encode(&page.families, &mut text)?;
@@ -259,6 +262,32 @@ fn describe_durations(page: &mut Page, cluster: &ClusterView, source: &PoolSourc
     page.histogram("pilotfish_queue_seconds", help, &labels, &stats.queue.seconds.snapshot());
     let help = "How long dials of members took, failed ones too.";
     page.histogram("pilotfish_connect_seconds", help, &labels, &stats.connect_seconds.snapshot());
+}
+
+fn describe_as_haproxy(page: &mut Page, status: &StatusView, sources: &Sources) {
+    let process: [(&str, &str, f64); 6] = [
+        ("haproxy_process_nbproc", "Processes: always 1.", 1.0),
+        ("haproxy_process_start_time_seconds", "Unix time of the start.", started_at(sources)),
+        ("haproxy_process_uptime_seconds", "Since the start of the process.", status.uptime_s),
+        ("haproxy_process_max_connections", "Sessions that may be open at once.", status.max_sessions as f64),
+        ("haproxy_process_current_connections", "Open sessions.", status.sessions as f64),
+        ("haproxy_process_stopping", "1 once the process has been told to stop.", flag(status.stopping)),
+    ];
+    for (name, help, value) in process {
+        page.gauge(name, help, &[], value);
+    }
+    for series in haproxy::metrics::series(&haproxy::rows_of(sources, status)) {
+        let haproxy::metrics::Series { name, help, counter, labels, value } = &series;
+        match counter {
+            true => page.counter(name, help, labels, *value),
+            false => page.gauge(name, help, labels, *value),
+        }
+    }
+}
+
+fn started_at(sources: &Sources) -> f64 {
+    let since = sources.started_at.duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs() as f64)
 }
 
 fn flag(set: bool) -> f64 {

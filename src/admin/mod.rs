@@ -15,6 +15,7 @@ pub mod figures;
 pub mod findings;
 pub mod flow;
 pub mod guard;
+pub mod haproxy;
 pub mod headline;
 pub mod history;
 pub mod hosts;
@@ -69,11 +70,17 @@ pub struct Sources {
 pub struct Live {
     pub history: Mutex<history::History>,
     pub hub: stream::Hub,
+    pub haproxy: haproxy::Views,
 }
 
-/// Keeps the history and feeds the open pages until it is dropped.
-pub async fn run(sources: Arc<Sources>) {
-    tokio::join!(sampler::run(&sources), stream::run(&sources));
+/// Keeps the history, feeds the open pages and serves the runtime socket until it is dropped.
+pub async fn run(sources: Arc<Sources>, socket: Option<haproxy::runtime::RuntimeSocket>) {
+    let commands = async {
+        if let Some(socket) = socket {
+            haproxy::runtime::run(&sources, socket).await;
+        }
+    };
+    tokio::join!(sampler::run(&sources), stream::run(&sources), commands);
 }
 
 /// A pool and where it listens.

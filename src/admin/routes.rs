@@ -5,14 +5,14 @@ use std::sync::{Arc, LazyLock};
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 
 use super::refusal::Refusal;
 use super::stream::{self, Form};
-use super::{Sources, actions, dashboard, guard, incidents, listing, metrics, past, policy, view};
+use super::{Sources, actions, dashboard, guard, haproxy, incidents, listing, metrics, past, policy, view};
 
 type Shared = State<Arc<Sources>>;
 
@@ -46,7 +46,7 @@ pub fn router(sources: Arc<Sources>) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
         .merge(changes)
-        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .fallback(haproxy_views)
         .method_not_allowed_fallback(|| async {
             Refusal::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -65,6 +65,14 @@ static PAGE_POLICY: LazyLock<HeaderValue> =
 async fn page(State(sources): Shared, uri: Uri) -> Response {
     let page = html(dashboard::draw(&sources, &parameter(&uri, "q")));
     ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY.clone())], page).into_response()
+}
+
+/// HAProxy's places of statistics hold semicolons, which no route is made of.
+async fn haproxy_views(State(sources): Shared, method: Method, uri: Uri) -> Response {
+    match method {
+        Method::GET | Method::HEAD => haproxy::request::answer(&sources, &uri),
+        _ => Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path").into_response(),
+    }
 }
 
 /// The tables of sessions alone, for the open page.
@@ -104,8 +112,16 @@ async fn stream(State(sources): Shared, uri: Uri) -> Response {
     }
 }
 
-async fn scrape(State(sources): Shared) -> Response {
-    match metrics::encode(&sources) {
+async fn scrape(State(sources): Shared, uri: Uri) -> Response {
+    let as_haproxy = match &*parameter(&uri, "names") {
+        "" => false,
+        "haproxy" => true,
+        other => {
+            let error = format!("names={other}: expected haproxy, or nothing");
+            return Refusal::new(StatusCode::BAD_REQUEST, error).into_response();
+        }
+    };
+    match metrics::encode(&sources, as_haproxy) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

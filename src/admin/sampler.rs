@@ -27,6 +27,7 @@ pub async fn run(sources: &Sources) {
         let elapsed = last.elapsed();
         last = Instant::now();
         sources.live.history.lock().unwrap_or_else(PoisonError::into_inner).take(elapsed, &samples);
+        sources.live.haproxy.look(sources);
         number += 1;
     }
 }

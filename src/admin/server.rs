@@ -49,14 +49,14 @@ pub enum Door {
     Socket(SocketFile),
 }
 
-/// Starts the thread. It serves until `stop`, with `work` beside it; open connections are then closed.
+/// Starts the thread. It serves until `stop`, with `work` beside it if there is any; open connections are then closed.
 ///
 /// # Errors
 /// When the thread, its event loop or a listener in it cannot be made.
 pub fn start(
     doors: Vec<Door>,
     router: Router,
-    work: impl Future<Output = ()> + Send + 'static,
+    work: Option<impl Future<Output = ()> + Send + 'static>,
     stop: CancellationToken,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -70,9 +70,7 @@ pub fn start(
     };
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
-            if !served.is_empty() {
-                tokio::spawn(work);
-            }
+            work.map(tokio::spawn);
             for door in served {
                 tokio::spawn(door.serve(router.clone(), stop.clone()));
             }

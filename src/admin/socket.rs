@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Its owner and its group may connect, nobody else.
-const MODE: u32 = 0o660;
+pub const MODE: u32 = 0o660;
 /// A handful of commands at one time.
 const BACKLOG: i32 = 128;
 
@@ -26,12 +26,12 @@ impl SocketFile {
     ///
     /// # Errors
     /// Those of the system; `AddrInUse` when another process listens there.
-    pub fn bind(path: &Path) -> io::Result<SocketFile> {
+    pub fn bind(path: &Path, mode: u32) -> io::Result<SocketFile> {
         clear(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(path)?)?;
         // Before it listens, so that nobody gets in while the mode is another one.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         let meta = std::fs::symlink_metadata(path)?;

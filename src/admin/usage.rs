@@ -26,7 +26,8 @@ impl Usage {
             open_files: open_files(),
             max_files: getrlimit(Resource::Nofile).current,
             resident_bytes: pages.map(|pages: u64| pages * rustix::param::page_size() as u64),
-            cpu_seconds: ticks.map(|ticks: u64| ticks as f64 / rustix::param::clock_ticks_per_second() as f64),
+            cpu_seconds: ticks
+                .map(|ticks: u64| ticks as f64 / rustix::param::clock_ticks_per_second() as f64),
         }
     }
 }
@@ -58,7 +59,12 @@ mod tests {
     fn the_fields_are_found_whatever_the_process_is_called() {
         let stat = "42 (a) 1 (b) S 1 42 42 0 -1 4194560 900 0 3 0 250 50 0 0 20 0 9 0 7777 1000000 321 18446744073709551615 1 1";
         assert_eq!(parse(stat), Some((300, 321)));
-        for broken in ["", "42 (a", "42 (a) S 1 2 3", "42 (a) S 1 42 42 0 -1 4194560 900 0 3 0 x 50 0 0 20 0 9 0 7777 1 3"] {
+        for broken in [
+            "",
+            "42 (a",
+            "42 (a) S 1 2 3",
+            "42 (a) S 1 42 42 0 -1 4194560 900 0 3 0 x 50 0 0 20 0 9 0 7777 1 3",
+        ] {
             assert_eq!(parse(broken), None, "{broken}");
         }
     }

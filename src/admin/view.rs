@@ -18,7 +18,7 @@ use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture};
 use crate::routing::{Kind, Routes};
 use crate::stats::{End, MemberCounts};
-use crate::topology::{Alarm, Class, Decision, Operator, Report, Unfit};
+use crate::topology::{Alarm, Class, Decision, Operator, Report, SilenceKind, Unfit};
 
 /// Incidents within the status; the rest is history.
 const SHOWN_INCIDENTS: usize = 5;
@@ -116,6 +116,8 @@ pub struct CheckView {
     pub duration_ms: f64,
     pub status: Option<u16>,
     pub error: Option<String>,
+    #[serde(skip)]
+    pub silence: Option<SilenceKind>,
 }
 
 /// Everything, as it is now.
@@ -356,6 +358,7 @@ fn check(check: &Check, now: Duration) -> CheckView {
         duration_ms: (check.took.as_secs_f64() * 1e6).round() / 1e3,
         status: check.status,
         error: check.silence.as_ref().map(error),
+        silence: check.silence.as_ref().map(|silence| silence.kind),
     }
 }
 

@@ -1,14 +1,17 @@
 //! The admin side from its configuration: its doors, who may come in, and what a reload changes of them.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admin::actions::{Rejected, Reload, Reloaded};
 use crate::admin::auth::{Account, Gate, Users};
 use crate::admin::caller::Role;
+use crate::admin::haproxy::command::Level;
+use crate::admin::haproxy::runtime::RuntimeSocket;
 use crate::admin::hosts::Hosts;
 use crate::admin::secret::Stored;
 use crate::admin::server::Door;
-use crate::admin::socket::SocketFile;
+use crate::admin::socket::{self, SocketFile};
 use crate::admin::tls::{Certificates, TlsFiles};
 use crate::config::{self, Config, Problems};
 
@@ -31,6 +34,7 @@ pub(super) struct Console {
     pub address: Option<std::net::SocketAddr>,
     pub gate: Arc<Gate>,
     pub certificates: Option<Arc<Certificates>>,
+    pub runtime: Option<RuntimeSocket>,
 }
 
 impl Secrets {
@@ -57,13 +61,26 @@ impl Console {
             }
         }
         if let Some(path) = &admin.socket {
-            let file = SocketFile::bind(path);
-            doors.push(Door::Socket(
-                file.map_err(|error| StartError::File { path: path.display().to_string(), error })?,
-            ));
+            doors.push(Door::Socket(bind(path, socket::MODE)?));
         }
-        Ok(Console { doors, address: bound, gate: Arc::new(gate), certificates })
+        let runtime = admin.haproxy_socket.as_ref().map(runtime).transpose()?;
+        Ok(Console { doors, address: bound, gate: Arc::new(gate), certificates, runtime })
     }
+}
+
+fn bind(path: &Path, mode: u32) -> Result<SocketFile, StartError> {
+    let bound = SocketFile::bind(path, mode);
+    bound.map_err(|error| StartError::File { path: path.display().to_string(), error })
+}
+
+fn runtime(config: &config::RuntimeSocket) -> Result<RuntimeSocket, StartError> {
+    let level = match config.level {
+        config::SocketLevel::User => Level::User,
+        config::SocketLevel::Operator => Level::Operator,
+        config::SocketLevel::Admin => Level::Admin,
+    };
+    let file = bind(&config.path, config.mode)?;
+    Ok(RuntimeSocket { file, path: config.path.display().to_string(), level })
 }
 
 /// # Errors

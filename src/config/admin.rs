@@ -5,6 +5,7 @@
 
 use super::claims::Claims;
 use super::node::{Map, Node};
+use super::runtime_socket::{RuntimeSocket, runtime_socket};
 use super::word::Word;
 use super::{endpoint, limits, read, value};
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ pub struct Admin {
     /// A unix socket; whoever may open it is an operator. Default `$RUNTIME_DIRECTORY/admin.sock` where systemd sets
     /// that, else none.
     pub socket: Option<PathBuf>,
+    /// HAProxy's runtime commands. Default off.
+    pub haproxy_socket: Option<RuntimeSocket>,
     /// Names by which browsers may call this host, beside IP addresses, localhost and its own name.
     pub allowed_hosts: Vec<String>,
     /// Nobody: whoever reaches `listen` is a viewer.
@@ -73,6 +76,7 @@ impl Default for Admin {
         Self {
             listen: Some((Ipv4Addr::LOCALHOST, 7000).into()),
             socket: None,
+            haproxy_socket: None,
             allowed_hosts: Vec::new(),
             users: Vec::new(),
             tls: None,
@@ -109,13 +113,14 @@ pub fn admin<'a>(root: &Map<'a>, claims: &mut Claims<'a>, env: Environment<'_>) 
     if root.find("admin").is_some_and(|node| node.is_off()) {
         return Admin { listen: None, socket: None, ..default };
     }
-    let known = ["listen", "socket", "allowed_hosts", "users", "tls"];
+    let known = ["listen", "socket", "haproxy_socket", "allowed_hosts", "users", "tls"];
     let Some(map) = root.map_or_off("admin", &known) else { return default };
     let hosts = map.find("allowed_hosts").and_then(|node| {
         node.texts("host names such as [lb.example.org]", limits::MAX_HOSTS, endpoint::host_name)
     });
     let admin = Admin {
         socket: map.find("socket").map_or(default.socket, |node| socket(&node)),
+        haproxy_socket: map.find("haproxy_socket").and_then(|node| runtime_socket(&node)),
         allowed_hosts: hosts.unwrap_or_default().into_iter().map(|(_, host)| host).collect(),
         users: map.find("users").map(|node| users(&node, env)).unwrap_or_default(),
         tls: tls(&map),
@@ -147,7 +152,7 @@ fn listen<'a>(map: &Map<'a>, default: Option<SocketAddr>, claims: &mut Claims<'a
     Some(address)
 }
 
-fn socket(node: &Node<'_>) -> Option<PathBuf> {
+pub(super) fn socket(node: &Node<'_>) -> Option<PathBuf> {
     if node.is_off() {
         return None;
     }

@@ -2,8 +2,8 @@
 
 use super::value::{show_duration, show_size};
 use super::{
-    Admin, AdminTls, Cluster, Config, Limits, OpenSessions, Patroni, Primary, Replicas, Require, Secret,
-    User, Word,
+    Admin, AdminTls, Cluster, Config, Limits, OpenSessions, Patroni, Primary, Replicas, Require,
+    RuntimeSocket, Secret, User, Word,
 };
 use std::fmt::{Formatter, Result};
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ pub fn config(config: &Config, f: &mut Formatter<'_>) -> Result {
 }
 
 fn admin(admin: &Admin, f: &mut Formatter<'_>) -> Result {
-    if admin.listen.is_none() && admin.socket.is_none() {
+    if admin.listen.is_none() && admin.socket.is_none() && admin.haproxy_socket.is_none() {
         return writeln!(f, "admin: off");
     }
     writeln!(f, "admin:")?;
@@ -32,6 +32,13 @@ fn admin(admin: &Admin, f: &mut Formatter<'_>) -> Result {
     match &admin.socket {
         Some(path) => writeln!(f, "  socket: {}", quoted(&path.to_string_lossy()))?,
         None => writeln!(f, "  socket: off")?,
+    }
+    match &admin.haproxy_socket {
+        Some(RuntimeSocket { path, level, mode }) => {
+            writeln!(f, "  haproxy_socket:\n    path: {}", quoted(&path.to_string_lossy()))?;
+            writeln!(f, "    level: {}\n    mode: \"{mode:04o}\"", level.word())?;
+        }
+        None => writeln!(f, "  haproxy_socket: off")?,
     }
     if !admin.allowed_hosts.is_empty() {
         let hosts: Vec<String> = admin.allowed_hosts.iter().map(|host| quoted(host)).collect();

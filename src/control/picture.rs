@@ -106,6 +106,11 @@ impl Pictures {
         self.clusters.iter().map(newest).collect()
     }
 
+    /// The cluster at this place of the configuration.
+    pub fn one(&self, cluster: usize) -> Arc<ClusterPicture> {
+        Arc::clone(&self.clusters[cluster].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Every cluster has been decided at least once.
     pub fn is_ready(&self) -> bool {
         self.all().iter().all(|cluster| cluster.decision.is_some())

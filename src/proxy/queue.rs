@@ -15,6 +15,8 @@ use crate::stats::{Active, End, Ticket, Wait};
 #[derive(Debug, Default)]
 pub struct Turn {
     ticket: Option<Ticket>,
+    /// Its place in the order, which it keeps until it is served: room on a member that has lost its role was none.
+    number: Option<u64>,
     /// Since it found no room: its place among those that wait, and until when it may.
     wait: Option<(Wait, Instant)>,
 }
@@ -109,11 +111,11 @@ impl Turn {
         worker: usize,
         pick: impl Fn(&PoolRoutes) -> Picked,
     ) -> Option<Claim> {
-        let Some(routes) = routes.pool(&pool.options.name) else { return Some(Claim::Nobody) };
         let stats = &pool.stats;
-        if stats.has_queue() && self.ticket.is_none() {
-            self.ticket = Some(stats.queue.ticket());
+        if stats.has_queue() {
+            self.draw(pool);
         }
+        let Some(routes) = routes.pool(&pool.options.name) else { return Some(Claim::Nobody) };
         loop {
             match pick(routes) {
                 Picked::Nobody => {
@@ -124,13 +126,18 @@ impl Turn {
                 Picked::Backend(index) if self.ticket.as_ref().is_none_or(Ticket::is_first) => {
                     // Only those take it from the first that came before the limit was set.
                     let Some(active) = routes.backends[index].stats.activate(worker) else { continue };
-                    *self = Turn::default();
+                    (self.ticket, self.wait) = (None, None);
                     return Some(Claim::Taken(index, active));
                 }
                 // Without a ticket: a limit has just been set.
-                Picked::Full if self.ticket.is_none() => self.ticket = Some(stats.queue.ticket()),
+                Picked::Full if self.ticket.is_none() => self.draw(pool),
                 Picked::Backend(_) | Picked::Full => return None,
             }
         }
+    }
+
+    fn draw(&mut self, pool: &Pool) {
+        let ticket = self.ticket.get_or_insert_with(|| pool.stats.queue.ticket(self.number));
+        self.number = Some(ticket.number());
     }
 }

@@ -197,6 +197,7 @@ impl Seeker for Attempts<'_> {
                 Attempt::Connected(connection) => return Ok(Round::Served(connection)),
                 Attempt::Moved => {
                     self.session.heads_for(None);
+                    self.turn = turn;
                     return Ok(Round::Moved);
                 }
                 Attempt::Failed(why) => self.last_failure = Some(format!("{}: {why}", backend.name)),

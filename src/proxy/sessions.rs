@@ -307,9 +307,15 @@ impl Shard {
         self.cut_where(|_| Some(end))
     }
 
-    /// Cuts the sessions on one member; says how many.
-    pub fn cut_on(&self, cluster: usize, member: &str, end: End) -> usize {
-        self.cut_where(|session| session.is_on(cluster, member).then_some(end))
+    /// Cuts the sessions on one member, those of one pool or all; says how many.
+    pub fn cut_on(&self, cluster: usize, pool: Option<&str>, member: &str, end: End) -> usize {
+        let of_pool = |session: &Session| pool.is_none_or(|pool| *session.pool.options.name == *pool);
+        self.cut_where(|session| (of_pool(session) && session.is_on(cluster, member)).then_some(end))
+    }
+
+    /// Cuts the session with this number; says whether there is one.
+    pub fn cut_one(&self, id: u64, end: End) -> bool {
+        self.open().get(&id).map(|session| session.cut(end)).is_some()
     }
 
     fn cut_where(&self, verdict: impl Fn(&Session) -> Option<End>) -> usize {

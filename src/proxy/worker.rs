@@ -165,9 +165,20 @@ impl Workers {
         self.handles.iter().map(|handle| handle.shard.cut_all(End::Shutdown)).sum()
     }
 
-    /// Cuts the sessions on one member, for an operator; says how many. New ones may come at once.
-    pub fn close_sessions(&self, cluster: usize, member: &str) -> usize {
-        self.handles.iter().map(|handle| handle.shard.cut_on(cluster, member, End::Operator)).sum()
+    /// Cuts the sessions on one member, those of one pool or all, for an operator; says how many. New ones may come at
+    /// once.
+    pub fn close_sessions(&self, cluster: usize, pool: Option<&str>, member: &str) -> usize {
+        self.handles.iter().map(|handle| handle.shard.cut_on(cluster, pool, member, End::Operator)).sum()
+    }
+
+    /// Cuts one session, for an operator; says whether there is one of this number.
+    pub fn close_session(&self, id: u64) -> bool {
+        self.handles.iter().any(|handle| handle.shard.cut_one(id, End::Operator))
+    }
+
+    /// How many workers there are.
+    pub fn count(&self) -> usize {
+        self.handles.len()
     }
 
     pub fn open_sessions(&self) -> usize {

@@ -52,12 +52,14 @@ pub struct Wait {
 }
 
 impl Queue {
-    /// The next number.
-    pub fn ticket(self: &Arc<Self>) -> Ticket {
+    /// The next number, or the one that its holder had `before` and has given back.
+    pub fn ticket(self: &Arc<Self>, before: Option<u64>) -> Ticket {
         let called = Arc::new(Notify::new());
         let mut line = self.line();
-        line.taken += 1;
-        let number = line.taken;
+        let number = before.unwrap_or_else(|| {
+            line.taken += 1;
+            line.taken
+        });
         line.tickets.insert(number, Arc::clone(&called));
         self.out.fetch_add(1, SeqCst);
         drop(line);
@@ -91,6 +93,11 @@ impl Queue {
 }
 
 impl Ticket {
+    /// Its place in the order.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Whether nobody is before him.
     pub fn is_first(&self) -> bool {
         self.queue.line().tickets.first_key_value().is_some_and(|(first, _)| *first == self.number)
@@ -135,16 +142,21 @@ mod tests {
     #[tokio::test]
     async fn the_first_is_called_and_whoever_goes_calls_the_next() {
         let queue = Arc::new(Queue::default());
-        let (first, second, third) = (queue.ticket(), queue.ticket(), queue.ticket());
+        let (first, second, third) = (queue.ticket(None), queue.ticket(None), queue.ticket(None));
         assert_eq!([&first, &second, &third].map(Ticket::is_first), [true, false, false]);
         queue.call();
         assert!(is_called(&first).await && !is_called(&second).await);
         drop(second);
         assert!(!is_called(&third).await, "he was not first, so nothing has changed for the others");
         queue.call();
+        let number = first.number();
         drop(first);
         assert!(is_called(&third).await && third.is_first(), "the call goes on");
         assert!(!is_called(&third).await, "once");
+        assert!(
+            queue.ticket(Some(number)).is_first() && !queue.ticket(None).is_first(),
+            "back in his old place"
+        );
     }
 
     #[tokio::test]

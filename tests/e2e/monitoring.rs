@@ -22,7 +22,8 @@ fn alerts_rest_on_a_quiet_cluster_and_fire_while_nobody_can_lead() {
     let balancer = Balancer::start(cluster);
     let prometheus = Prometheus::watching(&balancer);
     make_table(balancer.primary());
-    let (writer, reader) = (Application::writer(balancer.primary()), Application::visitor(balancer.replicas()));
+    let (writer, reader) =
+        (Application::writer(balancer.primary()), Application::visitor(balancer.replicas()));
 
     rules_have_values(&prometheus);
     let quiet = format!("count_over_time({NO_WRITER}[10m])");
@@ -40,7 +41,10 @@ fn alerts_rest_on_a_quiet_cluster_and_fire_while_nobody_can_lead() {
     let writers = prometheus.query("pilotfish_writer == 1");
     assert_eq!((writers.len(), &writers[0].0["member"]), (1, &Value::from(new.clone())));
     assert_eq!(prometheus.number("pilotfish_failovers_total"), Some(1.0));
-    assert_eq!(prometheus.query("count_over_time(ALERTS{alertstate=\"firing\", severity=\"critical\"}[10m])"), []);
+    assert_eq!(
+        prometheus.query("count_over_time(ALERTS{alertstate=\"firing\", severity=\"critical\"}[10m])"),
+        []
+    );
     the_dashboard_has_answers(&prometheus);
 
     let [last] = &cluster.others(&[&old, &new])[..] else { panic!("one more") };
@@ -58,7 +62,9 @@ fn alerts_rest_on_a_quiet_cluster_and_fire_while_nobody_can_lead() {
     cluster.tool(&["up"]);
     prometheus.wait_alert("PilotfishNoWriter", None, seconds(60));
     until("every member is seen well again", seconds(60), || {
-        match prometheus.query("ALERTS{alertname=~\"PilotfishMemberDown|PilotfishNoReaders|PilotfishClientsHeld\"}") {
+        match prometheus
+            .query("ALERTS{alertname=~\"PilotfishMemberDown|PilotfishNoReaders|PilotfishClientsHeld\"}")
+        {
             alerts if alerts.is_empty() => Ok(()),
             alerts => Err(alerts),
         }
@@ -70,13 +76,16 @@ fn alerts_rest_on_a_quiet_cluster_and_fire_while_nobody_can_lead() {
 
 /// Each name that is recorded has series after a while.
 fn rules_have_values(prometheus: &Prometheus) {
-    let records: Vec<&str> = RULES.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).collect();
+    let records: Vec<&str> =
+        RULES.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).collect();
     assert!(records.len() >= 10);
     for record in records {
         until_true(record, seconds(30), || !prometheus.query(record).is_empty());
     }
     let rate = "sum(instance_cluster_pool:pilotfish_sessions:rate5m{pool=\"replicas\"})";
-    until_true("sessions are counted", seconds(30), || prometheus.number(rate).is_some_and(|rate| rate > 0.0));
+    until_true("sessions are counted", seconds(30), || {
+        prometheus.number(rate).is_some_and(|rate| rate > 0.0)
+    });
 }
 
 /// Whatever a panel asks for is there, but for what nobody has set up here.
@@ -86,9 +95,13 @@ fn the_dashboard_has_answers(prometheus: &Prometheus) {
     let mut asked = 0;
     for target in panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten()) {
         let mut expression = target["expr"].as_str().expect("an expression").to_owned();
-        for (variable, value) in
-            [("$instance", ".*"), ("$cluster", "e2e"), ("$pool", ".*"), ("$__rate_interval", "30s"), ("$__range", "10m")]
-        {
+        for (variable, value) in [
+            ("$instance", ".*"),
+            ("$cluster", "e2e"),
+            ("$pool", ".*"),
+            ("$__rate_interval", "30s"),
+            ("$__range", "10m"),
+        ] {
             expression = expression.replace(variable, value);
         }
         let series = prometheus.query(&expression);

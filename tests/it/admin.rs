@@ -4,6 +4,7 @@ mod actions;
 pub mod exposition;
 mod findings;
 mod guard;
+pub mod haproxy;
 mod live;
 mod pictures;
 mod size;

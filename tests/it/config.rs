@@ -122,6 +122,7 @@ fn full_says_the_defaults() {
     assert_eq!((alice.name.as_str(), alice.role, admin.users.len()), ("alice", Role::Operator, 0));
     assert_eq!(alice.password.expect("a password").reveal().as_deref(), Ok("hunter2"));
     assert_eq!(admin.allowed_hosts.pop().as_deref(), Some("lb.example.org"));
+    assert!(admin.haproxy_socket.take().is_some_and(|socket| socket.mode == 0o660));
     assert!(admin.socket.take().is_some() && admin.tls.take().is_some_and(|tls| tls.client_ca.is_some()));
     assert_eq!(config, parse(MINIMAL));
 }
@@ -166,14 +167,26 @@ fn differences_are_named_by_their_keys() {
         ("[\"0.0.0.0:5000\"]", "[\":5000\", \":5002\"]", &["clusters[0].primary.listen"]),
         ("workers: auto", "workers: 3", &["workers"]),
         ("role: operator", "role: viewer", &["admin.users[0].role"]),
-        ("socket: /run/pilotfish/admin.sock", "socket: off", &["admin.socket"]),
+        ("  socket: /run/pilotfish/admin.sock", "  socket: off", &["admin.socket"]),
+        ("level: admin", "level: user", &["admin.haproxy_socket.level"]),
+        ("mode: \"0660\"", "mode: \"0600\"", &["admin.haproxy_socket.mode"]),
     ] {
         let changed = FULL.replace(from, to);
         assert_ne!(changed, FULL, "{from}");
         assert_eq!(full.differences(&parse(&changed)), paths);
     }
     let others = parse(SEVERAL).differences(&full);
-    assert_eq!(others, ["admin.allowed_hosts", "admin.socket", "admin.tls", "admin.users", "clusters"]);
+    assert_eq!(
+        others,
+        [
+            "admin.allowed_hosts",
+            "admin.haproxy_socket",
+            "admin.socket",
+            "admin.tls",
+            "admin.users",
+            "clusters"
+        ]
+    );
 }
 
 #[test]

@@ -80,13 +80,17 @@ impl Exported {
                 None if recorded.contains(&selector.name) => {}
                 None => missing.push(format!("{} in {expression}", selector.name)),
                 Some(labels) => {
-                    let matchers = selector.matchers.iter().filter(|(label, _)| !TARGET.contains(&label.as_str()));
+                    let matchers =
+                        selector.matchers.iter().filter(|(label, _)| !TARGET.contains(&label.as_str()));
                     for (label, value) in matchers {
                         let known = labels.get(label);
                         // Names of clusters and the like are chosen by whoever looks.
-                        let unknown = |word: &&str| !word.starts_with('$') && !known.is_some_and(|known| known.contains(*word));
+                        let unknown = |word: &&str| {
+                            !word.starts_with('$') && !known.is_some_and(|known| known.contains(*word))
+                        };
                         let words = value.split('|').filter(unknown).map(|word| format!("{label}={word}"));
-                        missing.extend(words.map(|word| format!("{}{{{word}}} in {expression}", selector.name)));
+                        missing
+                            .extend(words.map(|word| format!("{}{{{word}}} in {expression}", selector.name)));
                         if known.is_none() {
                             missing.push(format!("the label {label} of {}", selector.name));
                         }
@@ -94,7 +98,8 @@ impl Exported {
                 }
             }
         }
-        let mut known: BTreeSet<&str> = self.0.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
+        let mut known: BTreeSet<&str> =
+            self.0.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
         known.extend(TARGET);
         let labels = wanted.labels.iter().filter(|label| !known.contains(label.as_str()));
         missing.extend(labels.map(|label| format!("the label {label} in {expression}")));
@@ -115,7 +120,10 @@ async fn rules_and_dashboard_ask_for_what_is_exported() {
     assert!(missing.is_empty(), "nobody exports\n{}", missing.join("\n"));
     for (wrong, told) in [
         ("pilotfish_held_clients > 0", "pilotfish_held_clients in "),
-        ("sum by (cluster) (pilotfish_condition{condition=\"okay\"})", "pilotfish_condition{condition=okay} in "),
+        (
+            "sum by (cluster) (pilotfish_condition{condition=\"okay\"})",
+            "pilotfish_condition{condition=okay} in ",
+        ),
         ("pilotfish_held{member=~\"$member\"}", "the label member of pilotfish_held"),
         ("max by (clutser) (pilotfish_held)", "the label clutser in "),
     ] {
@@ -143,7 +151,10 @@ async fn the_page_of_metrics_is_what_is_exported() {
         let whole = format!("{before}<!-- metrics -->\n{table}<!-- end of metrics -->{after}");
         std::fs::write(path(PAGE), whole).expect("a file");
     } else {
-        assert!(shown == table, "{PAGE} is behind: run this with PILOTFISH_EXPECT=write. It should be\n{table}");
+        assert!(
+            shown == table,
+            "{PAGE} is behind: run this with PILOTFISH_EXPECT=write. It should be\n{table}"
+        );
     }
 }
 

@@ -66,7 +66,8 @@ impl Exposition {
         let mut seen = BTreeSet::new();
         for Sample { name, labels, value } in &self.samples {
             assert!(seen.insert((name, labels)), "{name}{labels:?} is there twice");
-            assert!(["pilotfish_", "process_"].iter().any(|own| name.starts_with(own)), "{name}");
+            let ours = ["pilotfish_", "process_", "haproxy_"].iter().any(|start| name.starts_with(start));
+            assert!(ours, "{name}");
             let ends = |units: &[&str]| units.iter().any(|unit| name.ends_with(unit));
             assert!(!ends(&["_ms", "_us", "_minutes", "_kb"]), "{name} is not in base units");
             let counter = self.kinds.get(name).is_some_and(|kind| kind == "counter");

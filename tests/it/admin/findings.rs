@@ -20,7 +20,12 @@ fn healthy() -> ClusterView {
         lag_bytes_1m_ago: (class == "reader").then_some(0),
         dcs_seen_ago_s: Some(4),
         check_ms_mean: Some(3.0),
-        last_check: Some(CheckView { ago_s: 0.4, duration_ms: 3.0, status: Some(200), error: None }),
+        last_check: Some(CheckView {
+            ago_s: 0.4,
+            duration_ms: 3.0,
+            status: Some(200),
+            ..CheckView::default()
+        }),
         ..MemberView::default()
     };
     let on = |name: &str, sessions| PoolMemberView {

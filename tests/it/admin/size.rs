@@ -163,7 +163,12 @@ fn member(name: &str) -> MemberPicture {
     let (host, port) = (format!("{name}.db.example.org"), 5432);
     let api = format!("http://{host}:8008");
     let mut checks = Checks::default();
-    checks.add(Check { at: Duration::ZERO, took: Duration::from_millis(3), status: Some(200), silence: None });
+    checks.add(Check {
+        at: Duration::ZERO,
+        took: Duration::from_millis(3),
+        status: Some(200),
+        silence: None,
+    });
     MemberPicture {
         member: Member { name: name.to_owned(), host, port, api },
         operator: Operator::Ready,

@@ -225,6 +225,7 @@ impl Seeker for Client<'_> {
                 return Ok(Round::Moved);
             }
         };
+        self.turn = turn;
         let backend = &routes.pools[0].backends[index];
         self.session.heads_for(Some((backend, active)));
         if pool.stats.has_queue() && !std::mem::replace(&mut self.has_had_room, true) {

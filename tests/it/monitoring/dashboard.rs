@@ -44,7 +44,8 @@ fn it_is_one_that_grafana_imports() {
     let variables: Vec<(&str, &str)> = list(&dashboard["templating"]["list"])
         .map(|variable| (text(variable, "name"), text(variable, "type")))
         .collect();
-    let wanted = [("datasource", "datasource"), ("instance", "query"), ("cluster", "query"), ("pool", "query")];
+    let wanted =
+        [("datasource", "datasource"), ("instance", "query"), ("cluster", "query"), ("pool", "query")];
     assert_eq!(variables, wanted);
 }
 
@@ -83,10 +84,15 @@ fn each_panel_says_what_it_shows_in_which_unit_and_from_where() {
 fn what_belongs_to_a_cluster_or_a_pool_is_chosen_by_it() {
     for expression in expressions(&read()) {
         for selector in super::promql::Wanted::of(&expression).selectors {
-            let chosen = |label: &str| {
-                selector.matchers.contains(&(label.to_owned(), format!("${label}")))
-            };
-            let of_process = ["process_", "pilotfish:", "pilotfish_build", "pilotfish_up", "pilotfish_last", "pilotfish_cert"];
+            let chosen = |label: &str| selector.matchers.contains(&(label.to_owned(), format!("${label}")));
+            let of_process = [
+                "process_",
+                "pilotfish:",
+                "pilotfish_build",
+                "pilotfish_up",
+                "pilotfish_last",
+                "pilotfish_cert",
+            ];
             let of_process = of_process.iter().any(|start| selector.name.starts_with(start));
             assert!(of_process || chosen("cluster"), "{expression}");
         }

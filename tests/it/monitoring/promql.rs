@@ -29,7 +29,9 @@ impl Wanted {
                 '"' => rest[1..].split_once('"').expect("the end of a string").1,
                 '[' => rest.split_once(']').expect("the end of a range").1,
                 _ if is_letter(first) => wanted.word(rest),
-                _ if first.is_ascii_digit() => rest.trim_start_matches(|c| is_letter(c) || c == '.' || c.is_ascii_digit()),
+                _ if first.is_ascii_digit() => {
+                    rest.trim_start_matches(|c| is_letter(c) || c == '.' || c.is_ascii_digit())
+                }
                 _ => &rest[first.len_utf8()..],
             }
             .trim_start();
@@ -44,7 +46,9 @@ impl Wanted {
         let rest = rest.trim_start();
         if let (true, Some(list)) = (GROUPING.contains(&word), rest.strip_prefix('(')) {
             let (list, rest) = list.split_once(')').expect("the end of a list");
-            self.labels.extend(list.split(',').map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()));
+            self.labels.extend(
+                list.split(',').map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()),
+            );
             return rest;
         }
         if GROUPING.contains(&word) || WORDS.contains(&word) || rest.starts_with('(') {
@@ -85,7 +89,11 @@ fn names_are_told_from_functions_words_and_labels() {
     let selector = |name: &str, matchers| Selector { name: name.to_owned(), matchers };
     assert_eq!(
         wanted.selectors,
-        [selector("a_bucket", vec![pair("x", "1"), pair("y", "b|c")]), selector("b:c", vec![]), selector("d", vec![])]
+        [
+            selector("a_bucket", vec![pair("x", "1"), pair("y", "b|c")]),
+            selector("b:c", vec![]),
+            selector("d", vec![])
+        ]
     );
     assert_eq!(wanted.labels.into_iter().collect::<Vec<_>>(), ["job", "le"]);
 }

@@ -70,10 +70,14 @@ fn each_alert_is_tried_with_series_that_fire_it_and_with_some_that_do_not() {
     let file: Value = serde_yaml::from_str(&read(TESTS)).expect("YAML");
     let tried: BTreeSet<(String, bool)> = list(&file["tests"])
         .flat_map(|test| list(&test["alert_rule_test"]))
-        .map(|test| (text(&test["alertname"]).expect("a name").to_owned(), list(&test["exp_alerts"]).next().is_some()))
+        .map(|test| {
+            (text(&test["alertname"]).expect("a name").to_owned(), list(&test["exp_alerts"]).next().is_some())
+        })
         .collect();
-    let wanted: BTreeSet<(String, bool)> =
-        Rules::read().alerts().flat_map(|alert| [true, false].map(|fires| (alert.name.clone(), fires))).collect();
+    let wanted: BTreeSet<(String, bool)> = Rules::read()
+        .alerts()
+        .flat_map(|alert| [true, false].map(|fires| (alert.name.clone(), fires)))
+        .collect();
     assert_eq!(tried, wanted);
 }
 
@@ -97,7 +101,8 @@ fn each_alert_says_what_is_wrong_and_what_to_do() {
 #[test]
 fn the_page_of_alerts_has_a_section_for_each() {
     let page = read(PAGE);
-    let sections: Vec<(&str, &str)> = page.split("\n## ").skip(1).filter_map(|rest| rest.split_once('\n')).collect();
+    let sections: Vec<(&str, &str)> =
+        page.split("\n## ").skip(1).filter_map(|rest| rest.split_once('\n')).collect();
     let titles: Vec<&str> = sections.iter().map(|(title, _)| *title).collect();
     let rules = Rules::read();
     let names: Vec<&str> = rules.alerts().map(|alert| alert.name.as_str()).collect();

@@ -1,0 +1,156 @@
+//! The runtime socket: lines in, answers out. An empty line ends each answer.
+//!
+//! Without `prompt` a connection is over after its first lines, as with HAProxy, so that `socat` and scripts see the end
+//! of the answer. Everything has a limit: connections, the length of a line, how long the next one may take and how long
+//! an answer may wait for its reader.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::super::Sources;
+use super::super::socket::SocketFile;
+use super::command::{self, Desk, Level, Reply};
+use super::{order, words};
+
+/// Tools that ask at one time; more wait in the kernel's backlog. HAProxy's `stats maxconn` is 10.
+pub const MAX_CONNECTIONS: usize = 32;
+/// HAProxy's default `tune.bufsize`, which a line has to fit in there.
+const MAX_LINE_BYTES: usize = 16 * 1024;
+/// HAProxy's default `stats timeout`.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// When accepting fails for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound runtime socket.
+#[derive(Debug)]
+pub struct RuntimeSocket {
+    pub file: SocketFile,
+    pub path: String,
+    /// What whoever can open it may do.
+    pub level: Level,
+}
+
+/// Serves until it is dropped.
+pub async fn run(sources: &Arc<Sources>, mut socket: RuntimeSocket) {
+    let listener = socket.file.take().ok_or_else(|| io::ErrorKind::NotConnected.into());
+    let listener = match listener.and_then(UnixListener::from_std) {
+        Ok(listener) => listener,
+        Err(error) => {
+            return tracing::error!(%error, path = socket.path, "the runtime socket cannot be served");
+        }
+    };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let path: Arc<str> = Arc::from(&*socket.path);
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let visit = Visit { sources: Arc::clone(sources), path: Arc::clone(&path), highest: socket.level };
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(async move {
+                let _place = place;
+                if let Err(error) = visit.serve(stream).await {
+                    tracing::debug!(%error, "a client of the runtime socket is gone");
+                }
+            })),
+            Err(error) => {
+                tracing::debug!(%error, "a client of the runtime socket is not accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+struct Visit {
+    sources: Arc<Sources>,
+    path: Arc<str>,
+    highest: Level,
+}
+
+/// What a client has changed of its own connection.
+struct Manner {
+    level: Level,
+    prompt: bool,
+    patience: Duration,
+    over: bool,
+}
+
+impl Visit {
+    async fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
+        let uid = stream.peer_cred()?.uid();
+        let mut manner = Manner { level: self.highest, prompt: false, patience: PATIENCE, over: false };
+        let mut lines = Vec::new();
+        while !manner.over {
+            let ended = fill(&mut stream, &mut lines, manner.patience).await?;
+            if ended && lines.is_empty() {
+                break;
+            }
+            for line in take_lines(&mut lines, ended) {
+                for words in words::commands(&line) {
+                    let answer = self.answer(&words, &mut manner, uid).await;
+                    if manner.over {
+                        return Ok(());
+                    }
+                    give(&mut stream, &answer, manner.prompt).await?;
+                }
+            }
+            if lines.len() > MAX_LINE_BYTES {
+                give(&mut stream, "The command is too long.\n", false).await?;
+                break;
+            }
+            // HAProxy hangs up when the first lines are answered, unless it was told to prompt.
+            manner.over |= ended || !manner.prompt;
+        }
+        stream.shutdown().await
+    }
+
+    async fn answer(&self, words: &[String], manner: &mut Manner, uid: u32) -> String {
+        let desk =
+            Desk { sources: &self.sources, level: manner.level, highest: self.highest, path: &self.path };
+        match command::run(desk, words) {
+            Reply::Text(text) => return text,
+            // A task of its own: what was begun is done and in the log, whether or not somebody still waits.
+            Reply::Order(order) => {
+                let sources = Arc::clone(&self.sources);
+                let done = tokio::spawn(async move { order::carry_out(&sources, uid, order).await });
+                return done.await.unwrap_or_else(|_| "It failed; see the log.\n".to_owned());
+            }
+            Reply::Prompt => manner.prompt = !manner.prompt,
+            Reply::Lower(level) => manner.level = level,
+            Reply::Patience(seconds) => manner.patience = Duration::from_secs(seconds),
+            Reply::Quit => manner.over = true,
+        }
+        String::new()
+    }
+}
+
+/// Reads until there is a whole line or too much of one; says whether the client has no more to say.
+async fn fill(stream: &mut UnixStream, lines: &mut Vec<u8>, patience: Duration) -> io::Result<bool> {
+    let read = async {
+        while !lines.contains(&b'\n') && lines.len() <= MAX_LINE_BYTES {
+            if stream.read_buf(lines).await? == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    tokio::time::timeout(patience, read).await.map_err(io::Error::from)?
+}
+
+/// Takes the whole lines out, and the last one without its end if there will be no more of it.
+fn take_lines(lines: &mut Vec<u8>, ended: bool) -> Vec<String> {
+    let whole = match ended {
+        true => lines.len(),
+        false => lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1),
+    };
+    let taken: Vec<u8> = lines.drain(..whole).collect();
+    String::from_utf8_lossy(&taken).lines().map(str::to_owned).collect()
+}
+
+async fn give(stream: &mut UnixStream, answer: &str, prompt: bool) -> io::Result<()> {
+    let end = if prompt { "\n> " } else { "\n" };
+    let told = [answer, end].concat();
+    tokio::time::timeout(PATIENCE, stream.write_all(told.as_bytes())).await.map_err(io::Error::from)?
+}

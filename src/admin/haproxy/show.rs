@@ -1,0 +1,201 @@
+//! Commands that only look.
+
+use super::super::view::{self, StatusView};
+use super::super::{Sources, figures, listing};
+use super::command::{Desk, Reply};
+use super::field::Field;
+use super::request::Scope;
+use super::row::Row;
+use super::rows::{Proxy, proxies};
+use super::{csv, info, json, servers, typed};
+
+fn text(text: impl Into<String>) -> Reply {
+    Reply::Text(text.into())
+}
+
+fn has(words: &[String], wanted: &str) -> bool {
+    words.iter().any(|word| word == wanted)
+}
+
+pub fn info(desk: Desk<'_>, words: &[String]) -> Reply {
+    let figures = info::figures(&process(desk.sources));
+    if has(words, "json") {
+        text(json::draw_figures(&figures) + "\n")
+    } else if has(words, "typed") {
+        text(info::draw_typed(&figures))
+    } else {
+        text(info::draw(&figures))
+    }
+}
+
+fn process(sources: &Sources) -> info::Process {
+    let looks = super::rows(sources);
+    let fronts = looks.iter().filter(|row| row.object == super::row::Object::Frontend);
+    let sum = |field| fronts.clone().filter_map(|row| row.number_in(field)).sum::<i64>().unsigned_abs();
+    let started = sources.started_at.duration_since(std::time::UNIX_EPOCH);
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    info::Process {
+        id: std::process::id(),
+        workers: sources.workers.count(),
+        uptime_s: sources.started.elapsed().as_secs(),
+        started_unix_s: started.map_or(0, |since| since.as_secs()),
+        open_files: files.unwrap_or(u64::MAX),
+        max_sessions: sources.workers.max_sessions(),
+        sessions: sources.workers.open_sessions(),
+        connections: sum(Field::ConnTot),
+        connections_per_s: sum(Field::ConnRate),
+        most_connections_per_s: sum(Field::ConnRateMax),
+        listeners: sources.pools.iter().map(|pool| pool.listen.len()).sum(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        stopping: sources.stopping.load(std::sync::atomic::Ordering::Relaxed),
+    }
+}
+
+/// `show stat [<iid>|<proxy> <type> <sid>] [json|typed|up|no-maint]*`
+pub fn stat(desk: Desk<'_>, words: &[String]) -> Reply {
+    let mut rows = super::rows(desk.sources);
+    if let [proxy, kind, id, ..] = words
+        && let (Ok(kind), Ok(id)) = (kind.parse::<i64>(), id.parse::<i64>())
+    {
+        rows.retain(|row| is_asked_for(row, proxy, kind, id));
+    }
+    let scope = Scope { up: has(words, "up"), no_maint: has(words, "no-maint") };
+    rows.retain(|row| scope.shows(row));
+    if has(words, "json") {
+        text(json::draw(&rows) + "\n")
+    } else if has(words, "typed") {
+        text(typed::draw(&rows))
+    } else {
+        text(csv::draw(&rows))
+    }
+}
+
+/// `kind` is a sum of 1 for fronts, 2 for backends and 4 for servers; -1 is any, here and for the numbers.
+fn is_asked_for(row: &Row, proxy: &str, kind: i64, id: i64) -> bool {
+    let of_proxy = match proxy.parse::<i64>() {
+        Ok(number) => number == -1 || row.number_in(Field::Iid) == Some(number),
+        Err(_) => row.text_in(Field::Pxname) == proxy,
+    };
+    let of_kind = kind == -1 || kind & (1 << row.object.number()) != 0;
+    of_proxy && of_kind && (id == -1 || row.number_in(Field::Sid) == Some(id))
+}
+
+pub fn servers_state(desk: Desk<'_>, words: &[String]) -> Reply {
+    list_servers(desk, words, servers::state)
+}
+
+pub fn servers_conn(desk: Desk<'_>, words: &[String]) -> Reply {
+    list_servers(desk, words, servers::conn)
+}
+
+fn list_servers(
+    desk: Desk<'_>,
+    words: &[String],
+    draw: fn(&StatusView, &[Row], Option<&str>) -> Option<String>,
+) -> Reply {
+    let status = view::status(desk.sources);
+    let rows = super::rows_of(desk.sources, &status);
+    let drawn = draw(&status, &rows, words.first().map(String::as_str));
+    text(drawn.unwrap_or_else(|| "Can't find backend.\n".to_owned()))
+}
+
+pub fn backend(desk: Desk<'_>, _: &[String]) -> Reply {
+    let status = view::status(desk.sources);
+    let names: String = proxies(&status).iter().map(|proxy| format!("{}\n", proxy.name)).collect();
+    text(format!("# name\n{names}"))
+}
+
+/// A session's number in HAProxy's form, which is that of a pointer.
+pub fn sess(desk: Desk<'_>, words: &[String]) -> Reply {
+    let status = view::status(desk.sources);
+    let proxies = proxies(&status);
+    let wanted = match words.first().map(String::as_str) {
+        None | Some("all") => None,
+        Some(id) => match session_id(id) {
+            Some(id) => Some(id),
+            None => return text("Session not found.\n"),
+        },
+    };
+    let sessions = listing::sessions(desk.sources);
+    let sessions = sessions.iter().filter(|session| wanted.is_none_or(|id| session.id == id));
+    let lines: String = sessions.map(|session| session_line(session, &proxies)).collect();
+    match lines.is_empty() && wanted.is_some() {
+        true => text("Session not found.\n"),
+        false => text(lines),
+    }
+}
+
+/// `0x1f`, as [`sess`] shows it.
+pub fn session_id(word: &str) -> Option<u64> {
+    u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()
+}
+
+fn session_line(session: &listing::SessionView, proxies: &[Proxy<'_>]) -> String {
+    let of = |proxy: &&Proxy<'_>| proxy.cluster.name == session.cluster && proxy.pool.name == session.pool;
+    let proxy = proxies.iter().find(of).map_or(session.pool.as_str(), |proxy| &proxy.name);
+    let seconds = session.age_s as u64;
+    let age = match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds / 3600 % 24),
+    };
+    format!(
+        "0x{:x}: proto={} src={} fe={proxy} be={proxy} srv={} age={age} in={} out={} phase={}\n",
+        session.id,
+        if session.client.is_ipv4() { "tcpv4" } else { "tcpv6" },
+        session.client,
+        session.member.as_deref().unwrap_or("<none>"),
+        session.bytes_in,
+        session.bytes_out,
+        session.phase,
+    )
+}
+
+pub fn version(_: Desk<'_>, _: &[String]) -> Reply {
+    text(format!("{}\n", info::VERSION))
+}
+
+pub fn cli_level(desk: Desk<'_>, _: &[String]) -> Reply {
+    text(format!("{}\n", desk.level.as_str()))
+}
+
+pub fn cli_sockets(desk: Desk<'_>, _: &[String]) -> Reply {
+    text(format!("# socket lvl processes\nunix@{} {} all\n", desk.path, desk.highest.as_str()))
+}
+
+/// Passwords may come by the environment, so nothing of it is told.
+pub fn env(_: Desk<'_>, words: &[String]) -> Reply {
+    text(if words.is_empty() { "" } else { "Variable not found\n" })
+}
+
+pub fn errors(_: Desk<'_>, _: &[String]) -> Reply {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = figures::utc(now.map_or(0, |since| since.as_millis() as u64));
+    text(format!("Total events captured on [{now}] : 0\n"))
+}
+
+pub fn pools(_: Desk<'_>, _: &[String]) -> Reply {
+    text("Total: 0 pools, 0 bytes allocated, 0 used.\n")
+}
+
+pub fn resolvers(_: Desk<'_>, words: &[String]) -> Reply {
+    text(if words.is_empty() { "" } else { "Can't find resolvers section.\n" })
+}
+
+pub fn table(_: Desk<'_>, words: &[String]) -> Reply {
+    text(if words.is_empty() { "" } else { "No such table\n" })
+}
+
+pub fn weight(desk: Desk<'_>, words: &[String]) -> Reply {
+    let place = match super::order::place(desk.sources, words) {
+        Ok(place) => place,
+        Err(problem) => return text(problem),
+    };
+    let rows = super::rows(desk.sources);
+    let is_it =
+        |row: &&Row| row.text_in(Field::Pxname) == place.proxy && row.text_in(Field::Svname) == place.member;
+    let row = rows.iter().find(is_it);
+    let of = |field| row.and_then(|row| row.number_in(field)).unwrap_or(0);
+    text(format!("{} (initial {})\n", of(Field::Weight), of(Field::Uweight)))
+}

@@ -1,0 +1,64 @@
+//! `admin.haproxy_socket`: where HAProxy's runtime commands are taken, and what they may do.
+
+use std::path::PathBuf;
+
+use super::node::Node;
+use super::word::Word;
+
+/// A socket for tools made for HAProxy. HAProxy: `stats socket PATH level L mode M`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuntimeSocket {
+    pub path: PathBuf,
+    /// Default operator.
+    pub level: SocketLevel,
+    /// Permissions of the file. Default 0660.
+    pub mode: u32,
+}
+
+/// What whoever can open the socket may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SocketLevel {
+    /// Sees statistics.
+    User,
+    /// Sees sessions too, and forgets maxima.
+    #[default]
+    Operator,
+    /// Changes states and ends sessions.
+    Admin,
+}
+
+impl Word for SocketLevel {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("user", Self::User), ("operator", Self::Operator), ("admin", Self::Admin)];
+}
+
+/// Its owner and its group.
+const DEFAULT_MODE: u32 = 0o660;
+
+pub fn runtime_socket(node: &Node<'_>) -> Option<RuntimeSocket> {
+    if node.is_off() {
+        return None;
+    }
+    let (mut level, mut mode) = (SocketLevel::default(), DEFAULT_MODE);
+    let path = match node.is_map() {
+        false => super::admin::socket(node)?,
+        true => {
+            let map = node.map(&["path", "level", "mode"])?;
+            level = map.read("level", level, Node::word);
+            mode = map.read("mode", mode, permissions);
+            map.need("path", "the path of a unix socket such as /run/pilotfish/haproxy.sock")
+                .and_then(|node| super::admin::socket(&node))?
+        }
+    };
+    Some(RuntimeSocket { path, level, mode })
+}
+
+/// In octal, as `chmod` takes it; in quotes, since a bare 660 is a number to YAML, and another one.
+fn permissions(node: &Node<'_>) -> Option<u32> {
+    let expected = "permissions in octal and in quotes, such as \"0660\"";
+    let text = node.text(expected)?;
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Some(mode),
+        _ => node.refuse_value(format!("is not {expected}")),
+    }
+}
