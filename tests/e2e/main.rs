@@ -6,6 +6,7 @@
 mod application;
 mod balancer;
 mod browser;
+mod child;
 mod cluster;
 mod program;
 mod prometheus;
@@ -19,6 +20,7 @@ mod cancel;
 mod clients;
 mod failover;
 mod garbage;
+mod haproxy;
 mod monitoring;
 mod page;
 mod quorum;

@@ -2,14 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::balancer::Balancer;
+use crate::child::Beside;
 use crate::cluster::NET;
 use crate::wait::{seconds, until, until_true};
 
@@ -19,7 +18,7 @@ const OCTET: u8 = 8;
 
 #[derive(Debug)]
 pub struct Prometheus {
-    child: Child,
+    child: Beside,
     address: SocketAddr,
     directory: TempDir,
 }
@@ -36,22 +35,19 @@ impl Prometheus {
             balancer.admin()
         );
         std::fs::write(directory.path().join("prometheus.yml"), configuration).expect("a configuration");
-        let log = std::fs::File::create(directory.path().join("log")).expect("a log");
-        // Killed with the tests, should these be killed themselves.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "prometheus"])
-            .arg(flag("config.file", &directory.path().join("prometheus.yml")))
-            .arg(flag("storage.tsdb.path", &directory.path().join("data")))
-            .arg(format!("--web.listen-address={address}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("setpriv, of util-linux");
+        let flag = |name: &str, file: &str| format!("--{name}={}", directory.path().join(file).display());
+        let child = Beside::start(
+            "prometheus",
+            &[
+                &flag("config.file", "prometheus.yml"),
+                &flag("storage.tsdb.path", "data"),
+                &format!("--web.listen-address={address}"),
+            ],
+            &directory.path().join("log"),
+        );
         let mut prometheus = Prometheus { child, address, directory };
         until_true("Prometheus has scraped pilotfish", seconds(30), || {
-            let ended = prometheus.child.try_wait().expect("our child");
-            assert_eq!(ended, None, "{}", prometheus.log());
+            assert!(prometheus.child.runs(), "{}", prometheus.log());
             TcpStream::connect(address).is_ok() && prometheus.number("up{job=\"pilotfish\"}") == Some(1.0)
         });
         prometheus
@@ -102,16 +98,5 @@ impl Prometheus {
             now if now.as_deref() == state => Ok(()),
             now => Err(now),
         });
-    }
-}
-
-fn flag(name: &str, path: &Path) -> String {
-    format!("--{name}={}", path.display())
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
