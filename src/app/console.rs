@@ -11,11 +11,12 @@ use crate::admin::haproxy::runtime::RuntimeSocket;
 use crate::admin::hosts::Hosts;
 use crate::admin::secret::Stored;
 use crate::admin::server::Door;
-use crate::admin::socket::{self, SocketFile};
 use crate::admin::tls::{Certificates, TlsFiles};
 use crate::config::{self, Config, Problems};
 
 use super::StartError;
+use crate::proxy::listener::{self, ListenAddress};
+use crate::proxy::socket_file::{self, SocketFile};
 
 /// Reads the configuration once more.
 pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
@@ -53,7 +54,9 @@ impl Console {
         let mut doors = Vec::new();
         let mut bound = None;
         if let Some(address) = admin.listen {
-            let listener = super::bind("the admin page", address)?;
+            let tcp = super::transport::tcp(&config::Tcp::default());
+            let listener = listener::bind_ip(address, false, tcp)
+                .map_err(|error| super::unbound("the admin page", ListenAddress::Ip(address), error))?;
             bound = listener.local_addr().ok();
             doors.push(Door::Network { listener, tls: certificates.clone() });
             if !address.ip().is_loopback() && certificates.is_none() {
@@ -61,7 +64,7 @@ impl Console {
             }
         }
         if let Some(path) = &admin.socket {
-            doors.push(Door::Socket(bind(path, socket::MODE)?));
+            doors.push(Door::Socket(bind(path, socket_file::MODE)?));
         }
         let runtime = admin.haproxy_socket.as_ref().map(runtime).transpose()?;
         Ok(Console { doors, address: bound, gate: Arc::new(gate), certificates, runtime })

@@ -143,7 +143,7 @@ fn session_line(session: &listing::SessionView, proxies: &[Proxy<'_>]) -> String
     format!(
         "0x{:x}: proto={} src={} fe={proxy} be={proxy} srv={} age={age} in={} out={} phase={}\n",
         session.id,
-        if session.client.is_ipv4() { "tcpv4" } else { "tcpv6" },
+        transport(&session.client),
         session.client,
         session.member.as_deref().unwrap_or("<none>"),
         session.bytes_in,
@@ -198,4 +198,13 @@ pub fn weight(desk: Desk<'_>, words: &[String]) -> Reply {
     let row = rows.iter().find(is_it);
     let of = |field| row.and_then(|row| row.number_in(field)).unwrap_or(0);
     text(format!("{} (initial {})\n", of(Field::Weight), of(Field::Uweight)))
+}
+
+/// By what a client has come, from its address as it is shown.
+fn transport(client: &str) -> &'static str {
+    match client {
+        "unix" => "unix_stream",
+        address if address.starts_with('[') => "tcpv6",
+        _ => "tcpv4",
+    }
 }
