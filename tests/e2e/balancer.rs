@@ -26,6 +26,8 @@ pub struct Wishes {
     pub drain_timeout: &'static str,
     /// Those of [`OPERATOR`] and [`VIEWER`] have to log in.
     pub users: bool,
+    /// What stands under `replicas`, in place of one pool; `HOST` is the balancer's address.
+    pub replicas: Option<&'static str>,
 }
 
 /// Name and password, joined as Basic wants them.
@@ -39,7 +41,14 @@ pub fn authorization(login: &str) -> String {
 
 impl Default for Wishes {
     fn default() -> Wishes {
-        Wishes { octet: 5, hold: "45s", fallback: "primary", drain_timeout: "30s", users: false }
+        Wishes {
+            octet: 5,
+            hold: "45s",
+            fallback: "primary",
+            drain_timeout: "30s",
+            users: false,
+            replicas: None,
+        }
     }
 }
 
@@ -59,7 +68,7 @@ impl Balancer {
     }
 
     pub fn with(cluster: &'static Cluster, wishes: Wishes) -> Balancer {
-        let Wishes { octet, hold, fallback, drain_timeout, users: asks_users } = wishes;
+        let Wishes { octet, hold, fallback, drain_timeout, users: asks_users, replicas } = wishes;
         let (host, directory) = (format!("{NET}.{octet}"), TempDir::new().expect("a directory"));
         let user = |login: &str, role| {
             let (name, password) = login.split_once(':').expect("a name and a password");
@@ -69,10 +78,12 @@ impl Balancer {
         };
         let users = format!("[{}, {}]", user(OPERATOR, "operator"), user(VIEWER, "viewer"));
         let users = if asks_users { format!(", users: {users}") } else { String::new() };
+        let one_pool = format!("{{listen: '{host}:5001', hold: {hold}, fallback: {fallback}}}");
+        let replicas = replicas.map_or(one_pool, |pools| pools.replace("HOST", &host));
         let text = format!(
             "clusters:\n  - patroni: [{patroni}]\n    \
              primary: {{listen: '{host}:5000', hold: {hold}}}\n    \
-             replicas: {{listen: '{host}:5001', hold: {hold}, fallback: {fallback}}}\n\
+             replicas: {replicas}\n\
              admin: {{listen: '{host}:7000'{users}}}\n\
              drain_timeout: {drain_timeout}\n\
              log: {{format: json, level: debug}}\n",
@@ -109,7 +120,7 @@ impl Balancer {
         self.at(7000)
     }
 
-    fn at(&self, port: u16) -> SocketAddr {
+    pub fn at(&self, port: u16) -> SocketAddr {
         format!("{}:{port}", self.host).parse().expect("an address")
     }
 

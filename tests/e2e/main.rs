@@ -19,5 +19,6 @@ mod clients;
 mod failover;
 mod garbage;
 mod page;
+mod pools;
 mod quorum;
 mod stop;
