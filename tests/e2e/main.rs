@@ -21,5 +21,6 @@ mod failover;
 mod garbage;
 mod haproxy;
 mod page;
+mod pools;
 mod quorum;
 mod stop;
