@@ -203,11 +203,8 @@ fn comes_out_well(text: &str) {
             .iter()
             .any(|word| problem.contains(word))
     };
-    let open: Vec<String> = problems
-        .iter()
-        .filter(|problem| !stated(&problem.message))
-        .map(ToString::to_string)
-        .collect();
+    let open: Vec<String> =
+        problems.iter().filter(|problem| !stated(&problem.message)).map(ToString::to_string).collect();
     assert!(open.is_empty(), "{}\nfrom:\n{text}\ncame:\n{yaml}", open.join("\n"));
 }
 
