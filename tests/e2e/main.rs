@@ -23,5 +23,6 @@ mod garbage;
 mod haproxy;
 mod monitoring;
 mod page;
+mod pools;
 mod quorum;
 mod stop;
