@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::clusters::Plan;
 use self::console::{Console, Secrets};
@@ -24,11 +25,15 @@ use crate::routing::{PoolRules, cell};
 
 mod clusters;
 mod console;
+mod manager;
+mod standing;
 mod transport;
+mod watchdog;
 
 /// The target of log lines that are whole lines of HAProxy's `option tcplog`.
 pub use crate::proxy::tcplog::TARGET as TCPLOG;
 pub use console::Source;
+pub use manager::Manager;
 
 /// Descriptors kept for everything but workers, sessions and the admin side: logs, the dials of cancel requests, and a few
 /// clusters' listeners and checks.
@@ -43,6 +48,8 @@ const FEW_CLUSTERS: u64 = 16;
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// More than the ports of this host allow, whatever the limit of open files is.
 const MOST_SESSIONS: usize = 10_000_000;
+/// The line for the service manager is made no more often than this.
+const STANDING_APART: Duration = Duration::from_millis(500);
 /// After a stop has cut what was left, how long the tasks may take to notice.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -226,11 +233,15 @@ impl App {
         {
             sources.workers.listen(number, socket, access, pool);
         }
+        let manager = Manager::from_environment();
+        manager.ready();
+        let _told = AbortOnDropHandle::new(tokio::spawn(keep_telling(manager, Arc::clone(&sources))));
         tokio::select! {
             () = stop => {}
             // Routes would stay as they are for ever: better to be started anew, or to leave it to another balancer.
             _ = &mut control => return Err(StartError::ControlEnded),
         }
+        manager.stopping(config.drain_timeout, sources.workers.open_sessions());
         let stopped = drain(&sources, config.drain_timeout, hurry).await;
         end_admin.cancel();
         control.abort();
@@ -256,6 +267,38 @@ impl BoundPool {
     fn into_sockets(self) -> impl Iterator<Item = (Arc<Pool>, (Bound, Arc<Access>))> {
         let pool = self.pool;
         self.sockets.into_iter().map(move |socket| (Arc::clone(&pool), socket))
+    }
+}
+
+/// Tells the service manager how the clusters stand, and that this process is alive, for as long as it runs.
+async fn keep_telling(manager: Manager, sources: Arc<Sources>) {
+    let alive = async {
+        if let Some(patience) = manager.patience() {
+            watchdog::run(manager, patience, &sources.workers, &sources.inbox).await;
+        }
+    };
+    let standing = async {
+        if manager.is_there() {
+            tell_standing(manager, &sources).await;
+        }
+    };
+    tokio::join!(alive, standing);
+}
+
+/// Until a stop, which has its own words.
+async fn tell_standing(manager: Manager, sources: &Sources) {
+    let (mut changes, mut told) = (sources.pictures.follow(), String::new());
+    while !sources.stopping.load(Relaxed) {
+        let line = standing::line(&sources.pictures);
+        if line != told {
+            manager.status(&line);
+            told = line;
+        }
+        // Pictures of a thousand clusters change a thousand times a second.
+        tokio::time::sleep(STANDING_APART).await;
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 

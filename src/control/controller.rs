@@ -45,6 +45,8 @@ pub enum Event {
         weight: Option<u16>,
         answer: oneshot::Sender<bool>,
     },
+    /// Somebody wants to know whether control turns, and whether all nodes are being asked.
+    Pulse { answer: oneshot::Sender<bool> },
     /// An operator wants something of a member, and waits for the answer.
     Operate { cluster: usize, member: String, wish: Operator, answer: oneshot::Sender<Option<Operated>> },
 }
@@ -107,6 +109,15 @@ impl Inbox {
         let (answer, answered) = oneshot::channel();
         let sent = self.0.send(Event::Weigh { cluster, pool, member, weight, answer }).await;
         sent.is_ok() && answered.await.unwrap_or_default()
+    }
+}
+
+impl Inbox {
+    /// Whether control works: it comes to this event, in its turn, and no poller has ended by itself. Waits for as long as
+    /// control does not come to it.
+    pub async fn turns(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Event::Pulse { answer }).await.is_ok() && answered.await.unwrap_or_default()
     }
 }
 
@@ -206,6 +217,11 @@ impl Controller {
             Event::Knocked { cluster, member, port, knock } => {
                 self.stewards[cluster].knocked(&member, port, knock);
                 cluster
+            }
+            Event::Pulse { answer } => {
+                // Whoever does not wait any more has drawn its conclusion.
+                let _ = answer.send(self.stewards.iter().all(Steward::is_asking));
+                return;
             }
             Event::Weigh { cluster, pool, member, weight, answer } => {
                 let known = self.stewards[cluster].weigh(pool.as_deref(), &member, weight);

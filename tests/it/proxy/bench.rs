@@ -68,7 +68,7 @@ pub struct Bench {
 pub struct Port {
     pub at: SocketAddr,
     pub stats: Arc<PoolStats>,
-    pool: Arc<Pool>,
+    pub pool: Arc<Pool>,
 }
 
 /// A member's place in a table.
