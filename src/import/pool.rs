@@ -204,7 +204,8 @@ struct Listens {
 
 /// The addresses, and who may come.
 fn listens(front: &Proxy<'_>, binds: &Binds, notes: &Notes) -> Listens {
-    let access = rules::read(front, notes);
+    let accept_proxy = binds.listens.iter().any(|listen| !listen.accept_proxy.is_empty());
+    let access = rules::read(front, accept_proxy, notes);
     let mut listens = binds.listens.clone();
     for listen in &mut listens {
         listen.allow.clone_from(&access.allow);
