@@ -12,7 +12,7 @@ use super::rules;
 use super::sections::shown;
 use super::servers::{self, Server};
 use super::sessions;
-use super::setting::{Said, Settings, number_at, show_ms, time_at};
+use super::setting::{Said, Settings, number_at, show_ms, time_at, within};
 
 /// One member as HAProxy knew it.
 #[derive(Clone, Debug)]
@@ -265,6 +265,7 @@ fn limits(
     if let Some(line) = back.last("timeout queue")
         && let Some(ms) = time_at(line, 2, notes)
     {
+        let ms = within(ms, 1..=3_600_000, show_ms, (line.number, &line.said()), notes);
         own.set("queue_timeout", show_ms(ms), line.number, line.said());
     }
     if let Some(line) = back.last("option transparent") {
