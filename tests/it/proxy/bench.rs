@@ -174,9 +174,6 @@ pub fn listen_at(address: ListenAddress, tcp: TcpOptions) -> ListenOptions {
 impl Port {
     fn open(number: usize, workers: &Workers, setup: &Setup, kind: Kind) -> Port {
         let options = PoolOptions {
-            cluster: 0,
-            name: Arc::from(kind.as_str()),
-            kind,
             balance: setup.balance,
             protocol: setup.protocol,
             hold: setup.hold,
@@ -186,6 +183,7 @@ impl Port {
             idle: setup.idle,
             send_proxy: setup.send_proxy,
             limits: setup.limits,
+            ..PoolOptions::new(0, kind.as_str(), kind)
         };
         let stats = Arc::new(PoolStats::new(setup.workers));
         let pool = Arc::new(Pool::new(options, Arc::clone(&stats)));
