@@ -4,7 +4,7 @@
 //! [`App::run`] starts the parts, waits for the word to stop, and drains.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,14 +16,18 @@ use self::console::{Console, Secrets};
 use crate::admin::actions::Reload;
 use crate::admin::{self, PoolSource, Sources};
 use crate::config::{self, Config};
-use crate::control::{ClusterOptions, Controller, Names, Patroni, PatroniOptions, first_table, inbox};
+use crate::control::{ClusterOptions, Controller, Names, Patroni, first_table, inbox};
 use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
-use crate::proxy::{Pool, TellTrouble, Workers, WorkersOptions, listener};
+use crate::proxy::listener::{Bound, ListenAddress};
+use crate::proxy::{Access, Pool, TellTrouble, Workers, WorkersOptions, listener};
 use crate::routing::{PoolRules, cell};
 
 mod clusters;
 mod console;
+mod transport;
 
+/// The target of log lines that are whole lines of HAProxy's `option tcplog`.
+pub use crate::proxy::tcplog::TARGET as TCPLOG;
 pub use console::Source;
 
 /// Descriptors kept for everything but workers, sessions and the admin side: logs, the dials of cancel requests, and a few
@@ -46,7 +50,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("{what} cannot listen on {address}: {error}{hint}")]
-    Bind { what: String, address: SocketAddr, error: io::Error, hint: &'static str },
+    Bind { what: String, address: ListenAddress, error: io::Error, hint: &'static str },
     #[error(
         "max_sessions is {wanted}, but {limit} open files allow {possible} sessions; raise the limit (LimitNOFILE, ulimit -n) or lower max_sessions"
     )]
@@ -98,8 +102,8 @@ pub struct App {
 struct BoundPool {
     pool: Arc<Pool>,
     rules: PoolRules,
-    sockets: Vec<TcpListener>,
-    listen: Vec<SocketAddr>,
+    sockets: Vec<(Bound, Arc<Access>)>,
+    listen: Vec<ListenAddress>,
 }
 
 /// Reads the secrets and certificates that the configuration names, as a start does, and binds nothing.
@@ -131,7 +135,9 @@ impl App {
             pools.extend(of_cluster);
             // Clusters that are asked in the same way share a client: each holds all the system's authorities.
             let asked_alike = |other: &config::Cluster| {
-                (other.patroni.timeout, &other.patroni.tls) == (cluster.patroni.timeout, &cluster.patroni.tls)
+                let how =
+                    |patroni: &config::Patroni| (patroni.timeout, patroni.tls.clone(), patroni.auth.clone());
+                how(&other.patroni) == how(&cluster.patroni)
             };
             let client: Option<&Patroni> =
                 config.clusters[..index].iter().position(asked_alike).and_then(|first| patronis.get(first));
@@ -143,9 +149,16 @@ impl App {
         Ok(App { config, workers, max_sessions, pools, console, reload, patronis, rules, names })
     }
 
-    /// Where each pool listens, by its name; the ports are the real ones.
+    /// The IP addresses where each pool listens, by its name; the ports are the real ones.
     pub fn pool_addresses(&self) -> Vec<(String, Vec<SocketAddr>)> {
-        self.pools.iter().map(|bound| (bound.pool.options.name.to_string(), bound.listen.clone())).collect()
+        let ip = |address: &ListenAddress| match address {
+            ListenAddress::Ip(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        };
+        let of_pool = |bound: &BoundPool| {
+            (bound.pool.options.name.to_string(), bound.listen.iter().filter_map(ip).collect())
+        };
+        self.pools.iter().map(of_pool).collect()
     }
 
     pub fn admin_address(&self) -> Option<SocketAddr> {
@@ -176,7 +189,9 @@ impl App {
             TellTrouble(Arc::new(move |trouble| inbox.trouble(trouble)))
         };
         let workers = Workers::start(WorkersOptions { count: workers, max_sessions }, &cell, &trouble)?;
-        let clusters = config.clusters.iter().zip(patronis).zip(rules);
+        let followed: Vec<_> =
+            Patroni::distinct(&patronis).map(|patroni| tokio::spawn(patroni.follow())).collect();
+        let clusters = config.clusters.iter().zip(patronis.clone()).zip(rules);
         let clusters = clusters.map(|((cluster, patroni), pools)| ClusterOptions {
             steward: clusters::steward(cluster),
             patroni,
@@ -193,6 +208,7 @@ impl App {
             inbox,
             gate: console.gate,
             certificates: console.certificates,
+            patronis,
             reload,
             live: admin::Live::default(),
         });
@@ -205,8 +221,10 @@ impl App {
         let live = seen.then(|| admin::run(Arc::clone(&sources), console.runtime));
         let admin = admin::server::start(console.doors, router, live, end_admin.clone())?;
         announce(&pools, page, &config.admin);
-        for (number, (pool, socket)) in pools.into_iter().flat_map(BoundPool::into_sockets).enumerate() {
-            sources.workers.listen(number, socket, pool);
+        for (number, (pool, (socket, access))) in
+            pools.into_iter().flat_map(BoundPool::into_sockets).enumerate()
+        {
+            sources.workers.listen(number, socket, access, pool);
         }
         tokio::select! {
             () = stop => {}
@@ -216,6 +234,7 @@ impl App {
         let stopped = drain(&sources, config.drain_timeout, hurry).await;
         end_admin.cancel();
         control.abort();
+        followed.iter().for_each(|following| following.abort());
         // The socket's file is gone by then.
         let _ = admin.join();
         Ok(stopped)
@@ -234,7 +253,7 @@ impl BoundPool {
         PoolSource { pool: Arc::clone(&self.pool), listen: self.listen.clone() }
     }
 
-    fn into_sockets(self) -> impl Iterator<Item = (Arc<Pool>, TcpListener)> {
+    fn into_sockets(self) -> impl Iterator<Item = (Arc<Pool>, (Bound, Arc<Access>))> {
         let pool = self.pool;
         self.sockets.into_iter().map(move |socket| (Arc::clone(&pool), socket))
     }
@@ -310,38 +329,40 @@ fn bind_pools(
 
 fn bind_pool(Plan { options, listen, rules }: Plan) -> Result<BoundPool, StartError> {
     let what = format!("pool {}", options.name);
-    let sockets: Vec<TcpListener> =
-        listen.iter().map(|&address| bind(&what, address)).collect::<Result<_, _>>()?;
-    let listen = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    let bind = |listen: &config::Listen| {
+        let options = transport::listen_options(listen, options.tcp);
+        match listener::bind(&options) {
+            Ok(bound) => Ok((bound, Arc::new(transport::access(listen)))),
+            Err(error) => Err(unbound(&what, options.address, error)),
+        }
+    };
+    let sockets: Vec<(Bound, Arc<Access>)> = listen.iter().map(bind).collect::<Result<_, _>>()?;
+    let listen = sockets.iter().map(|(bound, _)| bound.address.clone()).collect();
     let pool = Arc::new(Pool::new(options, Arc::clone(&rules.stats)));
     Ok(BoundPool { pool, rules, sockets, listen })
 }
 
-fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    listener::bind(address).map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "; another process has it (see: ss -ltnp), or choose another port",
-            io::ErrorKind::AddrNotAvailable => "; this host does not have that address",
-            io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
-            _ => "",
-        };
-        StartError::Bind { what: what.to_owned(), address, error, hint }
-    })
+fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {
+    let hint = match (error.kind(), &address) {
+        (io::ErrorKind::AddrInUse, ListenAddress::Ip(_)) => {
+            "; another process has it (see: ss -ltnp), or choose another port"
+        }
+        (io::ErrorKind::AddrInUse, ListenAddress::Unix(_)) => "; another process has it (see: ss -lxp)",
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            "; this host does not have that address (free_bind: true does not mind)"
+        }
+        (io::ErrorKind::PermissionDenied, ListenAddress::Ip(_)) => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE"
+        }
+        (io::ErrorKind::NotFound, _) => "; is its directory there?",
+        _ => "",
+    };
+    StartError::Bind { what: what.to_owned(), address, error, hint }
 }
 
 fn patroni(cluster: &config::Cluster, names: &Names) -> Result<Patroni, StartError> {
-    let read = |path: &Option<std::path::PathBuf>| match path {
-        None => Ok(None),
-        Some(path) => std::fs::read(path)
-            .map(Some)
-            .map_err(|error| StartError::File { path: path.display().to_string(), error }),
-    };
-    let tls = cluster.patroni.tls.clone().unwrap_or_default();
-    let (ca_pem, certificate, key) = (read(&tls.ca)?, read(&tls.cert)?, read(&tls.key)?);
-    let identity_pem = certificate.zip(key).map(|(certificate, key)| [certificate, key].join(&b'\n'));
-    let options = PatroniOptions { timeout: cluster.patroni.timeout, ca_pem, identity_pem };
-    Patroni::new(options, names.clone()).map_err(|problem| {
-        let cluster = cluster.name.clone().unwrap_or_else(|| "without a name".to_owned());
-        StartError::Tls { cluster, problem }
-    })
+    let of = cluster.name.clone().unwrap_or_else(|| "without a name".to_owned());
+    let options =
+        clusters::patroni(&cluster.patroni, &of).and_then(|options| Patroni::new(options, names.clone()));
+    options.map_err(|problem| StartError::Tls { cluster: of, problem })
 }

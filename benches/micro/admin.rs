@@ -13,7 +13,10 @@ use pilotfish::admin::{Live, PoolSource, Sources, dashboard, metrics, view};
 use pilotfish::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
-use pilotfish::proxy::{Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions};
+use pilotfish::proxy::listener::ListenAddress;
+use pilotfish::proxy::{
+    IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions,
+};
 use pilotfish::routing::{Balance, Kind, PoolRules, cell};
 use pilotfish::stats::PoolStats;
 use pilotfish::topology::ReaderRules;
@@ -89,6 +92,7 @@ async fn settle() -> Sources {
         inbox,
         gate: Arc::new(Gate::new(Users::new(Vec::new()), Hosts::new([]))),
         certificates: None,
+        patronis: Vec::new(),
         reload: Reload::new(|| Ok(Reloaded::default())),
         live: Live::default(),
     }
@@ -122,9 +126,12 @@ fn pools_of(cluster: usize) -> [PoolSource; 2] {
             hold: Duration::ZERO,
             max_held: 1,
             connect_timeout: Duration::from_secs(1),
+            tcp: TcpOptions::default(),
+            idle: IdleLimits::default(),
+            send_proxy: false,
             limits: Default::default(),
         };
-        let listen = vec![SocketAddr::from(([127, 0, 0, 1], 5000))];
+        let listen = vec![ListenAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 5000)))];
         PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }
     })
 }

@@ -60,6 +60,7 @@ pub fn findings(cluster: &ClusterView, uptime_s: f64) -> Vec<Finding> {
     let mut found = Vec::new();
     alarms(cluster, &mut found);
     outages(cluster, &mut found);
+    found.extend(cluster.credentials_problem.as_deref().map(stale_credentials));
     for member in &cluster.members {
         troubles_of(member, &mut found);
     }
@@ -75,6 +76,18 @@ pub fn findings(cluster: &ClusterView, uptime_s: f64) -> Vec<Finding> {
     found.sort_by_key(|finding| finding.level);
     found.truncate(MOST);
     found
+}
+
+/// A renewal that has gone wrong, which will be noticed when the old certificate ends.
+fn stale_credentials(problem: &str) -> Finding {
+    Finding {
+        code: "stale_credentials",
+        level: Level::Warning,
+        what: "The new certificates or password for Patroni cannot be used; the old ones are.".to_owned(),
+        evidence: format!("{problem}."),
+        remedy: "Mend the files named in patroni.tls and patroni.auth; they are read again within a second."
+            .to_owned(),
+    }
 }
 
 /// What the decision itself warns of.
@@ -272,7 +285,7 @@ fn idle_replicas(cluster: &ClusterView, primary: &PoolView, replicas: &PoolView,
     if primary.sessions == 0 || !idle || cluster.readers.is_empty() {
         return;
     }
-    let port = replicas.listen.first().map(|address| address.port().to_string()).unwrap_or_default();
+    let address = replicas.listen.first().map_or("", String::as_str);
     let ever = match all().map(|pool| pool.sessions_total).sum::<u64>() {
         0 => "nobody has connected to the replica port yet".to_owned(),
         total => format!("{total} came to the replica port before, none within five minutes"),
@@ -282,7 +295,7 @@ fn idle_replicas(cluster: &ClusterView, primary: &PoolView, replicas: &PoolView,
         level: Level::Advice,
         what: format!("All traffic uses the primary port while {} idle.", plural(&cluster.readers)),
         evidence: format!("{} sessions on {}; {ever}.", primary.sessions, primary.name),
-        remedy: format!("Let the application open a second pool for what only reads, at port {port}."),
+        remedy: format!("Let the application open a second pool for what only reads, at {address}."),
     });
 }
 

@@ -13,7 +13,7 @@ pub struct SessionView {
     pub id: u64,
     pub cluster: String,
     pub pool: String,
-    pub client: SocketAddr,
+    pub client: String,
     pub member: Option<String>,
     pub backend: Option<SocketAddr>,
     /// The port that the server sees: `pg_stat_activity.client_port`.
@@ -30,7 +30,7 @@ pub struct EndedView {
     pub id: u64,
     pub cluster: String,
     pub pool: String,
-    pub client: SocketAddr,
+    pub client: String,
     pub member: Option<String>,
     /// The port that the server saw.
     pub backend_client_port: Option<u16>,
@@ -62,7 +62,7 @@ fn session(row: SessionRow) -> SessionView {
         id: row.id,
         cluster: row.cluster,
         pool: row.pool,
-        client: row.client,
+        client: row.client.to_string(),
         member: row.member,
         backend: row.backend_peer,
         backend_client_port: row.backend_local.map(|local| local.port()),
@@ -78,7 +78,7 @@ fn ended(ended: Ended) -> EndedView {
         id: ended.id,
         cluster: ended.cluster.to_string(),
         pool: ended.pool.options.name.to_string(),
-        client: ended.client,
+        client: ended.client.to_string(),
         member: ended.member.map(|member| member.to_string()),
         backend_client_port: ended.backend_local.map(|local| local.port()),
         cause: ended.end.as_str(),
@@ -111,15 +111,15 @@ impl Search {
 impl SessionView {
     pub fn matches(&self, search: &Search) -> bool {
         let port = self.backend_client_port.map(|port| port.to_string()).unwrap_or_default();
-        let (client, member) = (self.client.to_string(), self.member.as_deref().unwrap_or(""));
-        search.finds(&[&self.cluster, &self.pool, &client, member, &port, self.phase])
+        let (client, member) = (&*self.client, self.member.as_deref().unwrap_or(""));
+        search.finds(&[&self.cluster, &self.pool, client, member, &port, self.phase])
     }
 }
 
 impl EndedView {
     pub fn matches(&self, search: &Search) -> bool {
         let port = self.backend_client_port.map(|port| port.to_string()).unwrap_or_default();
-        let (client, member) = (self.client.to_string(), self.member.as_deref().unwrap_or(""));
-        search.finds(&[&self.cluster, &self.pool, &client, member, &port, self.phase, self.cause, self.side])
+        let (client, member) = (&*self.client, self.member.as_deref().unwrap_or(""));
+        search.finds(&[&self.cluster, &self.pool, client, member, &port, self.phase, self.cause, self.side])
     }
 }

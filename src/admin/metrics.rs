@@ -88,6 +88,9 @@ fn describe_cluster(page: &mut Page, cluster: &ClusterView) {
         labels,
         cluster.failovers as f64,
     );
+    let help = "1 while the certificates or the password in the files for Patroni cannot be used, and older ones are.";
+    let is_stale = cluster.credentials_problem.is_some();
+    page.gauge("pilotfish_patroni_credentials_stale", help, labels, flag(is_stale));
     let claiming = cluster.members.iter().filter(|member| member.class == Class::Writer.as_str()).count();
     page.gauge("pilotfish_writers_claiming", "Members that claim to be the writer.", labels, claiming as f64);
     for condition in Condition::ALL.map(Condition::as_str) {

@@ -31,19 +31,18 @@ pub mod routes;
 pub mod sampler;
 pub mod secret;
 pub mod server;
-pub mod socket;
 pub mod spark;
 pub mod stream;
 pub mod throttle;
 pub mod tls;
 pub mod view;
 
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
-use crate::control::{Inbox, Pictures};
+use crate::control::{Inbox, Patroni, Pictures};
+use crate::proxy::listener::ListenAddress;
 use crate::proxy::{Pool, Workers};
 
 /// Where the admin side reads from.
@@ -60,6 +59,8 @@ pub struct Sources {
     pub inbox: Inbox,
     pub gate: Arc<auth::Gate>,
     pub certificates: Option<Arc<tls::Certificates>>,
+    /// By which each cluster is asked, in the order of the clusters.
+    pub patronis: Vec<Patroni>,
     pub reload: actions::Reload,
     pub live: Live,
 }
@@ -86,5 +87,5 @@ pub async fn run(sources: Arc<Sources>, socket: Option<haproxy::runtime::Runtime
 #[derive(Debug)]
 pub struct PoolSource {
     pub pool: Arc<Pool>,
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
 }

@@ -1,7 +1,5 @@
 //! One pool as it is shown: a part of the status.
 
-use std::net::SocketAddr;
-
 use serde::Serialize;
 
 use super::PoolSource;
@@ -16,7 +14,7 @@ pub struct PoolView {
     pub name: String,
     /// `primary` or `replicas`.
     pub kind: &'static str,
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<String>,
     pub routable: Vec<String>,
     /// The routable member stands in for readers that are not there.
     pub fallback_in_use: bool,

@@ -22,8 +22,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::caller::Peer;
-use super::socket::SocketFile;
 use super::tls::Certificates;
+use crate::proxy::socket_file::SocketFile;
 
 /// Open pages, scrapers and scripts at each door; more wait in the kernel's backlog. The socket has its own, so that
 /// a crowd on the network does not keep the operator out.

@@ -15,7 +15,7 @@ use super::incidents::{self, IncidentTotalsView, IncidentView, incidents};
 pub use super::pools::{EndView, LimitsView, PoolMemberView, PoolView};
 use super::pools::{limits, pool_member, routable};
 use super::{PoolSource, Sources};
-use crate::control::{Check, ClusterPicture, MemberPicture};
+use crate::control::{Check, ClusterPicture, MemberPicture, Patroni};
 use crate::routing::{Kind, Routes};
 use crate::stats::{End, MemberCounts};
 use crate::topology::{Alarm, Class, Decision, Operator, Report, SilenceKind, Unfit};
@@ -42,6 +42,8 @@ pub struct ClusterView {
     pub headline: Option<Headline>,
     /// What else deserves a look, most urgent first.
     pub findings: Vec<Finding>,
+    /// Why the certificates or the password in Patroni's files are not those in use.
+    pub credentials_problem: Option<String>,
     pub epoch: u64,
     pub timeline: Option<u32>,
     pub writer: Option<String>,
@@ -130,6 +132,7 @@ pub fn status(sources: &Sources) -> StatusView {
         let pools = sources.pools.iter().filter(|source| source.pool.options.cluster == index);
         let look = Look { now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(index) };
         let mut view = look.cluster(picture, pools);
+        view.credentials_problem = sources.patronis.get(index).and_then(Patroni::problem);
         view.headline = Some(headline(&view));
         view.findings = findings::findings(&view, uptime_s);
         view
@@ -177,6 +180,7 @@ impl Look<'_> {
             name: picture.name.to_string(),
             headline: None,
             findings: Vec::new(),
+            credentials_problem: None,
             epoch: picture.epoch,
             timeline: decision.and_then(|decision| decision.timeline),
             writer: decision.and_then(|decision| decision.writer.clone()),
@@ -263,7 +267,7 @@ impl Look<'_> {
         PoolView {
             name: pool.options.name.to_string(),
             kind: pool.options.kind.as_str(),
-            listen: source.listen.clone(),
+            listen: source.listen.iter().map(ToString::to_string).collect(),
             routable,
             fallback_in_use,
             clients: pool.stats.clients(),

@@ -1,10 +1,11 @@
 //! One cluster's configuration in the terms of those who serve it: its pools for the data plane, its rules for control.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::transport;
 use crate::config::{self, Cluster};
-use crate::control::StewardOptions;
+use crate::control::{Credentials, Password, PatroniOptions, StewardOptions};
 use crate::proxy::{PoolOptions, Protocol, SessionLimits};
 use crate::routing::{Balance, Kind, PoolRules, Weights};
 use crate::stats::PoolStats;
@@ -16,7 +17,7 @@ use crate::topology::{ReaderCuts, ReaderRules, Require, SyncState};
 #[derive(Debug)]
 pub(super) struct Plan {
     pub options: PoolOptions,
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<config::Listen>,
     pub rules: PoolRules,
 }
 
@@ -25,28 +26,48 @@ pub(super) fn pools(cluster: usize, config: &Cluster, workers: usize) -> Vec<Pla
         config::Protocol::Postgresql => Protocol::Postgresql,
         config::Protocol::Tcp => Protocol::Tcp,
     };
-    let connect_timeout = config.connect_timeout;
     let rules = |name: &str, kind| PoolRules::new(name, kind, &Arc::new(PoolStats::new(workers)));
+    // What all pools of the cluster have in common.
+    let options = |name: &str, kind, balance| PoolOptions {
+        cluster,
+        name: Arc::from(name),
+        kind,
+        balance,
+        protocol,
+        hold: Duration::ZERO,
+        max_held: 0,
+        connect_timeout: config.connect_timeout,
+        limits: SessionLimits::default(),
+        tcp: transport::tcp(&config.tcp),
+        idle: transport::idle(&config.idle),
+        send_proxy: false,
+    };
     let mut pools = Vec::new();
     if let Some(pool) = &config.primary {
-        let (name, kind, balance) = (Arc::from(&*pool.name), Kind::Primary, Balance::default());
-        let (hold, max_held, limits) = (pool.hold, pool.max_held, limits(&pool.limits));
-        let options =
-            PoolOptions { cluster, name, kind, balance, protocol, hold, max_held, connect_timeout, limits };
-        let rules = PoolRules { port: pool.port, ..rules(&pool.name, kind) };
+        let options = PoolOptions {
+            hold: pool.hold,
+            max_held: pool.max_held,
+            limits: limits(&pool.limits),
+            send_proxy: pool.send_proxy == config::SendProxy::V2,
+            ..options(&pool.name, Kind::Primary, Balance::default())
+        };
+        let rules = PoolRules { port: pool.port, ..rules(&pool.name, Kind::Primary) };
         pools.push(Plan { options, listen: pool.listen.clone(), rules });
     }
     for pool in &config.replicas {
-        let (name, kind, balance) = (Arc::from(&*pool.name), Kind::Replicas, self::balance(pool.balance));
-        let (hold, max_held, limits) = (pool.hold, pool.max_held, limits(&pool.limits));
-        let options =
-            PoolOptions { cluster, name, kind, balance, protocol, hold, max_held, connect_timeout, limits };
+        let options = PoolOptions {
+            hold: pool.hold,
+            max_held: pool.max_held,
+            limits: limits(&pool.limits),
+            send_proxy: pool.send_proxy == config::SendProxy::V2,
+            ..options(&pool.name, Kind::Replicas, self::balance(pool.balance))
+        };
         let rules = PoolRules {
             weights: Weights::new(pool.weights.iter().cloned().collect(), pool.weight_tag.clone()),
             zone: pool.zone.clone().map(|zone| (pool.zone_tag.clone(), zone)),
             slow_start: pool.slow_start,
             port: pool.port,
-            ..rules(&pool.name, kind)
+            ..rules(&pool.name, Kind::Replicas)
         };
         pools.push(Plan { options, listen: pool.listen.clone(), rules });
     }
@@ -120,4 +141,36 @@ fn reader_rules(pool: &config::Replicas) -> ReaderRules {
         fallback: pool.fallback == config::Fallback::Primary,
         cuts: ReaderCuts { promoted, lagging, noloadbalance, drained, gone },
     }
+}
+
+/// How its nodes are asked, with a word of warning where that is not safe.
+///
+/// # Errors
+/// A variable that is not set any more.
+pub(super) fn patroni(patroni: &config::Patroni, cluster: &str) -> Result<PatroniOptions, String> {
+    let tls = patroni.tls.clone().unwrap_or_default();
+    let trust_everybody = tls.verify == config::Verify::None;
+    if trust_everybody {
+        tracing::warn!(
+            cluster,
+            "Patroni's certificates are not verified (tls.verify: none); anybody may pose as a node"
+        );
+    }
+    let is_clear = patroni.endpoints.iter().any(|endpoint| endpoint.scheme == config::Scheme::Http);
+    if patroni.auth.is_some() && is_clear {
+        tracing::warn!(cluster, "the password for Patroni travels in clear text; use https endpoints");
+    }
+    let (username, password) = match &patroni.auth {
+        None => (None, Password::None),
+        Some(config::Auth { username, password }) => {
+            let password = match password {
+                config::Secret::File(path) => Password::File(path.clone()),
+                known => Password::Known(known.reveal()?),
+            };
+            (Some(username.clone()), password)
+        }
+    };
+    let config::Tls { ca, cert, key, server_name, .. } = tls;
+    let credentials = Credentials { ca, cert, key, server_name, trust_everybody, username, password };
+    Ok(PatroniOptions { timeout: patroni.timeout, credentials })
 }

@@ -11,11 +11,15 @@ use crate::admin::haproxy::runtime::RuntimeSocket;
 use crate::admin::hosts::Hosts;
 use crate::admin::secret::Stored;
 use crate::admin::server::Door;
-use crate::admin::socket::{self, SocketFile};
 use crate::admin::tls::{Certificates, TlsFiles};
 use crate::config::{self, Config, Problems};
 
 use super::StartError;
+use crate::proxy::listener::{self, ListenAddress};
+use crate::proxy::socket_file::SocketFile;
+
+/// Its owner and its group may connect, nobody else: whoever may is an operator.
+const SOCKET_MODE: u32 = 0o660;
 
 /// Reads the configuration once more.
 pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
@@ -53,7 +57,9 @@ impl Console {
         let mut doors = Vec::new();
         let mut bound = None;
         if let Some(address) = admin.listen {
-            let listener = super::bind("the admin page", address)?;
+            let tcp = super::transport::tcp(&config::Tcp::default());
+            let listener = listener::bind_ip(address, false, tcp)
+                .map_err(|error| super::unbound("the admin page", ListenAddress::Ip(address), error))?;
             bound = listener.local_addr().ok();
             doors.push(Door::Network { listener, tls: certificates.clone() });
             if !address.ip().is_loopback() && certificates.is_none() {
@@ -61,7 +67,7 @@ impl Console {
             }
         }
         if let Some(path) = &admin.socket {
-            doors.push(Door::Socket(bind(path, socket::MODE)?));
+            doors.push(Door::Socket(bind(path, SOCKET_MODE)?));
         }
         let runtime = admin.haproxy_socket.as_ref().map(runtime).transpose()?;
         Ok(Console { doors, address: bound, gate: Arc::new(gate), certificates, runtime })

@@ -4,6 +4,7 @@
 //! complaint and no output repeats it.
 
 use super::claims::Claims;
+use super::listen::ListenAddress;
 use super::node::{Map, Node};
 use super::runtime_socket::{RuntimeSocket, runtime_socket};
 use super::word::Word;
@@ -119,8 +120,8 @@ pub fn admin<'a>(root: &Map<'a>, claims: &mut Claims<'a>, env: Environment<'_>) 
         node.texts("host names such as [lb.example.org]", limits::MAX_HOSTS, endpoint::host_name)
     });
     let admin = Admin {
-        socket: map.find("socket").map_or(default.socket, |node| socket(&node)),
-        haproxy_socket: map.find("haproxy_socket").and_then(|node| runtime_socket(&node)),
+        socket: map.find("socket").map_or(default.socket, |node| socket(&node, claims)),
+        haproxy_socket: map.find("haproxy_socket").and_then(|node| runtime_socket(&node, claims)),
         allowed_hosts: hosts.unwrap_or_default().into_iter().map(|(_, host)| host).collect(),
         users: map.find("users").map(|node| users(&node, env)).unwrap_or_default(),
         tls: tls(&map),
@@ -131,7 +132,7 @@ pub fn admin<'a>(root: &Map<'a>, claims: &mut Claims<'a>, env: Environment<'_>) 
 
 fn listen<'a>(map: &Map<'a>, default: Option<SocketAddr>, claims: &mut Claims<'a>) -> Option<SocketAddr> {
     let Some(node) = map.find("listen") else {
-        default.iter().for_each(|address| claims.assume(*address, map.node()));
+        default.iter().for_each(|address| claims.assume(&ListenAddress::Ip(*address), map.node()));
         return default;
     };
     if node.is_off() {
@@ -148,11 +149,11 @@ fn listen<'a>(map: &Map<'a>, default: Option<SocketAddr>, claims: &mut Claims<'a
              or listen on loopback and use ssh -L",
         );
     }
-    claims.state(address, &node);
+    claims.state(&ListenAddress::Ip(address), &node);
     Some(address)
 }
 
-pub(super) fn socket(node: &Node<'_>) -> Option<PathBuf> {
+pub(super) fn socket<'a>(node: &Node<'a>, claims: &mut Claims<'a>) -> Option<PathBuf> {
     if node.is_off() {
         return None;
     }
@@ -163,6 +164,7 @@ pub(super) fn socket(node: &Node<'_>) -> Option<PathBuf> {
             "cannot be a unix socket; write a path from the root (/) of up to {most} bytes"
         ));
     }
+    claims.state(&ListenAddress::Unix(text.into()), node);
     Some(text.into())
 }
 
@@ -197,23 +199,40 @@ fn secret(node: &Node<'_>, env: Environment<'_>) -> Option<Secret> {
         None
     };
     if let Some(path) = text.strip_prefix("file:") {
-        return match secret_in(Path::new(path)) {
-            Ok(_) => Some(Secret::File(path.into())),
-            Err(why) => complain(format!("the file {path:?} {why}")),
-        };
+        return in_file(path).map_or_else(complain, Some);
     }
     if let Some(name) = text.strip_prefix("env:") {
-        return match env(name) {
-            Some(value) if !value.is_empty() => Some(Secret::Env(name.into())),
-            _ => complain(format!(
-                "the environment variable {name:?} is not set or empty; set it, or write {SECRET}"
-            )),
-        };
+        let found = in_variable(name, env);
+        return found.map_or_else(|why| complain(format!("{why}; set it, or write {SECRET}")), Some);
     }
     if is_hash(text) {
         return Some(Secret::Hash(text.into()));
     }
     complain(format!("holds a secret in clear text, or a broken hash (not shown here); write {SECRET}"))
+}
+
+fn in_file(path: &str) -> Result<Secret, String> {
+    let found = secret_in(Path::new(path));
+    found.map(|_| Secret::File(path.into())).map_err(|why| format!("the file {path:?} {why}"))
+}
+
+fn in_variable(name: &str, env: Environment<'_>) -> Result<Secret, String> {
+    match env(name) {
+        Some(value) if !value.is_empty() => Ok(Secret::Env(name.into())),
+        _ => Err(format!("the environment variable {name:?} is not set or empty")),
+    }
+}
+
+/// The password in the first line of the file that is named here.
+pub(super) fn password_file(node: &Node<'_>) -> Option<Secret> {
+    let found = in_file(node.text("the path of a file with the password in its first line")?);
+    found.map_err(|why| node.refuse(why)).ok()
+}
+
+/// The password in the variable that is named here.
+pub(super) fn password_env(node: &Node<'_>, env: Environment<'_>) -> Option<Secret> {
+    let found = in_variable(node.text("the name of an environment variable")?, env);
+    found.map_err(|why| node.refuse(format!("{why}; set it, or use password_file"))).ok()
 }
 
 /// The shape of what `argon2 -e` and `htpasswd -B` write.

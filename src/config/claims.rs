@@ -1,13 +1,16 @@
 //! Who listens where: no two listeners on one address.
 
+use super::listen::ListenAddress;
 use super::node::Node;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// The addresses of the whole configuration, in the order of reading.
 #[derive(Default)]
 pub struct Claims<'a> {
     by_port: HashMap<u16, Vec<Claim<'a>>>,
+    by_path: HashMap<PathBuf, Node<'a>>,
 }
 
 struct Claim<'a> {
@@ -19,13 +22,26 @@ struct Claim<'a> {
 
 impl<'a> Claims<'a> {
     /// An address that the configuration states, at `node`.
-    pub fn state(&mut self, address: SocketAddr, node: &Node<'a>) {
-        self.add(Claim { address, node: node.clone(), stated: true });
+    pub fn state(&mut self, address: &ListenAddress, node: &Node<'a>) {
+        match address {
+            ListenAddress::Ip(address) => {
+                self.add(Claim { address: *address, node: node.clone(), stated: true });
+            }
+            ListenAddress::Unix(path) => match self.by_path.get(path) {
+                Some(first) => {
+                    let message = format!("{address} is taken: {} has it; give each its own", first.path());
+                    node.refuse_beside(first, message);
+                }
+                None => drop(self.by_path.insert(path.clone(), node.clone())),
+            },
+        }
     }
 
     /// An address that `owner` has by default.
-    pub fn assume(&mut self, address: SocketAddr, owner: &Node<'a>) {
-        self.add(Claim { address, node: owner.clone(), stated: false });
+    pub fn assume(&mut self, address: &ListenAddress, owner: &Node<'a>) {
+        if let ListenAddress::Ip(address) = address {
+            self.add(Claim { address: *address, node: owner.clone(), stated: false });
+        }
     }
 
     fn add(&mut self, claim: Claim<'a>) {

@@ -19,6 +19,8 @@ pub const MAX_CLUSTERS: usize = 1024;
 pub const MAX_ENDPOINTS: usize = 64;
 /// A socket for each one and worker.
 pub const MAX_LISTEN: usize = 16;
+/// Office, data centres and a few single hosts.
+pub const MAX_NETWORKS: usize = 256;
 /// Pools of readers in one cluster: each has listeners, and a row in every view.
 pub const MAX_POOLS: usize = 16;
 /// Patroni nodes have a handful.
@@ -64,6 +66,12 @@ pub const LEADER_GRACE: Bounds<Duration> =
     bounds(ms(SECOND), ms(DAY), "one lost packet must not cut off a leader that works");
 pub const CONNECT_TIMEOUT: Bounds<Duration> =
     bounds(ms(10), ms(MINUTE), "a dial takes one round trip of the network");
+pub const IDLE_TIMEOUT: Bounds<Duration> =
+    bounds(ms(SECOND), ms(365 * DAY), "it is looked at once a second; off lets them live for ever");
+pub const USER_TIMEOUT: Bounds<Duration> =
+    bounds(ms(SECOND), ms(DAY), "a lost packet is sent again after 200 ms and more");
+pub const KEEPALIVE: Bounds<Duration> = bounds(ms(SECOND), ms(9 * HOUR), "TCP counts this in seconds");
+pub const KEEPALIVE_COUNT: Bounds<u64> = bounds(1, 127, "one question has to be asked");
 pub const HOLD: Bounds<Duration> = bounds(ms(0), ms(HOUR), "0 does not wait");
 pub const DRAIN_TIMEOUT: Bounds<Duration> = bounds(ms(0), ms(DAY), "0 cuts the sessions at once");
 

@@ -20,6 +20,7 @@ mod complaints;
 mod endpoint;
 mod env;
 mod limits;
+mod listen;
 mod node;
 mod pools;
 mod problem;
@@ -28,15 +29,20 @@ mod read;
 mod runtime_socket;
 mod show;
 mod syntax;
+mod transport;
 mod value;
 mod word;
 
 pub use admin::{Admin, AdminTls, Role, Secret, User};
 pub use endpoint::{Endpoint, Scheme};
-pub use pools::{Balance, Fallback, Fate, Limits, OpenSessions, Primary, Replicas, Require, SyncState};
+pub use listen::{Listen, ListenAddress, Network};
+pub use pools::{
+    Balance, Fallback, Fate, Limits, OpenSessions, Primary, Replicas, Require, SendProxy, SyncState,
+};
 pub use problem::{Problem, Problems};
 pub use runtime_socket::{RuntimeSocket, SocketLevel};
 pub(crate) use show::quoted;
+pub use transport::{IdleTimeouts, Keepalive, Tcp};
 pub(crate) use value::show_duration;
 pub use word::Word;
 
@@ -72,6 +78,8 @@ pub struct Cluster {
     pub protocol: Protocol,
     /// How long one dial to a member may take, 10 ms to 1 min. Default 1 s.
     pub connect_timeout: Duration,
+    pub idle: IdleTimeouts,
+    pub tcp: Tcp,
 }
 
 /// Where to ask who leads, and how often.
@@ -94,6 +102,8 @@ pub struct Patroni {
     pub rise: u32,
     /// For `https` endpoints only. `None`: the system's certificate authorities, no client certificate.
     pub tls: Option<Tls>,
+    /// A login for those who want one. Default none.
+    pub auth: Option<Auth>,
 }
 
 /// Files in PEM form, readable when the configuration was checked.
@@ -104,6 +114,26 @@ pub struct Tls {
     /// The client certificate, where Patroni asks for one. Never without `key`.
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// The certificates must be for this name. `None`: for the host that is dialled.
+    pub server_name: Option<String>,
+    pub verify: Verify,
+}
+
+/// Whether a node's certificate has to be a good one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    #[default]
+    Full,
+    /// Any will do.
+    None,
+}
+
+/// For HTTP basic authentication.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    pub username: String,
+    /// A file or a variable, never a hash.
+    pub password: Secret,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -128,6 +158,8 @@ pub enum LogFormat {
     Auto,
     Text,
     Json,
+    /// Text, with the end of each session as a line of HAProxy's `option tcplog`.
+    Tcplog,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -232,6 +264,8 @@ impl Cluster {
             replicas: vec![Replicas::default()],
             protocol: Protocol::default(),
             connect_timeout: Duration::from_secs(1),
+            idle: IdleTimeouts::default(),
+            tcp: Tcp::default(),
         }
     }
 }
@@ -248,6 +282,7 @@ impl Patroni {
             fall: 3,
             rise: 2,
             tls: None,
+            auth: None,
         }
     }
 }

@@ -197,11 +197,6 @@ impl<'a> Node<'a> {
         if self.says("auto") { Some(None) } else { read(self).map(Some) }
     }
 
-    /// `off`, or what `read` makes of it.
-    pub fn off_or<T>(&self, read: impl FnOnce(&Self) -> Option<T>) -> Option<Option<T>> {
-        if self.is_off() { Some(None) } else { read(self).map(Some) }
-    }
-
     pub fn truth(&self) -> Option<bool> {
         match &self.raw.value {
             Value::Bool(bool) => Some(*bool),
@@ -209,6 +204,17 @@ impl<'a> Node<'a> {
             _ if self.says("false") => Some(false),
             _ => self.mismatch("true or false"),
         }
+    }
+
+    /// `off`, or what `read` makes of it.
+    pub fn off_or<T>(&self, read: impl FnOnce(&Self) -> Option<T>) -> Option<Option<T>> {
+        if self.is_off() { Some(None) } else { read(self).map(Some) }
+    }
+
+    /// A choice of which `off` is one, however YAML has read that.
+    pub fn off_or_word<W: Word>(&self) -> Option<W> {
+        let off = W::WORDS.iter().find(|(word, _)| *word == "off" && self.is_off());
+        off.map(|(_, choice)| *choice).or_else(|| self.word())
     }
 
     /// A single value of any kind, as text.

@@ -2,26 +2,25 @@
 
 use super::claims::Claims;
 use super::limits;
+use super::listen::{Listen, listen};
 use super::node::{Map, Node};
 use super::read::{count, name};
-use super::value;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
-
-const LISTEN: &str = "an address such as 0.0.0.0:5000, or a list of these";
 
 /// The pool that follows the writer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Primary {
     /// The name in metrics, logs and the API. Default `primary`.
     pub name: String,
-    /// Default `0.0.0.0:5000`, for the first cluster only. `[::]` stands for all IPv6 addresses and no IPv4 one.
-    pub listen: Vec<SocketAddr>,
+    /// Default `0.0.0.0:5000`, for the first cluster only.
+    pub listen: Vec<Listen>,
     /// How long a client waits for a target, up to 1 h; 0 does not wait. Default 45 s.
     pub hold: Duration,
     /// Clients waiting at one time, 1 to 1 million. Default 10 000.
     pub max_held: usize,
+    pub send_proxy: SendProxy,
     /// Where members are dialled. `None` (`auto`): PostgreSQL's port. A port of its own, pgbouncer's say, is checked too,
     /// by a TCP connection each `interval`. HAProxy: the port of a `server`, with `check port` for Patroni's.
     pub port: Option<u16>,
@@ -33,9 +32,8 @@ pub struct Primary {
 pub struct Replicas {
     /// The name in metrics, logs and the API, unique in the cluster. Default `replicas`, for the first of several.
     pub name: String,
-    /// Default `0.0.0.0:5001`, for the first of the first cluster only. `[::]` stands for all IPv6 addresses and no IPv4
-    /// one.
-    pub listen: Vec<SocketAddr>,
+    /// Default `0.0.0.0:5001`, for the first of the first cluster only.
+    pub listen: Vec<Listen>,
     /// Who takes the next session. Default the one with the fewest.
     pub balance: Balance,
     /// Bytes of WAL that a reader may be behind. `None`: no limit.
@@ -60,6 +58,7 @@ pub struct Replicas {
     pub hold: Duration,
     /// Clients waiting at one time, 1 to 1 million. Default 10 000.
     pub max_held: usize,
+    pub send_proxy: SendProxy,
     /// Where members are dialled. `None` (`auto`): PostgreSQL's port. A port of its own, pgbouncer's say, is checked too,
     /// by a TCP connection each `interval`. HAProxy: the port of a `server`, with `check port` for Patroni's.
     pub port: Option<u16>,
@@ -121,6 +120,15 @@ pub enum Balance {
     First,
 }
 
+/// Whether members are told who the client is, before its first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SendProxy {
+    #[default]
+    Off,
+    /// By a PROXY protocol header of version 2, which whatever listens at the member has to expect.
+    V2,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fallback {
     #[default]
@@ -159,6 +167,7 @@ impl Default for Primary {
             listen: vec![all_ipv4(5000)],
             hold: HOLD,
             max_held: MAX_HELD,
+            send_proxy: SendProxy::default(),
             port: None,
             limits: Limits::default(),
         }
@@ -183,6 +192,7 @@ impl Default for Replicas {
             open_sessions: OpenSessions::default(),
             hold: HOLD,
             max_held: MAX_HELD,
+            send_proxy: SendProxy::default(),
             port: None,
             limits: Limits::default(),
         }
@@ -208,8 +218,8 @@ impl Default for OpenSessions {
     }
 }
 
-fn all_ipv4(port: u16) -> SocketAddr {
-    (Ipv4Addr::UNSPECIFIED, port).into()
+fn all_ipv4(port: u16) -> Listen {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()
 }
 
 /// The pools of one cluster, told apart by their names. `first`: of the first cluster.
@@ -248,16 +258,18 @@ fn primary<'a>(cluster: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Optio
         listen: listen(&map, default.listen, first, claims),
         hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
         max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
+        send_proxy: map.read("send_proxy", default.send_proxy, Node::off_or_word),
         port: map.read("port", default.port, port),
         limits: session_limits(&map),
     })
 }
 
-const PRIMARY: [&str; 10] = [
+const PRIMARY: [&str; 11] = [
     "name",
     "listen",
     "hold",
     "max_held",
+    "send_proxy",
     "port",
     "max_sessions",
     "max_sessions_per_member",
@@ -266,7 +278,7 @@ const PRIMARY: [&str; 10] = [
     "max_queued",
 ];
 
-const REPLICAS: [&str; 21] = [
+const REPLICAS: [&str; 22] = [
     "name",
     "listen",
     "balance",
@@ -282,6 +294,7 @@ const REPLICAS: [&str; 21] = [
     "open_sessions",
     "hold",
     "max_held",
+    "send_proxy",
     "port",
     "max_sessions",
     "max_sessions_per_member",
@@ -319,6 +332,7 @@ fn replicas<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Replicas
         open_sessions: open_sessions(map),
         hold: map.read("hold", default.hold, |n| n.duration(&limits::HOLD)),
         max_held: map.read("max_held", default.max_held, |n| count(n, &limits::MAX_HELD)),
+        send_proxy: map.read("send_proxy", default.send_proxy, Node::off_or_word),
         port: map.read("port", default.port, port),
         limits: session_limits(map),
     }
@@ -393,27 +407,4 @@ fn open_sessions(pool: &Map<'_>) -> OpenSessions {
         drained: map.read("drained", default.drained, Node::word),
         gone: map.read("gone", default.gone, Node::word),
     }
-}
-
-/// The addresses of a pool. Two pools cannot share the default, so only the first of the first cluster has one.
-fn listen<'a>(
-    pool: &Map<'a>,
-    default: Vec<SocketAddr>,
-    first: bool,
-    claims: &mut Claims<'a>,
-) -> Vec<SocketAddr> {
-    let Some(node) = pool.find("listen") else {
-        if first {
-            default.iter().for_each(|address| claims.assume(*address, pool.node()));
-        } else {
-            pool.node().refuse(
-                "the key listen is missing, and its default is for the first pool of its kind only; \
-                 give an address, or turn this pool off",
-            );
-        }
-        return default;
-    };
-    let stated = node.texts(LISTEN, limits::MAX_LISTEN, value::listen_address).unwrap_or_default();
-    stated.iter().for_each(|(at, address)| claims.state(*address, at));
-    stated.into_iter().map(|(_, address)| address).collect()
 }

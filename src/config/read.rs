@@ -2,26 +2,31 @@
 
 use super::admin;
 use super::claims::Claims;
+use super::endpoint;
 use super::limits;
 use super::node::{Map, Node};
 use super::pools;
+use super::transport;
 use super::value;
-use super::{Cluster, Config, Endpoint, Log, Patroni, Protocol, Scheme, Tls};
+use super::{Auth, Cluster, Config, Endpoint, Log, Patroni, Protocol, Scheme, Tls, Verify};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
+const CLUSTER_KEYS: [&str; 6] = ["name", "patroni", "primary", "replicas", "protocol", "connect_timeout"];
 const ENDPOINTS: &str = "Patroni's REST addresses such as [10.0.0.1:8008, 10.0.0.2:8008]";
 
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// The whole configuration. `None`, or complaints at the nodes: it cannot be used.
-pub fn config(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
+pub fn config(root: &Node<'_>, env: Environment<'_>) -> Option<Config> {
     if root.is_empty() {
         root.refuse("is empty; the least is `clusters: [{patroni: [HOST:8008]}]`");
         return None;
     }
     let map = root.map(&["clusters", "admin", "workers", "max_sessions", "drain_timeout", "log"])?;
     let mut claims = Claims::default();
-    let default = Config::of(clusters(&map, &mut claims));
+    let default = Config::of(clusters(&map, &mut claims, env));
     Some(Config {
         admin: admin::admin(&map, &mut claims, env),
         workers: map.read("workers", None, |node| node.auto_or(|node| count(node, &limits::WORKERS))),
@@ -33,7 +38,7 @@ pub fn config(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<C
     })
 }
 
-fn clusters<'a>(map: &Map<'a>, claims: &mut Claims<'a>) -> Vec<Cluster> {
+fn clusters<'a>(map: &Map<'a>, claims: &mut Claims<'a>, env: Environment<'_>) -> Vec<Cluster> {
     let Some(node) = map.need("clusters", "a list such as `[{patroni: [HOST:8008]}]`") else {
         return Vec::new();
     };
@@ -42,9 +47,9 @@ fn clusters<'a>(map: &Map<'a>, claims: &mut Claims<'a>) -> Vec<Cluster> {
     let mut names = HashMap::new();
     let mut clusters = Vec::new();
     for (i, item) in items.iter().enumerate() {
-        let known = ["name", "patroni", "primary", "replicas", "protocol", "connect_timeout"];
+        let known = [&CLUSTER_KEYS[..], &transport::KEYS].concat();
         let Some(map) = item.map(&known) else { continue };
-        let cluster = cluster(&map, i == 0, claims);
+        let cluster = cluster(&map, i == 0, claims, env);
         if let (Some(name), Some(at)) = (&cluster.name, map.find("name")) {
             unique(&mut names, name.clone(), at, || format!("{name:?} names two clusters; change one"));
         }
@@ -66,8 +71,8 @@ pub(super) fn unique<'a, K: Hash + Eq>(
     }
 }
 
-fn cluster<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Cluster {
-    let patroni = map.need("patroni", ENDPOINTS).and_then(|node| patroni(&node));
+fn cluster<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>, env: Environment<'_>) -> Cluster {
+    let patroni = map.need("patroni", ENDPOINTS).and_then(|node| patroni(&node, env));
     let default = Cluster::of(patroni.unwrap_or_else(|| Patroni::of(Vec::new())));
     let (primary, replicas) = pools::pools(map, first, claims);
     let cluster = Cluster {
@@ -77,6 +82,8 @@ fn cluster<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Cluster {
         protocol: map.read("protocol", Protocol::default(), Node::word),
         connect_timeout: map
             .read("connect_timeout", default.connect_timeout, |n| n.duration(&limits::CONNECT_TIMEOUT)),
+        idle: transport::idle_timeouts(map),
+        tcp: transport::tcp(map),
         ..default
     };
     if ["primary", "replicas"].iter().all(|pool| map.find(pool).is_some_and(|node| node.is_off())) {
@@ -86,7 +93,7 @@ fn cluster<'a>(map: &Map<'a>, first: bool, claims: &mut Claims<'a>) -> Cluster {
 }
 
 /// Endpoints alone, or a map with them.
-fn patroni(node: &Node<'_>) -> Option<Patroni> {
+fn patroni(node: &Node<'_>, env: Environment<'_>) -> Option<Patroni> {
     if !node.is_map() {
         return endpoints(node).map(Patroni::of);
     }
@@ -99,6 +106,7 @@ fn patroni(node: &Node<'_>) -> Option<Patroni> {
         "fall",
         "rise",
         "tls",
+        "auth",
     ])?;
     let endpoints = map.need("endpoints", ENDPOINTS).and_then(|node| endpoints(&node)).unwrap_or_default();
     let default = Patroni::of(endpoints);
@@ -112,6 +120,7 @@ fn patroni(node: &Node<'_>) -> Option<Patroni> {
         fall: map.read("fall", default.fall, |n| count(n, &limits::STREAK)),
         rise: map.read("rise", default.rise, |n| count(n, &limits::STREAK)),
         tls: tls(&map, &default.endpoints),
+        auth: auth(&map, env),
         ..default
     };
     // The default of the one is the least of the other, so it takes a stated fast_interval to be slower.
@@ -138,9 +147,15 @@ pub fn endpoints(node: &Node<'_>) -> Option<Vec<Endpoint>> {
 }
 
 fn tls(patroni: &Map<'_>, endpoints: &[Endpoint]) -> Option<Tls> {
-    let map = patroni.find("tls")?.map(&["ca", "cert", "key"])?;
+    let map = patroni.find("tls")?.map(&["ca", "cert", "key", "server_name", "verify"])?;
     let file = |key| map.find(key).and_then(|node| file(&node));
-    let tls = Tls { ca: file("ca"), cert: file("cert"), key: file("key") };
+    let tls = Tls {
+        ca: file("ca"),
+        cert: file("cert"),
+        key: file("key"),
+        server_name: map.find("server_name").and_then(|node| server_name(&node)),
+        verify: map.read("verify", Verify::default(), Node::word),
+    };
     match (map.find("cert"), map.find("key")) {
         (Some(cert), None) => cert.refuse("has no key beside it; give both, or neither"),
         (None, Some(key)) => key.refuse("has no cert beside it; give both, or neither"),
@@ -150,6 +165,27 @@ fn tls(patroni: &Map<'_>, endpoints: &[Endpoint]) -> Option<Tls> {
         map.node().refuse("no endpoint begins with https://; write https://HOST:8008, or leave tls out");
     }
     (tls != Tls::default()).then_some(tls)
+}
+
+fn server_name(node: &Node<'_>) -> Option<String> {
+    let text = node.text("a name such as patroni.internal")?;
+    endpoint::host_name(text).map_or_else(|_| node.refuse_value("is no host name"), Some)
+}
+
+/// Who pilotfish is to Patroni, or to a proxy before it. The password stands elsewhere.
+fn auth(patroni: &Map<'_>, env: Environment<'_>) -> Option<Auth> {
+    let map = patroni.find("auth")?.map(&["username", "password_file", "password_env"])?;
+    let username = map.need("username", "what to log in as");
+    let username = username.and_then(|node| node.text("a name; a number needs quotes").map(str::to_owned));
+    let password = match (map.find("password_file"), map.find("password_env")) {
+        (Some(file), None) => admin::password_file(&file),
+        (None, Some(variable)) => admin::password_env(&variable, env),
+        _ => {
+            map.node().refuse("has to have one of password_file and password_env");
+            None
+        }
+    };
+    Some(Auth { username: username?, password: password? })
 }
 
 /// The path of a file that can be read now.

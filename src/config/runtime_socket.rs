@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::claims::Claims;
 use super::node::Node;
 use super::word::Word;
 
@@ -35,19 +36,19 @@ impl Word for SocketLevel {
 /// Its owner and its group.
 const DEFAULT_MODE: u32 = 0o660;
 
-pub fn runtime_socket(node: &Node<'_>) -> Option<RuntimeSocket> {
+pub fn runtime_socket<'a>(node: &Node<'a>, claims: &mut Claims<'a>) -> Option<RuntimeSocket> {
     if node.is_off() {
         return None;
     }
     let (mut level, mut mode) = (SocketLevel::default(), DEFAULT_MODE);
     let path = match node.is_map() {
-        false => super::admin::socket(node)?,
+        false => super::admin::socket(node, claims)?,
         true => {
             let map = node.map(&["path", "level", "mode"])?;
             level = map.read("level", level, Node::word);
             mode = map.read("mode", mode, permissions);
             map.need("path", "the path of a unix socket such as /run/pilotfish/haproxy.sock")
-                .and_then(|node| super::admin::socket(&node))?
+                .and_then(|node| super::admin::socket(&node, claims))?
         }
     };
     Some(RuntimeSocket { path, level, mode })

@@ -2,11 +2,11 @@
 
 use super::value::{show_duration, show_size};
 use super::{
-    Admin, AdminTls, Cluster, Config, Limits, OpenSessions, Patroni, Primary, Replicas, Require,
+    Admin, AdminTls, Auth, Cluster, Config, Limits, OpenSessions, Patroni, Primary, Replicas, Require,
     RuntimeSocket, Secret, User, Word,
 };
+use super::{listen, transport};
 use std::fmt::{Formatter, Result};
-use std::net::SocketAddr;
 
 /// Everything, with the defaults filled in. What only shows at run time is a comment.
 pub fn config(config: &Config, f: &mut Formatter<'_>) -> Result {
@@ -99,7 +99,8 @@ fn cluster(cluster: &Cluster, f: &mut Formatter<'_>) -> Result {
         }
     }
     writeln!(f, "    protocol: {}", cluster.protocol.word())?;
-    writeln!(f, "    connect_timeout: {}", show_duration(cluster.connect_timeout))
+    writeln!(f, "    connect_timeout: {}", show_duration(cluster.connect_timeout))?;
+    transport::show(&cluster.idle, &cluster.tcp, f)
 }
 
 fn patroni(patroni: &Patroni, f: &mut Formatter<'_>) -> Result {
@@ -115,20 +116,33 @@ fn patroni(patroni: &Patroni, f: &mut Formatter<'_>) -> Result {
         None => writeln!(f, "      # leader_grace: the cluster's ttl, or 30s while that is not known")?,
     }
     writeln!(f, "      fall: {}\n      rise: {}", patroni.fall, patroni.rise)?;
-    let Some(tls) = &patroni.tls else { return Ok(()) };
-    writeln!(f, "      tls:")?;
-    for (key, file) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
-        if let Some(file) = file {
-            writeln!(f, "        {key}: {}", quoted(&file.to_string_lossy()))?;
+    if let Some(tls) = &patroni.tls {
+        writeln!(f, "      tls:")?;
+        for (key, file) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+            if let Some(file) = file {
+                writeln!(f, "        {key}: {}", quoted(&file.to_string_lossy()))?;
+            }
         }
+        if let Some(name) = &tls.server_name {
+            writeln!(f, "        server_name: {}", quoted(name))?;
+        }
+        writeln!(f, "        verify: {}", tls.verify.word())?;
     }
-    Ok(())
+    let Some(Auth { username, password }) = &patroni.auth else { return Ok(()) };
+    writeln!(f, "      auth:\n        username: {}", quoted(username))?;
+    match password {
+        Secret::File(path) => writeln!(f, "        password_file: {}", quoted(&path.to_string_lossy())),
+        Secret::Env(name) => writeln!(f, "        password_env: {}", quoted(name)),
+        // Not read here: the password itself is needed.
+        Secret::Hash(_) => Ok(()),
+    }
 }
 
 fn primary(pool: &Primary, f: &mut Formatter<'_>) -> Result {
     writeln!(f, "    primary:\n      name: {}", quoted(&pool.name))?;
-    writeln!(f, "      listen: {}", addresses(&pool.listen))?;
+    writeln!(f, "      listen: {}", listen::show(&pool.listen))?;
     writeln!(f, "      hold: {}\n      max_held: {}", show_duration(pool.hold), pool.max_held)?;
+    writeln!(f, "      send_proxy: {}", pool.send_proxy.word())?;
     limits(pool.port, &pool.limits, "      ", f)
 }
 
@@ -152,7 +166,7 @@ fn limits(port: Option<u16>, limits: &Limits, indent: &str, f: &mut Formatter<'_
 fn replicas(pool: &Replicas, indent: &str, f: &mut Formatter<'_>) -> Result {
     let mut line = |text: String| writeln!(f, "{indent}{text}");
     line(format!("name: {}", quoted(&pool.name)))?;
-    line(format!("listen: {}", addresses(&pool.listen)))?;
+    line(format!("listen: {}", listen::show(&pool.listen)))?;
     line(format!("balance: {}", pool.balance.word()))?;
     match pool.max_lag {
         Some(bytes) => line(format!("max_lag: {}", show_size(bytes)))?,
@@ -191,12 +205,8 @@ fn replicas(pool: &Replicas, indent: &str, f: &mut Formatter<'_>) -> Result {
     }
     line(format!("hold: {}", show_duration(pool.hold)))?;
     line(format!("max_held: {}", pool.max_held))?;
+    line(format!("send_proxy: {}", pool.send_proxy.word()))?;
     limits(pool.port, &pool.limits, indent, f)
-}
-
-fn addresses(addresses: &[SocketAddr]) -> String {
-    let addresses: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
-    format!("[{}]", addresses.join(", "))
 }
 
 /// Text in YAML's double quotes, out of reach of `${VAR}`.

@@ -1,6 +1,6 @@
 //! Words that a key takes, and the word that somebody may have meant.
 
-use super::{Balance, Fallback, Fate, LogFormat, LogLevel, Protocol, SyncState};
+use super::{Balance, Fallback, Fate, LogFormat, LogLevel, Protocol, SendProxy, SyncState, Verify};
 
 /// A closed choice, written as a word.
 pub trait Word: Copy + PartialEq + 'static {
@@ -31,6 +31,14 @@ impl Word for Fallback {
     const WORDS: &'static [(&'static str, Self)] = &[("primary", Self::Primary), ("none", Self::None)];
 }
 
+impl Word for Verify {
+    const WORDS: &'static [(&'static str, Self)] = &[("full", Self::Full), ("none", Self::None)];
+}
+
+impl Word for SendProxy {
+    const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("v2", Self::V2)];
+}
+
 impl Word for SyncState {
     const WORDS: &'static [(&'static str, Self)] =
         &[("sync", Self::Sync), ("quorum", Self::Quorum), ("async", Self::Async)];
@@ -42,7 +50,7 @@ impl Word for Fate {
 
 impl Word for LogFormat {
     const WORDS: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
+        &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json), ("tcplog", Self::Tcplog)];
 }
 
 impl Word for LogLevel {

@@ -6,7 +6,9 @@
 
 mod addresses;
 mod agenda;
+mod answer;
 pub mod controller;
+pub mod credentials;
 pub mod discovery;
 pub mod incident;
 mod journal;
@@ -20,6 +22,7 @@ mod seeds;
 pub mod steward;
 
 pub use controller::{ClusterOptions, Controller, Event, Inbox, Operated, first_table, inbox};
+pub use credentials::{Credentials, Password};
 pub use incident::Incident;
 pub use names::Names;
 pub use patroni::{Patroni, PatroniOptions};

@@ -1,93 +1,119 @@
-//! Patroni's REST API: the requests, and the shapes of the answers.
+//! Patroni's REST API: the requests. What the answers say is in [`answer`](super::answer).
 //!
 //! The server is Python's `BaseHTTPRequestHandler` speaking HTTP/1.0: one request for each connection, no
 //! Content-Length, read to the end, five worker threads, a backlog of five. So: send at once, never keep a
 //! connection, never have two checks under way for one node (the poller's business), and believe nothing about the
 //! size, shape or speed of what comes back. (Source: patroni/api.py, Patroni 3.0 to 4.1.)
 //!
-//! The only file that names reqwest and the only one that knows the JSON.
+//! The only file that names reqwest.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::Value;
-
+use super::answer;
+pub use super::answer::{ClusterAnswer, cluster, report};
+use super::credentials::{Contents, Credentials};
 use super::names::Names;
-use crate::topology::{Member, Observation, Report, Role, Silence, SilenceKind, SyncState};
+use crate::topology::{Observation, Silence, SilenceKind};
 
 /// A health answer is about 1 KiB; `replication` adds 150 bytes for each standby.
 const MAX_REPORT_BYTES: usize = 64 * 1024;
 /// `/cluster` and `/config` carry tags and parameters that people write.
 const MAX_CLUSTER_BYTES: usize = 1024 * 1024;
-/// More members than any real cluster has; each costs a connection a second.
-const MAX_MEMBERS: usize = 64;
-/// What a `ttl` may be: Patroni allows 20 s and more, and nobody waits a day for a leader.
-const TTL_SECONDS: std::ops::RangeInclusive<u64> = 1..=86_400;
-/// Names and hosts go into tables, logs and metrics.
-const MAX_NAME_BYTES: usize = 255;
+
+/// The files are looked at so often: a renewal counts from then on.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How to reach the nodes of one cluster.
 #[derive(Debug, Clone, Default)]
 pub struct PatroniOptions {
     /// For a whole request, from name lookup to the last byte.
     pub timeout: Duration,
-    /// PEM certificates that the nodes' certificates are checked against; `None`: those of the system.
-    pub ca_pem: Option<Vec<u8>>,
-    /// PEM client certificate followed by its key, for `verify_client: required`.
-    pub identity_pem: Option<Vec<u8>>,
+    pub credentials: Credentials,
 }
 
-/// Asks the nodes of one cluster.
+/// Asks the nodes of one cluster, or of several that are asked alike.
 #[derive(Debug, Clone)]
 pub struct Patroni {
-    http: reqwest::Client,
+    options: Arc<PatroniOptions>,
+    names: Names,
+    state: Arc<Mutex<State>>,
 }
 
-/// `/cluster` in the words of the core.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterAnswer {
-    pub members: Vec<Member>,
-    /// Name of the member that the DCS holds for the leader.
-    pub leader: Option<String>,
+#[derive(Debug)]
+struct State {
+    asking: Asking,
+    /// What the files held when they were looked at last, good or bad.
+    seen: Result<Contents, String>,
+    /// Why what they hold now cannot be used.
+    problem: Option<String>,
+}
+
+/// By what requests are made.
+#[derive(Debug, Clone)]
+struct Asking {
+    http: reqwest::Client,
+    password: Option<String>,
 }
 
 impl Patroni {
     /// # Errors
-    /// When a certificate cannot be used; the text says which and why.
+    /// When a file cannot be read or used; the text says which and why.
     pub fn new(options: PatroniOptions, names: Names) -> Result<Patroni, String> {
-        let authorities = options.ca_pem.as_deref().map(authorities).transpose()?;
-        let identity = options.identity_pem.as_deref().map(reqwest::Identity::from_pem).transpose();
-        let identity = identity
-            .map_err(|error| format!("the client certificate cannot be used: {}", root_cause(&error)))?;
-        let build = |authorities: Option<Vec<reqwest::Certificate>>| {
-            let mut builder = reqwest::Client::builder()
-                .no_proxy()
-                .redirect(reqwest::redirect::Policy::none())
-                .http1_only()
-                .pool_max_idle_per_host(0)
-                .timeout(options.timeout)
-                .user_agent(concat!("pilotfish/", env!("CARGO_PKG_VERSION")))
-                .dns_resolver(names.clone());
-            if let Some(authorities) = authorities {
-                builder = builder.tls_certs_only(authorities);
-            }
-            if let Some(identity) = &identity {
-                builder = builder.identity(identity.clone());
-            }
-            builder.build().map_err(|error| format!("TLS cannot be set up: {}", root_cause(&error)))
+        let contents = options.credentials.read()?;
+        let asking = Asking::new(&options, &contents, &names)?;
+        let state = State { asking, seen: Ok(contents), problem: None };
+        Ok(Patroni { options: Arc::new(options), names, state: Arc::new(Mutex::new(state)) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Each one once, of those that share their way of asking.
+    pub fn distinct(all: &[Patroni]) -> impl Iterator<Item = Patroni> {
+        let is_first = |&(index, patroni): &(usize, &Patroni)| {
+            all[..index].iter().all(|earlier| !Arc::ptr_eq(&earlier.state, &patroni.state))
         };
-        let http = match authorities {
-            Some(authorities) => build(Some(authorities))?,
-            // Minimal images come without any. Then no https node can be trusted, but those of http can be asked.
-            None => build(None).or_else(|problem| {
-                tracing::warn!(problem, "https nodes will not be trusted; give their authorities in tls.ca");
-                build(Some(Vec::new()))
-            })?,
-        };
-        Ok(Patroni { http })
+        all.iter().enumerate().filter(is_first).map(|(_, patroni)| patroni.clone())
+    }
+
+    /// Why the certificates or the password that are in the files now are not those in use.
+    pub fn problem(&self) -> Option<String> {
+        self.state().problem.clone()
+    }
+
+    /// Looks at the files once: `None` when they are as they were.
+    fn look(&self) -> Option<Result<(), String>> {
+        let found = self.options.credentials.read();
+        if found == self.state().seen {
+            return None;
+        }
+        let renewed = found.clone().and_then(|contents| Asking::new(&self.options, &contents, &self.names));
+        let mut state = self.state();
+        state.seen = found;
+        state.problem = renewed.as_ref().err().cloned();
+        Some(renewed.map(|asking| state.asking = asking))
+    }
+
+    /// Follows the files for ever, and says in the log what has come of a change.
+    pub async fn follow(self) {
+        while self.options.credentials.has_files() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let patroni = self.clone();
+            match tokio::task::spawn_blocking(move || patroni.look()).await {
+                Ok(Some(Ok(()))) => tracing::info!("the credentials for Patroni were reloaded"),
+                Ok(Some(Err(problem))) => {
+                    tracing::warn!(
+                        problem,
+                        "the new credentials for Patroni cannot be used; the old ones stay"
+                    );
+                }
+                Ok(None) | Err(_) => {}
+            }
+        }
     }
 
     /// `GET /leader`: 200 says that the node holds the leader lock, the body what it is.
@@ -116,14 +142,16 @@ impl Patroni {
     /// `GET /config`: the cluster's `ttl`.
     pub async fn ttl(&self, api: &str) -> Option<Duration> {
         let (status, body) = self.read(&format!("{api}/config"), MAX_CLUSTER_BYTES).await.ok()?;
-        let config: ConfigBody = serde_json::from_slice(&body).ok()?;
-        let ttl = config.ttl.filter(|ttl| status == 200 && TTL_SECONDS.contains(ttl))?;
-        Some(Duration::from_secs(ttl))
+        if status == 200 { answer::ttl(&body) } else { None }
     }
 
     /// Reads a whole answer, at most `limit` bytes of body, within the client's timeout.
     async fn read(&self, url: &str, limit: usize) -> Result<(u16, Vec<u8>), Silence> {
-        let request = self.http.get(url).header("Connection", "close");
+        let Asking { http, password } = self.state().asking.clone();
+        let mut request = http.get(url).header("Connection", "close");
+        if let Some(username) = &self.options.credentials.username {
+            request = request.basic_auth(username, password);
+        }
         let mut response = request.send().await.map_err(|error| silence(&error))?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
@@ -138,176 +166,31 @@ impl Patroni {
     }
 }
 
-/// The certificates of a PEM file, at least one.
-fn authorities(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, String> {
-    let found = reqwest::Certificate::from_pem_bundle(pem)
-        .map_err(|error| format!("the CA certificate cannot be used: {}", root_cause(&error)))?;
-    if found.is_empty() {
-        return Err("the file in tls.ca holds no certificate in PEM form".to_owned());
-    }
-    Ok(found)
-}
-
-/// Reads the answer to a health check.
-///
-/// # Errors
-/// Says in words why this is not an answer of Patroni.
-pub fn report(status: u16, body: &[u8]) -> Result<Report, String> {
-    if status != 200 && status != 503 {
-        return Err(format!("answered with status {status}, which Patroni does not use here"));
-    }
-    let body: ReportBody = serde_json::from_slice(body).map_err(|error| not_json("the answer", &error))?;
-    let role = body.role.unwrap_or_default();
-    if !is_presentable(&body.state) || !(role.is_empty() || is_presentable(&role)) {
-        return Err("the answer is not Patroni's: its state or role is not a word".to_owned());
-    }
-    let xlog = body.xlog.unwrap_or_default();
-    let patroni = body.patroni.unwrap_or_default();
-    let tags = body.tags.unwrap_or_default();
-    Ok(Report {
-        status,
-        role: Role::parse(&role),
-        state: body.state,
-        timeline: body.timeline.filter(|&timeline| timeline > 0),
-        system_identifier: body.database_system_identifier.filter(|text| is_presentable(text)),
-        wal_position: xlog.location.or(xlog.replayed_location),
-        replication_state: body.replication_state.filter(|text| is_presentable(text)),
-        sync: match (body.sync_standby, body.quorum_standby) {
-            (true, _) => SyncState::Sync,
-            (false, true) => SyncState::Quorum,
-            (false, false) => SyncState::Async,
-        },
-        pause: body.pause,
-        cluster_unlocked: body.cluster_unlocked,
-        failsafe: body.failsafe_mode_is_active,
-        dcs_last_seen: body.dcs_last_seen,
-        noloadbalance: tags.get("noloadbalance").is_some_and(is_true),
-        tags: tags.into_iter().map(|(name, value)| (name, plain(value))).filter(is_presentable_tag).collect(),
-        pending_restart: body.pending_restart,
-        patroni_version: patroni.version.filter(|text| is_presentable(text)),
-        scope: patroni.scope.filter(|scope| is_presentable(scope)),
-        name: patroni.name.filter(|name| is_presentable(name)),
-    })
-}
-
-/// Reads `/cluster`. Members that cannot be dialled (still without a connection URL) are left out.
-pub fn cluster(body: &[u8]) -> Result<ClusterAnswer, String> {
-    let body: ClusterBody = serde_json::from_slice(body).map_err(|error| not_json("/cluster", &error))?;
-    if body.members.len() > MAX_MEMBERS {
-        return Err(format!(
-            "/cluster names {} members; at most {MAX_MEMBERS} are taken",
-            body.members.len()
-        ));
-    }
-    let leads =
-        |member: &MemberBody| matches!(member.role.as_deref(), Some("leader" | "standby_leader" | "master"));
-    let leader = body.members.iter().find(|member| leads(member)).map(|member| member.name.clone());
-    let leader = leader.filter(|name| is_presentable(name));
-    let members: Vec<Member> = body.members.into_iter().filter_map(MemberBody::into_member).collect();
-    if members.is_empty() {
-        return Err("/cluster names no member that can be reached".to_owned());
-    }
-    Ok(ClusterAnswer { members, leader })
-}
-
-#[derive(Deserialize)]
-struct ReportBody {
-    state: String,
-    role: Option<String>,
-    timeline: Option<u32>,
-    xlog: Option<XlogBody>,
-    replication_state: Option<String>,
-    #[serde(default)]
-    sync_standby: bool,
-    #[serde(default)]
-    quorum_standby: bool,
-    #[serde(default)]
-    pause: bool,
-    #[serde(default)]
-    cluster_unlocked: bool,
-    #[serde(default)]
-    failsafe_mode_is_active: bool,
-    #[serde(default)]
-    pending_restart: bool,
-    dcs_last_seen: Option<u64>,
-    tags: Option<BTreeMap<String, Value>>,
-    database_system_identifier: Option<String>,
-    patroni: Option<PatroniBody>,
-}
-
-#[derive(Deserialize, Default)]
-struct XlogBody {
-    location: Option<u64>,
-    replayed_location: Option<u64>,
-}
-
-#[derive(Deserialize, Default)]
-struct PatroniBody {
-    version: Option<String>,
-    scope: Option<String>,
-    name: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ClusterBody {
-    members: Vec<MemberBody>,
-}
-
-#[derive(Deserialize)]
-struct MemberBody {
-    name: String,
-    role: Option<String>,
-    host: Option<String>,
-    port: Option<u16>,
-    api_url: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ConfigBody {
-    ttl: Option<u64>,
-}
-
-impl MemberBody {
-    fn into_member(self) -> Option<Member> {
-        let (host, port, api_url) = (self.host?, self.port?, self.api_url?);
-        let (scheme, rest) = api_url.split_once("://")?;
-        let authority = rest.split(['/', '?', '#']).next()?;
-        let presentable = [&self.name, &host, &api_url].into_iter().all(|text| is_presentable(text));
-        let api = format!("{scheme}://{authority}");
-        (presentable && matches!(scheme, "http" | "https")).then_some(Member {
-            name: self.name,
-            host,
-            port,
-            api,
-        })
-    }
-}
-
-/// Fit for a log line, a label and a table cell.
-fn is_presentable(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control)
-}
-
-fn is_presentable_tag((name, value): &(String, String)) -> bool {
-    is_presentable(name) && (value.is_empty() || is_presentable(value))
-}
-
-/// What came is not what was expected; the parser's words may quote it at length.
-fn not_json(what: &str, error: &serde_json::Error) -> String {
-    let words: String =
-        error.to_string().chars().filter(|c| !c.is_control()).take(MAX_NAME_BYTES / 2).collect();
-    format!("{what} is not Patroni's JSON: {words}")
-}
-
-/// Patroni shows a tag as its YAML said it: `true` or `"true"`.
-fn is_true(value: &Value) -> bool {
-    value.as_bool().unwrap_or_else(|| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("true")))
-}
-
-fn plain(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
+impl Asking {
+    fn new(options: &PatroniOptions, contents: &Contents, names: &Names) -> Result<Asking, String> {
+        let tls = options.credentials.tls(contents)?;
+        let builder = || {
+            reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .http1_only()
+                .pool_max_idle_per_host(0)
+                .timeout(options.timeout)
+                .user_agent(concat!("pilotfish/", env!("CARGO_PKG_VERSION")))
+                .dns_resolver(names.clone())
+        };
+        let build = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|error| format!("TLS cannot be set up: {}", root_cause(&error)))
+        };
+        let http = match tls {
+            Some(tls) => build(builder().tls_backend_preconfigured(tls))?,
+            // Minimal images come without any. Then no https node can be trusted, but those of http can be asked.
+            None => build(builder()).or_else(|problem| {
+                tracing::warn!(problem, "https nodes will not be trusted; give their authorities in tls.ca");
+                build(builder().tls_certs_only(Vec::new()))
+            })?,
+        };
+        Ok(Asking { http, password: contents.password.clone() })
     }
 }
 
@@ -359,63 +242,5 @@ impl reqwest::dns::Resolve for Names {
                 Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
             Ok(addresses)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::topology::Class;
-
-    #[test]
-    fn a_real_answer_of_a_leader_and_of_a_replica() {
-        let body = br#"{"state":"running","role":"master","server_version":150018,"xlog":{"location":67108864},
-            "timeline":1,"dcs_last_seen":1795437839,"database_system_identifier":"771","tags":{"noloadbalance":true,"zone":"a"},
-            "patroni":{"version":"4.1.5","scope":"demo","name":"patroni1"}}"#;
-        let leader = report(200, body).expect("an answer");
-        assert_eq!(
-            (leader.class(), leader.timeline, leader.wal_position),
-            (Class::Writer, Some(1), Some(67_108_864))
-        );
-        assert_eq!(leader.tags[1], ("zone".to_owned(), "a".to_owned()));
-        assert_eq!(leader.name.as_deref(), Some("patroni1"));
-        let body =
-            br#"{"state":"running","role":"replica","xlog":{"received_location":9,"replayed_location":8,
-            "replayed_timestamp":null,"paused":false},"timeline":0,"tags":{"noloadbalance":"True"}}"#;
-        let replica = report(503, body).expect("an answer");
-        assert_eq!(
-            (replica.class(), replica.timeline, replica.wal_position),
-            (Class::Standby, None, Some(8))
-        );
-    }
-
-    #[test]
-    fn what_is_not_patroni_is_said_so() {
-        for (status, body, says) in [
-            (301, "", "status 301"),
-            (200, "<html>", "not Patroni's JSON"),
-            (200, "{}", "missing field `state`"),
-            (200, r#"{"state":"running","timeline":1e999999}"#, "not Patroni's JSON"),
-            (200, r#"{"state":"running","role":"primary","xlog":{"loc"#, "not Patroni's JSON"),
-        ] {
-            let error = report(status, body.as_bytes()).expect_err(body);
-            assert!(error.contains(says), "{error:?} does not say {says:?}");
-        }
-        let deep = format!(r#"{{"state":"running","tags":{}"#, "[".repeat(100_000));
-        assert!(report(200, deep.as_bytes()).is_err());
-    }
-
-    #[test]
-    fn cluster_members_without_an_address_or_with_a_strange_name_are_left_out() {
-        let body = br#"{"scope":"demo","members":[
-            {"name":"a","role":"leader","host":"10.0.0.1","port":5432,"api_url":"https://10.0.0.1:8008/patroni"},
-            {"name":"b","role":"replica","api_url":"http://10.0.0.2:8008/patroni"},
-            {"name":"c\nd","role":"replica","host":"h","port":1,"api_url":"http://h:1/"},
-            {"name":"e","role":"replica","host":"fd00::1","port":5433,"api_url":"http://[fd00::1]:8008/patroni"}]}"#;
-        let answer = cluster(body).expect("an answer");
-        let apis: Vec<&str> = answer.members.iter().map(|member| member.api.as_str()).collect();
-        assert_eq!(apis, ["https://10.0.0.1:8008", "http://[fd00::1]:8008"]);
-        assert_eq!(answer.leader.as_deref(), Some("a"));
-        assert!(cluster(br#"{"members":[]}"#).is_err());
     }
 }

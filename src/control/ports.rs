@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::controller::Event;
 use super::poller::{Poller, PollerOptions};
-use crate::proxy::connect::{DialError, dial};
+use crate::proxy::connect::{DialError, TcpOptions, dial};
 use crate::topology::health::Thresholds;
 use crate::topology::{Knock, PortHealth};
 
@@ -109,7 +109,7 @@ impl Ports {
 
 /// Connects and hangs up.
 async fn knock(addresses: &[SocketAddr], patience: Duration) -> Knock {
-    match dial(addresses, patience).await {
+    match dial(addresses, patience, TcpOptions::default()).await {
         Ok(_) => Knock::Open,
         Err(DialError::Member(error)) if error.kind() == ErrorKind::ConnectionRefused => {
             Knock::Refused(error.to_string())

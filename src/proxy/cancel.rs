@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::connect::dial;
+use super::connect::{TcpOptions, dial};
 use crate::routing::PoolRoutes;
 
 /// The server acts on the request and closes; one that does not is left alone.
@@ -33,7 +33,7 @@ pub async fn forward(routes: &PoolRoutes, request: &[u8], connect_timeout: Durat
 }
 
 async fn forward_to(addresses: Arc<[SocketAddr]>, request: Arc<[u8]>, connect_timeout: Duration) {
-    let Ok(mut server) = dial(&addresses, connect_timeout).await else { return };
+    let Ok(mut server) = dial(&addresses, connect_timeout, TcpOptions::default()).await else { return };
     if server.write_all(&request).await.is_ok() {
         // PostgreSQL sends nothing; the close says that the signal was sent.
         let _ = server.read(&mut [0]).await;

@@ -8,11 +8,25 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// An idle peer that vanished without a word is noticed after 30 + 3 * 5 s; idle sessions live for ever. With data
-/// under way it is the kernel's `tcp_retries2` that gives up, after about 15 minutes.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
+/// How a peer that vanished without a word is noticed; both sides of a session get the same. Off at first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TcpOptions {
+    pub keepalive: Option<Keepalive>,
+    /// How long sent data may stay unacknowledged, or the peer's window shut. `None`: as long as the kernel's
+    /// `tcp_retries2` allows, about 15 minutes. Linux counts it also while the peer is there but takes nothing, and
+    /// would end the session of a client that pauses in a long result, or of a server that waits for a lock in the
+    /// middle of a COPY.
+    pub user_timeout: Option<Duration>,
+}
+
+/// An idle peer is asked after `idle`, then each `interval`, in whole seconds; after `count` questions without an answer
+/// it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    pub idle: Duration,
+    pub interval: Duration,
+    pub count: u32,
+}
 
 /// Why a dial failed, as far as it matters who is to blame.
 #[derive(Debug)]
@@ -44,10 +58,14 @@ impl std::fmt::Display for DialError {
 }
 
 /// Dials the addresses in turn until one answers; each gets `patience`.
-pub async fn dial(addresses: &[SocketAddr], patience: Duration) -> Result<TcpStream, DialError> {
+pub async fn dial(
+    addresses: &[SocketAddr],
+    patience: Duration,
+    options: TcpOptions,
+) -> Result<TcpStream, DialError> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "its host name does not resolve");
     for &address in addresses {
-        match timeout(patience, dial_one(address)).await {
+        match timeout(patience, dial_one(address, options)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failure = error,
             Err(_) => failure = io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
@@ -56,22 +74,25 @@ pub async fn dial(addresses: &[SocketAddr], patience: Duration) -> Result<TcpStr
     Err(DialError::new(failure))
 }
 
-async fn dial_one(address: SocketAddr) -> io::Result<TcpStream> {
+async fn dial_one(address: SocketAddr, options: TcpOptions) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    tune(&SockRef::from(&socket))?;
+    options.apply(&SockRef::from(&socket))?;
     socket.connect(address).await
 }
 
-/// The options that both sides of a session get. No TCP_USER_TIMEOUT: Linux counts it also while the peer is there but
-/// takes nothing, and would end the session of a client that pauses in a long result, or of a server that waits for
-/// a lock in the middle of a COPY.
-pub fn tune(socket: &SockRef<'_>) -> io::Result<()> {
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_RETRIES);
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive)
+impl TcpOptions {
+    /// Sets the options; connections have those of their listener, which Linux lets inherit them.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        if let Some(Keepalive { idle, interval, count }) = self.keepalive {
+            let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(count);
+            socket.set_tcp_keepalive(&keepalive)?;
+        }
+        self.user_timeout.map_or(Ok(()), |timeout| socket.set_tcp_user_timeout(Some(timeout)))
+    }
 }
 
 /// Makes the coming close a reset: unsent data is dropped and no TIME_WAIT stays.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Pool;
+use super::access::ClientAddress;
 use crate::stats::{End, Phase};
 
 /// Ends kept for each worker: a failover's worth of a busy pool, some 50 KiB.
@@ -21,7 +22,7 @@ pub struct Ended {
     pub id: u64,
     pub cluster: Arc<str>,
     pub pool: Arc<Pool>,
-    pub client: SocketAddr,
+    pub client: ClientAddress,
     pub member: Option<Arc<str>>,
     /// This side's address of the connection to the member.
     pub backend_local: Option<SocketAddr>,

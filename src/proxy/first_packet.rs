@@ -5,6 +5,8 @@
 //! Formats": StartupMessage, SSLRequest, GSSENCRequest, CancelRequest.) Since PostgreSQL 17 a client may also start
 //! TLS at once, without asking; its first byte is that of a TLS handshake record, which no sane length begins with.
 
+use super::proxy_protocol;
+
 /// Longest packet that is waited for: PostgreSQL's own limit (`MAX_STARTUP_PACKET_LENGTH` in pqcomm.h).
 pub const MAX_BYTES: usize = 10_000;
 
@@ -41,6 +43,9 @@ pub enum Parse {
 
 /// Looks at the first bytes that a client sent.
 pub fn parse(bytes: &[u8]) -> Parse {
+    if proxy_protocol::looks_like_header(bytes) {
+        return Parse::Garbage("a PROXY protocol header from an address that is not in accept_proxy");
+    }
     if bytes.first() == Some(&TLS_HANDSHAKE_RECORD) {
         return Parse::Done(FirstPacket::DirectTls, bytes.len());
     }

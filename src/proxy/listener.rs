@@ -3,9 +3,11 @@
 //! A permit comes before each accept: at the limit the kernel's backlog is the queue. No error ends the loop: those of
 //! one connection are passed over, those of the whole process (descriptors, memory) are waited out.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +19,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
-use super::connect::tune;
+use super::access::{Access, ClientAddress};
+use super::connect::TcpOptions;
+use super::socket_file::SocketFile;
 use super::worker::{Accepted, Handle, Worker, place};
 
 /// Connections that the kernel keeps for us; it caps this at `net.core.somaxconn`.
@@ -27,29 +31,91 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A shortage is logged at its begin and then no more often than this.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    Ip(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// How to listen.
+#[derive(Debug, Clone)]
+pub struct ListenOptions {
+    pub address: ListenAddress,
+    /// Also at an address that this host does not have, or not yet.
+    pub free_bind: bool,
+    /// Of a unix socket's file: who may write to it may connect.
+    pub mode: u32,
+    /// For the connections.
+    pub tcp: TcpOptions,
+}
+
+/// A bound socket. That of a unix socket takes its file along when it goes.
+#[derive(Debug)]
+pub struct Bound {
+    socket: OwnedFd,
+    /// The real one: with the port that was free.
+    pub address: ListenAddress,
+    file: Option<SocketFile>,
+}
+
 /// A bound socket and what it serves.
 #[derive(Debug)]
 pub struct Listener {
-    pub socket: TcpListener,
+    pub socket: Bound,
+    pub access: Arc<Access>,
     pub pool: Arc<Pool>,
     pub permits: Arc<Semaphore>,
     /// Cancelled when no more connections are to be accepted.
     pub accepting: CancellationToken,
 }
 
-/// Binds a listening socket. Without SO_REUSEPORT, so that a port in use by another process is an error and no
-/// connection is lost when a listener closes. An IPv6 wildcard takes IPv6 only.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Ip(address) => address.fmt(f),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Binds a listening socket.
 ///
 /// # Errors
 /// Those of the system, such as an address in use.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(options: &ListenOptions) -> io::Result<Bound> {
+    match &options.address {
+        ListenAddress::Ip(address) => {
+            let socket = bind_ip(*address, options.free_bind, options.tcp)?;
+            let address = ListenAddress::Ip(socket.local_addr()?);
+            Ok(Bound { socket: socket.into(), address, file: None })
+        }
+        ListenAddress::Unix(path) => {
+            let mut file = SocketFile::bind(path, options.mode)?;
+            let socket = file.take().ok_or(io::ErrorKind::NotConnected)?.into();
+            Ok(Bound { socket, address: options.address.clone(), file: Some(file) })
+        }
+    }
+}
+
+/// Without SO_REUSEPORT, so that a port in use by another process is an error and no connection is lost when a listener
+/// closes. An IPv6 wildcard takes IPv6 only.
+///
+/// # Errors
+/// Those of the system, such as an address in use.
+pub fn bind_ip(address: SocketAddr, free_bind: bool, tcp: TcpOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    match address {
+        _ if !free_bind => {}
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
     // Those of the connections, which Linux lets inherit them: no call is left to make for each.
-    tune(&SockRef::from(&socket))?;
+    tcp.apply(&SockRef::from(&socket))?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -58,7 +124,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts until told to stop; the socket is closed then.
 pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Handle]>) {
-    let Listener { socket, pool, permits, accepting } = listener;
+    let Listener { socket: Bound { socket, file, .. }, access, pool, permits, accepting } = listener;
+    // Removed with the end of this future.
+    let _file = file;
     let stop = accepting.clone();
     let accept_all = async {
         let socket = match watch(socket) {
@@ -72,7 +140,8 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
         loop {
             match accept(&socket, &permits, &pool, &mut shortage).await {
                 Ok((permit, socket, client)) => {
-                    place(&here, &siblings, Accepted { socket, client, pool: Arc::clone(&pool), permit });
+                    let (access, pool) = (Arc::clone(&access), Arc::clone(&pool));
+                    place(&here, &siblings, Accepted { socket, client, access, pool, permit });
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -89,18 +158,18 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
     }
 }
 
-#[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which a std listener does")]
-fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+#[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which an owned one does")]
+fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(socket)
 }
 
 /// The permit is taken when somebody is there, so that an idle listener keeps none from the others.
 async fn accept(
-    socket: &AsyncFd<TcpListener>,
+    socket: &AsyncFd<OwnedFd>,
     permits: &Arc<Semaphore>,
     pool: &Pool,
     shortage: &mut Shortage,
-) -> io::Result<(OwnedSemaphorePermit, OwnedFd, SocketAddr)> {
+) -> io::Result<(OwnedSemaphorePermit, OwnedFd, ClientAddress)> {
     loop {
         let mut ready = socket.readable().await?;
         if permits.available_permits() == 0 {
@@ -115,7 +184,8 @@ async fn accept(
         if let Ok(accepted) = accepted {
             let (socket, address) = accepted?;
             let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-            return Ok((permit, socket, address.ok_or(io::ErrorKind::InvalidData)?));
+            // Of a listener's clients, those without an IP address have come through a unix socket.
+            return Ok((permit, socket, address.map_or(ClientAddress::Unix, ClientAddress::of)));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The data plane: from `accept` to the last byte.
 //!
 //! A session lives on one worker from its first packet to its end: [`listener`] accepts it, [`worker`] runs it,
-//! [`session`] walks it through its life: [`first_packet`], a pick from the table, [`connect`], the server's first
-//! [`reply`], a wait in [`hold`] when nobody serves and in [`queue`] when those who do are full, and the [`engine`] until one side ends it. [`sessions`] is the
+//! [`session`] walks it through its life: [`access`], the [`first_packet`], a pick from the table, [`connect`], the
+//! server's first [`reply`], a wait in [`hold`] when nobody serves and in [`queue`] when those who do are full, and the
+//! [`engine`] until one side ends it. [`sessions`] is the
 //! list by which open sessions are cut when the table says so.
 //!
 //! Behind the engine: [`relay`] has the rules by which bytes and ends go both ways, [`socket`] remembers what the kernel
@@ -10,13 +11,17 @@
 //!
 //! Knows no HTTP, no Patroni and no configuration: it sees tables, counters and bytes.
 
+pub mod access;
 pub mod cancel;
 pub mod connect;
+pub mod counts;
 pub mod ended;
 pub mod engine;
 pub mod first_packet;
 pub mod hold;
+pub mod idle;
 pub mod listener;
+pub mod proxy_protocol;
 pub mod pace;
 pub mod queue;
 pub mod refusal;
@@ -25,7 +30,9 @@ pub mod reply;
 pub mod session;
 pub mod sessions;
 pub mod socket;
+pub mod socket_file;
 pub mod splice;
+pub mod tcplog;
 pub mod worker;
 
 use std::fmt;
@@ -36,7 +43,10 @@ use std::time::Duration;
 use crate::routing::{Balance, Kind};
 use crate::stats::PoolStats;
 
+pub use access::{Access, ClientAddress, Networks};
+pub use connect::{Keepalive, TcpOptions};
 pub use ended::Ended;
+pub use idle::IdleLimits;
 pub use sessions::{Session, SessionRow};
 pub use worker::{Workers, WorkersOptions};
 
@@ -67,6 +77,11 @@ pub struct PoolOptions {
     pub max_held: usize,
     /// For one dial of one address.
     pub connect_timeout: Duration,
+    pub tcp: TcpOptions,
+    /// How long a session may be idle.
+    pub idle: IdleLimits,
+    /// Members are told who the client is, by a PROXY protocol header of version 2.
+    pub send_proxy: bool,
     pub limits: SessionLimits,
 }
 

@@ -11,15 +11,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::access::{Access, announcement};
 use super::connect::{DialError, dial};
+use super::counts::Counts;
 use super::first_packet::{self, FirstPacket, Parse};
 use super::hold::{self, Hold, Round, Seeker};
+use super::idle;
 use super::queue::{Claim, Turn};
 use super::refusal::{CANNOT_CONNECT_NOW, PROTOCOL_VIOLATION, Refusal, TOO_MANY_CONNECTIONS};
 use super::reply::{self, Reply};
-use super::sessions::{Counts, Ending, Session};
+use super::sessions::{Ending, Session};
 use super::worker::{Place, Worker};
-use super::{Pool, Protocol, Trouble, TroubleKind, cancel};
+use super::{Pool, Protocol, TroubleKind, cancel};
 use crate::routing::pick::{Draw, pick};
 use crate::routing::{Backend, Kind, Picked, PoolRoutes, Routes};
 use crate::stats::{End, MemberStats, Over};
@@ -59,10 +62,11 @@ enum Attempt {
 pub fn run(
     worker: Arc<Worker>,
     client: TcpStream,
+    access: Arc<Access>,
     mut ending: Ending,
     place: Place,
 ) -> impl Future<Output = ()> + Send {
-    let opening = Box::pin(open(Arc::clone(&worker), client, Arc::clone(&ending.session)));
+    let opening = Box::pin(open(Arc::clone(&worker), client, access, Arc::clone(&ending.session)));
     async move {
         let _place = place;
         let relaying = match opening.await {
@@ -72,7 +76,8 @@ pub fn run(
                 worker.engine.relay(client, backend, ending.session.pool.options.protocol, counts)
             }
         };
-        let end = relaying.await;
+        let session = &ending.session;
+        let end = idle::limited(relaying, session).await;
         ending.set(end);
         let session = &ending.session;
         let hung_up = matches!(end, End::BackendClosed | End::BackendReset | End::BackendTimeout);
@@ -86,10 +91,12 @@ pub fn run(
 async fn open(
     worker: Arc<Worker>,
     mut client: TcpStream,
+    access: Arc<Access>,
     session: Arc<Session>,
 ) -> Result<(TcpStream, Connection), End> {
     let (worker, session) = (&*worker, &*session);
     let pool = &*session.pool;
+    access.admit(&mut client, session).await?;
     let greeting = match pool.options.protocol {
         Protocol::Postgresql => greet(&mut client, session).await?,
         Protocol::Tcp => None,
@@ -99,7 +106,8 @@ async fn open(
         let routes = worker.board.routes(pool);
         session.waits(Arc::clone(&routes.cluster));
         if let Some(routes) = routes.pool(&pool.options.name) {
-            cancel::forward(routes, bytes, pool.options.connect_timeout).await;
+            let request = [announcement(&client, session), bytes.clone()].concat();
+            cancel::forward(routes, &request, pool.options.connect_timeout).await;
         }
         return Err(End::Cancel);
     }
@@ -356,16 +364,17 @@ impl<'a> Attempts<'a> {
 
     fn pick(&self, routes: &PoolRoutes, tried: &[usize]) -> Picked {
         let turn = if tried.is_empty() { self.pool.turn.fetch_add(1, Relaxed) } else { 0 };
-        let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client.ip() };
+        let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client().ip() };
         pick(routes, self.pool.options.balance, draw)
     }
 
     /// Connects and passes on the first packet: a backend that does not take it has not been reached.
     async fn dial(&self, backend: &Backend) -> Result<TcpStream, DialError> {
-        let mut stream = dial(&backend.addresses, self.pool.options.connect_timeout).await?;
-        if let Some(greeting) = self.greeting {
-            stream.write_all(&greeting.bytes).await.map_err(DialError::Member)?;
-        }
+        let options = &self.pool.options;
+        let mut stream = dial(&backend.addresses, options.connect_timeout, options.tcp).await?;
+        let mut first = announcement(self.client, self.session);
+        first.extend(self.greeting.iter().flat_map(|greeting| &greeting.bytes));
+        stream.write_all(&first).await.map_err(DialError::Member)?;
         Ok(stream)
     }
 
@@ -410,7 +419,7 @@ impl<'a> Attempts<'a> {
             (_, Some(Over::Client(count))) => (
                 format!(
                     "{} has {count} sessions already, its max_sessions_per_client",
-                    self.session.client.ip()
+                    self.session.client().ip()
                 ),
                 "max_sessions_per_client",
             ),
@@ -437,13 +446,5 @@ impl<'a> Attempts<'a> {
             message: format!("pilotfish: pool \"{pool}\" of cluster \"{cluster}\": {message}"),
             hint: format!("End idle sessions, or raise {remedy} of the pool in pilotfish's configuration."),
         }
-    }
-}
-
-impl Worker {
-    /// Tells control what happened on a member's data port.
-    pub(super) fn tell(&self, pool: &Pool, member: Arc<str>, kind: TroubleKind) {
-        let (cluster, pool) = (pool.options.cluster, Arc::clone(&pool.options.name));
-        (self.trouble.0)(Trouble { cluster, pool, member, kind });
     }
 }

@@ -7,15 +7,17 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::AbortHandle;
 
 use super::Pool;
+use super::access::ClientAddress;
 use super::ended::{Ended, Recent};
-use super::relay::Meter;
+use super::proxy_protocol::Proxied;
+use super::tcplog::{self, Line};
 use crate::routing::{Backend, Table};
-use crate::stats::{Active, Admission, End, Gauge, MemberStats, Over, Phase, Side};
+use crate::stats::{Active, Admission, End, Gauge, Over, Phase, termination};
 use crate::topology::Fate;
 
 /// One client's session.
@@ -23,13 +25,16 @@ use crate::topology::Fate;
 pub struct Session {
     /// Unique within this process.
     pub id: u64,
-    pub client: SocketAddr,
+    /// Where the connection comes from.
+    connection: ClientAddress,
+    /// Who is behind it, when a trusted proxy has said so.
+    proxied: OnceLock<Box<Proxied>>,
     pub pool: Arc<Pool>,
-    worker: usize,
+    pub(super) worker: usize,
     accepted_at: Instant,
     progress: Mutex<Progress>,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
+    pub(super) bytes_in: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
     task: OnceLock<AbortHandle>,
 }
 
@@ -44,6 +49,8 @@ struct Progress {
     backend: Option<(SocketAddr, SocketAddr)>,
     held: Duration,
     dialled: Duration,
+    /// Dials that failed.
+    retries: u32,
     cut: Option<End>,
     detail: Option<String>,
     /// Its place among those that the pool's limits allow.
@@ -56,7 +63,7 @@ pub struct SessionRow {
     pub id: u64,
     pub cluster: String,
     pub pool: String,
-    pub client: SocketAddr,
+    pub client: ClientAddress,
     pub member: Option<String>,
     /// This side's address of the connection to the member.
     pub backend_local: Option<SocketAddr>,
@@ -72,13 +79,16 @@ pub struct SessionRow {
 pub struct Shard {
     open: Mutex<HashMap<u64, Arc<Session>>>,
     pub ended: Recent,
+    /// The open sessions of all shards.
+    census: Arc<AtomicU64>,
 }
 
 impl Session {
-    pub fn new(id: u64, worker: usize, client: SocketAddr, pool: Arc<Pool>) -> Session {
+    pub fn new(id: u64, worker: usize, connection: ClientAddress, pool: Arc<Pool>) -> Session {
         Session {
             id,
-            client,
+            connection,
+            proxied: OnceLock::new(),
             pool,
             worker,
             accepted_at: Instant::now(),
@@ -89,6 +99,7 @@ impl Session {
                 backend: None,
                 held: Duration::ZERO,
                 dialled: Duration::ZERO,
+                retries: 0,
                 cut: None,
                 detail: None,
                 admission: None,
@@ -101,6 +112,19 @@ impl Session {
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who the client is: as far as is known by now, and for good once it was let in.
+    pub fn client(&self) -> ClientAddress {
+        self.proxied().map_or(self.connection, |proxied| ClientAddress::of(proxied.source))
+    }
+
+    pub fn is_proxied(&self, proxied: Proxied) {
+        self.proxied.get_or_init(|| Box::new(proxied));
+    }
+
+    pub fn proxied(&self) -> Option<Proxied> {
+        self.proxied.get().map(|proxied| **proxied)
     }
 
     /// The task that runs this session, to be dropped when it is cut; it may have been cut from another thread before.
@@ -122,7 +146,7 @@ impl Session {
     /// # Errors
     /// With the limit that it would be over.
     pub fn enters_pool(&self) -> Result<(), Over> {
-        let admission = self.pool.stats.limits.admit(self.client.ip())?;
+        let admission = self.pool.stats.limits.admit(self.client().ip())?;
         self.progress().admission = Some(admission);
         Ok(())
     }
@@ -137,6 +161,7 @@ impl Session {
     pub fn has_dialled(&self, took: Duration, failed: bool) {
         let mut progress = self.progress();
         progress.dialled = took;
+        progress.retries += u32::from(failed);
         if failed && let Some((_, active)) = &progress.on {
             active.member().count_failed_dial(self.worker);
         }
@@ -157,6 +182,11 @@ impl Session {
         if let Some((_, active)) = &progress.on {
             active.member().count_session(self.worker);
         }
+    }
+
+    /// All bytes so far, either way.
+    pub fn moved(&self) -> u64 {
+        self.bytes_in.load(Relaxed).wrapping_add(self.bytes_out.load(Relaxed))
     }
 
     /// The member that has ended this session, if nobody has told of it lately.
@@ -211,7 +241,7 @@ impl Session {
             id: self.id,
             cluster: progress.cluster.to_string(),
             pool: self.pool.options.name.to_string(),
-            client: self.client,
+            client: self.client(),
             member: progress.on.as_ref().map(|(member, _)| member.to_string()),
             backend_local: progress.backend.map(|(local, _)| local),
             backend_peer: progress.backend.map(|(_, peer)| peer),
@@ -229,7 +259,7 @@ impl Session {
             id: self.id,
             cluster: Arc::clone(&progress.cluster),
             pool: Arc::clone(&self.pool),
-            client: self.client,
+            client: self.client(),
             member: progress.on.as_ref().map(|(member, _)| Arc::clone(member)),
             backend_local: progress.backend.map(|(local, _)| local),
             end,
@@ -243,43 +273,21 @@ impl Session {
     }
 }
 
-/// Counts for the session's log line and, through its member's cell, for the pool.
-#[derive(Debug)]
-pub struct Counts {
-    pub session: Arc<Session>,
-    pub member: Arc<MemberStats>,
-}
-
-impl Meter for Counts {
-    fn delivered(&self, to: Side, bytes: usize) {
-        // Built this way by `make bench` only, to show what counting costs.
-        if cfg!(feature = "uncounted") {
-            return;
-        }
-        let Counts { session, member } = self;
-        let bytes = bytes as u64;
-        match to {
-            Side::Client => {
-                session.bytes_out.fetch_add(bytes, Relaxed);
-                member.add_bytes_out(session.worker, bytes);
-            }
-            _ => {
-                session.bytes_in.fetch_add(bytes, Relaxed);
-                member.add_bytes_in(session.worker, bytes);
-            }
-        }
-    }
-}
-
 impl Shard {
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Session>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One of several that count their sessions together.
+    pub fn of(census: Arc<AtomicU64>) -> Shard {
+        Shard { census, ..Shard::default() }
     }
 
     /// Lists the session until the returned guard goes.
     pub fn enter(self: &Arc<Self>, session: Session) -> Ending {
         let session = Arc::new(session);
         self.open().insert(session.id, Arc::clone(&session));
+        self.census.fetch_add(1, Relaxed);
         let client = session.pool.stats.client();
         Ending { session, shard: Arc::clone(self), end: End::Internal, _client: client }
     }
@@ -348,6 +356,7 @@ impl Drop for Ending {
         let end = progress.cut.unwrap_or(self.end);
         session.pool.stats.count_end(end);
         log_end(session, &progress, end);
+        log_as_haproxy(session, &progress, end, self.shard.census.fetch_sub(1, Relaxed));
         self.shard.ended.note(session.ended(&progress, end));
         progress.on = None;
         progress.admission = None;
@@ -361,7 +370,7 @@ fn log_end(session: &Session, progress: &Progress, end: End) {
             tracing::$level!(
                 cluster = &*progress.cluster,
                 pool = &*session.pool.options.name,
-                client = %session.client,
+                client = %session.client(),
                 member = progress.on.as_ref().map(|(member, _)| &**member),
                 backend = progress.backend.map(|(_, peer)| tracing::field::display(peer)),
                 backend_local = progress.backend.map(|(local, _)| tracing::field::display(local)),
@@ -382,5 +391,38 @@ fn log_end(session: &Session, progress: &Progress, end: End) {
         End::ClientProbe => line!(debug),
         End::Internal => line!(error),
         _ => line!(info),
+    }
+}
+
+/// The same end as a line for readers of HAProxy's log, if this log is one. `all`: the process's open sessions.
+fn log_as_haproxy(session: &Session, progress: &Progress, end: End, all: u64) {
+    if !tracing::enabled!(target: tcplog::TARGET, tracing::Level::INFO) {
+        return;
+    }
+    let stats = &session.pool.stats;
+    let (age, is_relaying) = (session.accepted_at.elapsed(), progress.phase == Phase::Relaying);
+    let itself = u64::from(progress.on.is_some());
+    let of_member = progress.on.as_ref().map_or(0, |(_, active)| active.member().active());
+    let of_backend: u64 = stats.members().iter().map(|(_, counts)| counts.active).sum();
+    let line = Line {
+        client: session.client(),
+        accepted_at: SystemTime::now() - age,
+        pool: &session.pool.options.name,
+        member: progress.on.as_ref().map(|(member, _)| &**member),
+        connected: is_relaying.then(|| (progress.held.as_millis(), progress.dialled.as_millis())),
+        total_ms: age.as_millis(),
+        bytes_out: session.bytes_out.load(Relaxed),
+        termination: termination(end, progress.phase, !progress.held.is_zero()),
+        open: [
+            all,
+            stats.clients() as u64,
+            of_backend.saturating_sub(itself),
+            of_member.saturating_sub(itself),
+        ],
+        retries: progress.retries,
+    };
+    match end {
+        End::ClientProbe => tracing::debug!(target: tcplog::TARGET, "{line}"),
+        _ => tracing::info!(target: tcplog::TARGET, "{line}"),
     }
 }

@@ -5,7 +5,6 @@
 //! ended after a stop, the thread ends.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -17,12 +16,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::{Access, ClientAddress};
 use super::cancel::MAX_UNDER_WAY;
+use super::counts::Counts;
 use super::engine::Engine;
 use super::hold::Board;
-use super::listener::{self, Listener};
-use super::sessions::{Counts, Session, Shard};
-use super::{Ended, Pool, SessionRow, TellTrouble, session};
+use super::listener::{self, Bound, Listener};
+use super::sessions::{Session, Shard};
+use super::{Ended, Pool, SessionRow, TellTrouble, Trouble, TroubleKind, session};
 use crate::routing::Cell;
 use crate::stats::End;
 
@@ -65,7 +66,8 @@ enum Job {
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub socket: OwnedFd,
-    pub client: SocketAddr,
+    pub client: ClientAddress,
+    pub access: Arc<Access>,
     pub pool: Arc<Pool>,
     pub permit: OwnedSemaphorePermit,
 }
@@ -109,11 +111,12 @@ impl Workers {
             threads: Vec::new(),
         };
         let cancels = Arc::new(Semaphore::new(MAX_UNDER_WAY));
+        let census = Arc::<AtomicU64>::default();
         let mut handles = Vec::new();
         let mut parts = Vec::new();
         for index in 0..options.count {
             let (inbox, jobs) = mpsc::unbounded_channel();
-            let (load, shard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Shard::default()));
+            let (load, shard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Shard::of(Arc::clone(&census))));
             let worker = Worker {
                 index,
                 board: Board::new(cell.clone(), workers.stop.clone()),
@@ -141,9 +144,14 @@ impl Workers {
     }
 
     /// Serves `pool` on a bound socket. Listeners are spread over the workers; each accepts for all of them.
-    pub fn listen(&self, number: usize, socket: std::net::TcpListener, pool: Arc<Pool>) {
-        let listener =
-            Listener { socket, pool, permits: Arc::clone(&self.permits), accepting: self.accepting.clone() };
+    pub fn listen(&self, number: usize, socket: Bound, access: Arc<Access>, pool: Arc<Pool>) {
+        let listener = Listener {
+            socket,
+            access,
+            pool,
+            permits: Arc::clone(&self.permits),
+            accepting: self.accepting.clone(),
+        };
         // A worker that is gone has panicked outside of any session; there is nobody left to tell.
         let _ = self.handles[number % self.handles.len()].inbox.send(Job::Listen(listener));
     }
@@ -277,7 +285,7 @@ impl Worker {
     }
 
     fn serve(self: &Arc<Self>, accepted: Accepted) {
-        let Accepted { socket, client, pool, permit } = accepted;
+        let Accepted { socket, client, access, pool, permit } = accepted;
         let place = Place { _permit: permit, load: Arc::clone(&self.load) };
         let stream = match TcpStream::from_std(std::net::TcpStream::from(socket)) {
             Ok(stream) => stream,
@@ -289,8 +297,14 @@ impl Worker {
         let id = NEXT_ID.fetch_add(1, Relaxed);
         let ending = self.shard.enter(Session::new(id, self.index, client, pool));
         let session = Arc::clone(&ending.session);
-        let task = self.sessions.spawn(session::run(Arc::clone(self), stream, ending, place));
+        let task = self.sessions.spawn(session::run(Arc::clone(self), stream, access, ending, place));
         session.runs_in(task.abort_handle());
+    }
+
+    /// Tells control what happened on a member's data port.
+    pub(super) fn tell(&self, pool: &Pool, member: Arc<str>, kind: TroubleKind) {
+        let (cluster, pool) = (pool.options.cluster, Arc::clone(&pool.options.name));
+        (self.trouble.0)(Trouble { cluster, pool, member, kind });
     }
 
     /// Random enough to spread sessions (splitmix64).

@@ -20,6 +20,10 @@ pub enum End {
     ClientSilent,
     /// The first packet was not PostgreSQL's protocol.
     ClientGarbage,
+    /// The listener does not allow the client's address.
+    ClientDenied,
+    /// A trusted proxy sent no PROXY protocol header, or one that cannot be used.
+    ProxyHeader,
     /// The client left while it waited for a member.
     ClientLeft,
     /// A CancelRequest was passed on: the normal end of such a connection.
@@ -30,6 +34,12 @@ pub enum End {
     BackendReset,
     /// The member vanished: keepalive or unacknowledged data timed out.
     BackendTimeout,
+    /// Nothing moved for as long as a client may be idle.
+    ClientIdle,
+    /// Nothing moved for as long as a server may be idle.
+    BackendIdle,
+    /// Nothing moved for as long as a session may be idle.
+    TunnelIdle,
     /// No member could take the client within `hold`.
     HoldExpired,
     /// As many clients as allowed were held already.
@@ -75,18 +85,23 @@ pub enum Phase {
 }
 
 impl End {
-    pub const ALL: [End; 23] = [
+    pub const ALL: [End; 28] = [
         End::ClientClosed,
         End::ClientReset,
         End::ClientTimeout,
         End::ClientProbe,
         End::ClientSilent,
         End::ClientGarbage,
+        End::ClientDenied,
+        End::ProxyHeader,
         End::ClientLeft,
         End::Cancel,
         End::BackendClosed,
         End::BackendReset,
         End::BackendTimeout,
+        End::ClientIdle,
+        End::BackendIdle,
+        End::TunnelIdle,
         End::HoldExpired,
         End::HoldFull,
         End::PoolLimit,
@@ -110,11 +125,16 @@ impl End {
             End::ClientProbe => "client_probe",
             End::ClientSilent => "client_silent",
             End::ClientGarbage => "client_garbage",
+            End::ClientDenied => "client_denied",
+            End::ProxyHeader => "proxy_header",
             End::ClientLeft => "client_left",
             End::Cancel => "cancel",
             End::BackendClosed => "backend_closed",
             End::BackendReset => "backend_reset",
             End::BackendTimeout => "backend_timeout",
+            End::ClientIdle => "client_idle",
+            End::BackendIdle => "backend_idle",
+            End::TunnelIdle => "tunnel_idle",
             End::HoldExpired => "hold_expired",
             End::HoldFull => "hold_full",
             End::PoolLimit => "pool_limit",
@@ -138,10 +158,15 @@ impl End {
             | End::ClientProbe
             | End::ClientSilent
             | End::ClientGarbage
+            | End::ClientDenied
+            | End::ProxyHeader
             | End::ClientLeft
             | End::Cancel => Side::Client,
             End::BackendClosed | End::BackendReset | End::BackendTimeout => Side::Backend,
-            End::HoldExpired
+            End::ClientIdle
+            | End::BackendIdle
+            | End::TunnelIdle
+            | End::HoldExpired
             | End::HoldFull
             | End::PoolLimit
             | End::ClientLimit

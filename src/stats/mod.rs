@@ -12,6 +12,7 @@ mod histogram;
 mod limits;
 mod queue;
 mod stopwatch;
+mod termination;
 
 pub use caution::Caution;
 pub use end::{End, Phase, Side};
@@ -19,6 +20,7 @@ pub use histogram::{Histogram, Snapshot};
 pub use limits::{Admission, Limit, Limits, Over};
 pub use queue::{Queue, Ticket, Wait};
 pub use stopwatch::Stopwatch;
+pub use termination::termination;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};

@@ -1,13 +1,16 @@
 //! The configuration: what is accepted, what is refused and in which words.
 
 use pilotfish::config::{
-    Balance, Config, Endpoint, Fallback, LogFormat, LogLevel, Protocol, Role, Scheme, SyncState,
+    Balance, Config, Endpoint, Fallback, Listen, LogFormat, LogLevel, Protocol, Role, Scheme, SyncState,
+    Verify,
 };
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+mod reference;
 mod slips;
 
 const MINIMAL: &str = include_str!("../../config/minimal.yaml");
@@ -57,6 +60,10 @@ fn endpoint(scheme: Scheme, host: &str, port: u16) -> Endpoint {
     Endpoint { scheme, host: host.into(), port }
 }
 
+fn listen(address: &str) -> Listen {
+    address.parse::<SocketAddr>().expect("an address").into()
+}
+
 #[test]
 fn what_is_refused_and_in_which_words() {
     let mut blocks = 0;
@@ -92,8 +99,8 @@ fn minimal_has_the_defaults() {
     let (Some(primary), [replicas]) = (&cluster.primary, &cluster.replicas[..]) else {
         panic!("{cluster:?}")
     };
-    assert_eq!(primary.listen, ["0.0.0.0:5000".parse().unwrap()]);
-    assert_eq!(replicas.listen, ["0.0.0.0:5001".parse().unwrap()]);
+    assert_eq!(primary.listen, [listen("0.0.0.0:5000")]);
+    assert_eq!(replicas.listen, [listen("0.0.0.0:5001")]);
     assert_eq!((primary.name.as_str(), replicas.name.as_str()), ("primary", "replicas"));
     assert_eq!((primary.hold, replicas.hold), (Duration::from_secs(45), Duration::from_secs(45)));
     assert_eq!((replicas.balance, replicas.fallback), (Balance::LeastConnections, Fallback::Primary));
@@ -111,10 +118,16 @@ fn full_says_the_defaults() {
     let cluster = &mut config.clusters[0];
     let tls = cluster.patroni.tls.take().expect("tls is there");
     assert!([tls.ca, tls.cert, tls.key].iter().flatten().all(|file| file.is_file()));
+    assert_eq!((tls.server_name.as_deref(), tls.verify), (Some("patroni.internal"), Verify::Full));
+    let auth = cluster.patroni.auth.take().expect("auth is there");
+    assert_eq!((auth.username.as_str(), auth.password.reveal().as_deref()), ("pilotfish", Ok("hunter2")));
     // What its comments say is not the default.
     assert_eq!(cluster.name.take().as_deref(), Some("demo"));
     assert_eq!(cluster.patroni.leader_grace.take(), Some(Duration::from_secs(30)));
     assert_eq!(cluster.replicas[0].max_lag.take(), Some(16 << 20));
+    let primary = cluster.primary.as_mut().expect("a pool");
+    let guarded = primary.listen.drain(1..).map(|listen| listen.address.to_string());
+    assert_eq!(guarded.collect::<Vec<_>>(), ["[fd00::9]:5000", "unix:/run/pilotfish/.s.PGSQL.5000"]);
     assert_eq!(cluster.replicas[0].zone.take().as_deref(), Some("eu-1a"));
     cluster.patroni.endpoints[2].scheme = Scheme::Http;
     let admin = &mut config.admin;
@@ -164,7 +177,7 @@ fn differences_are_named_by_their_keys() {
         ("interval: 1s", "interval: 2s", &["clusters[0].patroni.interval"]),
         ("weights: {}", "weights: {a: 7}", &["clusters[0].replicas.weights.a"]),
         ("leader_grace: 30s", "", &["clusters[0].patroni.leader_grace"]),
-        ("[\"0.0.0.0:5000\"]", "[\":5000\", \":5002\"]", &["clusters[0].primary.listen"]),
+        ("\"0.0.0.0:5000\"\n", "\":5002\"\n", &["clusters[0].primary.listen[0]"]),
         ("workers: auto", "workers: 3", &["workers"]),
         ("role: operator", "role: viewer", &["admin.users[0].role"]),
         ("  socket: /run/pilotfish/admin.sock", "  socket: off", &["admin.socket"]),
@@ -198,7 +211,7 @@ fn several_clusters_listen_apart() {
     let [replicas] = &reports.replicas[..] else { panic!("{reports:?}") };
     assert_eq!((replicas.max_lag, replicas.fallback), (Some(64 << 20), Fallback::None));
     let listen = &audit.primary.as_ref().expect("audit has a primary").listen;
-    assert_eq!(listen[..], ["10.0.0.5:5020".parse().unwrap(), "[fd00::5]:5020".parse().unwrap()]);
+    assert_eq!(listen[..], ["10.0.0.5:5020", "[fd00::5]:5020"].map(self::listen));
     assert_eq!(audit.replicas, []);
 }
 
@@ -276,7 +289,7 @@ fn durations_sizes_and_addresses() {
         let yaml = format!("clusters: [{{patroni: a, primary: {{listen: \"{text}\"}}}}]");
         let config = parse(&yaml);
         let pool = config.clusters[0].primary.clone().expect("a primary");
-        pool.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        pool.listen.iter().map(|listen| listen.address.to_string()).collect::<Vec<_>>().join(" ")
     };
     for (text, addresses) in [
         (":6000", "0.0.0.0:6000"),

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use pilotfish::proxy::hold::Board;
 use pilotfish::proxy::sessions::Session;
-use pilotfish::proxy::{Pool, PoolOptions, Protocol, SessionLimits};
+use pilotfish::proxy::{ClientAddress, IdleLimits, Pool, PoolOptions, Protocol, SessionLimits, TcpOptions};
 use pilotfish::routing::cell::cell;
 use pilotfish::routing::{Balance, Kind, PoolRules, Table};
 use pilotfish::stats::PoolStats;
@@ -159,6 +159,9 @@ fn options(per_member: Option<usize>) -> PoolOptions {
         hold: HOLD,
         max_held: MAX_HELD,
         connect_timeout: CONNECT_TIMEOUT,
+        tcp: TcpOptions::default(),
+        idle: IdleLimits::default(),
+        send_proxy: false,
         limits: SessionLimits {
             per_member,
             queue_timeout: QUEUE_TIMEOUT,
@@ -200,7 +203,7 @@ fn arrive(town: &Arc<Town>) {
     static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     let id = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let client = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
-    let mut ending = town.shard.enter(Session::new(id, 0, client, Arc::clone(&town.pool)));
+    let mut ending = town.shard.enter(Session::new(id, 0, ClientAddress::Ip(client), Arc::clone(&town.pool)));
     let session = Arc::clone(&ending.session);
     session.waits(Arc::from("drill"));
     let (of_task, theirs) = (Arc::clone(&session), Arc::clone(town));

@@ -6,6 +6,7 @@
 //! that tells a missing byte from a moved one, [`engine`] is the engine of a worker without the worker, and [`alone`]
 //! gives a test a process of its own.
 
+mod access;
 mod alone;
 mod bench;
 mod cancel;
@@ -15,12 +16,14 @@ mod ends;
 mod engine;
 mod greeting;
 mod hold;
+mod idle;
 mod member;
 mod packets;
 mod pattern;
 mod peer;
 mod pick;
 mod pressure;
+mod proxy_protocol;
 mod queue;
 mod refused;
 mod relay;

@@ -103,7 +103,9 @@ fn crate_paths(source: &Source) -> Vec<(usize, String)> {
 }
 
 /// A crate, and the only files that may name it.
-const ONE_PLACE: [(&str, &[&str]); 13] = [
+const ONE_PLACE: [(&str, &[&str]); 15] = [
+    ("proxy_header::", &["src/proxy/proxy_protocol.rs"]),
+    ("jiff::", &["src/proxy/tcplog.rs"]),
     ("arc_swap", &["src/routing/cell.rs"]),
     ("reqwest", &["src/control/patroni.rs"]),
     ("prometheus::", &["src/admin/metrics.rs"]),

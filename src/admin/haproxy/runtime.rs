@@ -13,9 +13,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::super::Sources;
-use super::super::socket::SocketFile;
 use super::command::{self, Desk, Level, Reply};
 use super::{order, words};
+use crate::proxy::socket_file::SocketFile;
 
 /// Tools that ask at one time; more wait in the kernel's backlog. HAProxy's `stats maxconn` is 10.
 pub const MAX_CONNECTIONS: usize = 32;

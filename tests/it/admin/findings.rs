@@ -36,7 +36,7 @@ fn healthy() -> ClusterView {
     let pool = |name: &str, port: u16, routable: &[&str], members: Vec<PoolMemberView>| PoolView {
         name: name.to_owned(),
         kind: if name == "primary" { "primary" } else { "replicas" },
-        listen: vec![([0, 0, 0, 0], port).into()],
+        listen: vec![format!("0.0.0.0:{port}")],
         routable: routable.iter().map(ToString::to_string).collect(),
         sessions: members.iter().map(|member| member.sessions).sum(),
         sessions_5m: 20.0,

@@ -12,7 +12,10 @@ use pilotfish::admin::hosts::Hosts;
 use pilotfish::admin::ring::{COARSE, FOLDED};
 use pilotfish::admin::{Live, PoolSource, Sources, dashboard};
 use pilotfish::control::{Check, ClusterPicture, MemberPicture, Pictures, first_table, inbox};
-use pilotfish::proxy::{Pool, PoolOptions, Protocol, TellTrouble, Workers, WorkersOptions};
+use pilotfish::proxy::listener::ListenAddress;
+use pilotfish::proxy::{
+    IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions,
+};
 use pilotfish::routing::{Balance, Kind, PoolRules, Routes, Site, cell};
 use pilotfish::stats::{MemberCounts, PoolStats};
 use pilotfish::topology::{
@@ -86,6 +89,7 @@ fn sources() -> Sources {
         inbox,
         gate: Arc::new(Gate::new(Users::new(Vec::new()), Hosts::new([]))),
         certificates: None,
+        patronis: Vec::new(),
         reload: Reload::new(|| Ok(Reloaded::default())),
         live: Live::default(),
     }
@@ -104,9 +108,12 @@ fn pools(cluster: usize) -> [PoolSource; 2] {
             hold: Duration::ZERO,
             max_held: 1,
             connect_timeout: Duration::from_secs(1),
+            tcp: TcpOptions::default(),
+            idle: IdleLimits::default(),
+            send_proxy: false,
             limits: Default::default(),
         };
-        let listen = vec![SocketAddr::from(([10, 20, 30, 40], 5000))];
+        let listen = vec![ListenAddress::Ip(SocketAddr::from(([10, 20, 30, 40], 5000)))];
         PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }
     })
 }

@@ -52,6 +52,15 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A certificate for these names, and its key.
+    pub fn issue_for(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let params = CertificateParams::new(names).expect("parameters");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    }
+
     pub fn write(&self, certificate: &str, key: &str) {
         std::fs::write(self.path("cert.pem"), certificate).expect("a file");
         std::fs::write(self.path("key.pem"), key).expect("a file");

@@ -29,7 +29,7 @@ pub fn config(clusters: &[&FakeCluster]) -> Config {
         config.patroni.interval = Duration::from_millis(50);
         config.patroni.fast_interval = Duration::from_millis(10);
         config.patroni.timeout = Duration::from_secs(3);
-        let listen = || vec![SocketAddr::new(own_address(), 0)];
+        let listen = || vec![SocketAddr::new(own_address(), 0).into()];
         config.primary.as_mut().expect("it is there").listen = listen();
         config.replicas[0].listen = listen();
         config

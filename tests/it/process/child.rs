@@ -134,6 +134,21 @@ impl Pilotfish {
         within(what, search).await
     }
 
+    /// Waits for what `wanted` makes of a line of any form.
+    pub async fn text_line<T>(&self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+        let mut news = self.news.clone();
+        let search = async {
+            loop {
+                news.borrow_and_update();
+                if let Some(found) = self.lines().iter().find_map(|line| wanted(line)) {
+                    return found;
+                }
+                news.changed().await.unwrap_or_else(|_| panic!("it said no more, and nothing of {what}"));
+            }
+        };
+        within(what, search).await
+    }
+
     pub async fn says(&self, message: &str) -> Value {
         self.line(message, |line| line["message"] == message).await
     }

@@ -151,3 +151,38 @@ async fn a_full_pipe_that_nobody_reads_blocks_nothing() {
     let held = std::io::read_to_string(reader).expect("text").len();
     assert!((60_000..=66_000).contains(&held), "{held} bytes");
 }
+
+/// The fields of HAProxy's `option tcplog`, each as it must look.
+fn tcplog(line: &str) -> Option<Vec<String>> {
+    let (client, rest) = line.split_once(" [")?;
+    let (date, rest) = rest.split_once("] ")?;
+    let fields: Vec<String> = [client, date].into_iter().chain(rest.split(' ')).map(str::to_owned).collect();
+    (fields.len() == 9).then_some(fields)
+}
+
+#[tokio::test]
+async fn the_ends_of_sessions_may_be_lines_as_haproxys() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let pilotfish = Pilotfish::run(&config(&cluster, "log: {format: tcplog}"));
+    let primary = pilotfish
+        .text_line("the listener", |line| {
+            let rest = line.split_once("pool=\"primary\" listen=\"")?.1;
+            rest.split('"').next()?.parse().ok()
+        })
+        .await;
+    pilotfish.text_line("routes", |line| line.contains("routes changed").then_some(())).await;
+    let (mut client, _) = Client::enter(primary).await;
+    client.ask("12345").await.expect("an open session");
+    drop(client);
+    let fields = pilotfish.text_line("a session's line", tcplog).await;
+    let client: std::net::SocketAddr = fields[0].parse().expect("an address");
+    assert!(client.ip().is_loopback());
+    // As in HAProxy's documentation: 25/Nov/2026:01:15:40.123
+    assert!(fields[1].len() == 24 && fields[1].matches([':', '/', '.']).count() == 6, "{fields:?}");
+    assert_eq!(fields[2..4], ["primary", "primary/a"]);
+    let times: Vec<u64> = fields[4].split('/').map(|time| time.parse().expect("milliseconds")).collect();
+    assert!(times.len() == 3 && times[0] + times[1] <= times[2] + 1, "{fields:?}");
+    assert!(fields[5].parse::<u64>().is_ok_and(|bytes| bytes > 5), "{fields:?}");
+    assert_eq!(fields[6..], ["--", "1/1/0/0/0", "0/0"]);
+    assert!(!pilotfish.lines().iter().any(|line| line.contains("session ended")));
+}

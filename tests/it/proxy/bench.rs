@@ -4,8 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pilotfish::proxy::listener::{ListenAddress, ListenOptions};
 use pilotfish::proxy::{
-    Pool, PoolOptions, Protocol, SessionLimits, TellTrouble, TroubleKind, Workers, WorkersOptions, listener,
+    Access, IdleLimits, Pool, PoolOptions, Protocol, SessionLimits, TcpOptions, TellTrouble, TroubleKind,
+    Workers, WorkersOptions, listener,
 };
 use pilotfish::routing::cell::cell;
 use pilotfish::routing::{Backend, Balance, Candidate, Kind, PoolRoutes, Publisher, Routes, Table};
@@ -27,6 +29,9 @@ pub struct Setup {
     pub max_sessions: usize,
     pub balance: Balance,
     pub fallback: bool,
+    pub tcp: TcpOptions,
+    pub idle: IdleLimits,
+    pub send_proxy: bool,
     pub limits: SessionLimits,
 }
 
@@ -41,6 +46,9 @@ impl Default for Setup {
             max_sessions: 10_000,
             balance: Balance::LeastConnections,
             fallback: true,
+            tcp: TcpOptions::default(),
+            idle: IdleLimits::default(),
+            send_proxy: false,
             limits: SessionLimits::default(),
         }
     }
@@ -60,6 +68,7 @@ pub struct Bench {
 pub struct Port {
     pub at: SocketAddr,
     pub stats: Arc<PoolStats>,
+    pool: Arc<Pool>,
 }
 
 /// A member's place in a table.
@@ -109,6 +118,14 @@ impl Bench {
         self.publisher.publish(Table { epoch, clusters: vec![Arc::new(routes)] });
     }
 
+    /// One more listener of the primary pool; says where.
+    pub fn also_listen(&self, listen: &ListenOptions, access: Access) -> ListenAddress {
+        let bound = listener::bind(listen).expect("an address that is free");
+        let address = bound.address.clone();
+        self.workers.listen(0, bound, Arc::new(access), Arc::clone(&self.primary.pool));
+        address
+    }
+
     fn routes(&self, kind: Kind, places: &[Place]) -> PoolRoutes {
         let is_primary = kind == Kind::Primary;
         let port = if is_primary { &self.primary } else { &self.replicas };
@@ -149,10 +166,13 @@ impl Bench {
     }
 }
 
+/// A listener for everybody.
+pub fn listen_at(address: ListenAddress, tcp: TcpOptions) -> ListenOptions {
+    ListenOptions { address, free_bind: false, mode: 0o600, tcp }
+}
+
 impl Port {
     fn open(number: usize, workers: &Workers, setup: &Setup, kind: Kind) -> Port {
-        let socket = listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
-        let at = socket.local_addr().expect("an address");
         let options = PoolOptions {
             cluster: 0,
             name: Arc::from(kind.as_str()),
@@ -162,11 +182,18 @@ impl Port {
             hold: setup.hold,
             max_held: setup.max_held,
             connect_timeout: setup.connect_timeout,
+            tcp: setup.tcp,
+            idle: setup.idle,
+            send_proxy: setup.send_proxy,
             limits: setup.limits,
         };
         let stats = Arc::new(PoolStats::new(setup.workers));
-        workers.listen(number, socket, Arc::new(Pool::new(options, Arc::clone(&stats))));
-        Port { at, stats }
+        let pool = Arc::new(Pool::new(options, Arc::clone(&stats)));
+        let listen = listen_at(ListenAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))), setup.tcp);
+        let bound = listener::bind(&listen).expect("a free port");
+        let ListenAddress::Ip(at) = bound.address else { panic!("no IP address") };
+        workers.listen(number, bound, Arc::default(), Arc::clone(&pool));
+        Port { at, stats, pool }
     }
 
     /// A new connection to the pool.

@@ -3,10 +3,11 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use pilotfish::proxy::engine::Engine;
 use pilotfish::proxy::relay::{Meter, Tools};
-use pilotfish::proxy::{Protocol, listener};
+use pilotfish::proxy::{Keepalive, Protocol, TcpOptions, listener};
 use pilotfish::stats::{End, Side};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -232,24 +233,23 @@ async fn a_server_that_does_not_close_after_a_farewell_is_told_of_the_end() {
 /// What a listener is set to, its connections need not be.
 #[tokio::test]
 async fn accepted_connections_have_the_options_of_their_listener() {
-    let listener = listener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let seconds = Duration::from_secs;
+    let keepalive = Keepalive { idle: seconds(7), interval: seconds(3), count: 2 };
+    let options = TcpOptions { keepalive: Some(keepalive), user_timeout: Some(seconds(4)) };
+    let listener = listener::bind_ip((Ipv4Addr::LOCALHOST, 0).into(), false, options).expect("a free port");
     let listener = TcpListener::from_std(listener).expect("a listener");
-    let _peer = Peer::connect(listener.local_addr().expect("an address")).await;
+    let peer = Peer::connect(listener.local_addr().expect("an address")).await;
     let (accepted, _) = within("a connection", listener.accept()).await.expect("a connection");
-    let (accepted, tuned) = (SockRef::from(&accepted), socket());
-    pilotfish::proxy::connect::tune(&SockRef::from(&tuned)).expect("an open socket");
-    let tuned = SockRef::from(&tuned);
-    let options = |socket: &SockRef<'_>| {
-        let keepalive = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval());
-        let (idle, interval) = (keepalive.0.expect("an option"), keepalive.1.expect("an option"));
-        let retries = socket.tcp_keepalive_retries().expect("an option");
+    let found = |socket: SockRef<'_>| {
+        let keepalive = Keepalive {
+            idle: socket.tcp_keepalive_time().expect("an option"),
+            interval: socket.tcp_keepalive_interval().expect("an option"),
+            count: socket.tcp_keepalive_retries().expect("an option"),
+        };
         let flags = (socket.keepalive().expect("an option"), socket.tcp_nodelay().expect("an option"));
-        (flags, idle, interval, retries)
+        (flags, keepalive, socket.tcp_user_timeout().expect("an option"))
     };
-    assert_eq!(options(&accepted), options(&tuned));
-    assert_eq!(options(&accepted).0, (true, true));
-}
-
-fn socket() -> tokio::net::TcpSocket {
-    tokio::net::TcpSocket::new_v4().expect("a socket")
+    assert_eq!(found(SockRef::from(&accepted)), ((true, true), keepalive, options.user_timeout));
+    // Nothing of it is there by itself.
+    assert!(!SockRef::from(&peer.stream).keepalive().expect("an option"));
 }

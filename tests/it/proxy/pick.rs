@@ -80,7 +80,7 @@ async fn a_session_is_listed_with_both_its_ends() {
     let [row] = &bench.workers.rows()[..] else { panic!("one session") };
     assert_eq!((&row.cluster[..], &row.pool[..], row.member.as_deref()), ("demo", "primary", Some("a")));
     assert_eq!((row.phase, row.bytes_in, row.bytes_out), (Phase::Relaying, 5, out));
-    assert_eq!(row.client.port(), client.port());
+    assert_eq!(row.client.to_string(), format!("127.0.0.1:{}", client.port()));
     // What the server shows as client_port in pg_stat_activity.
     assert_eq!(row.backend_local.map(|local| local.port()), Some(backend.peer_port()));
     assert_eq!(row.backend_peer, Some(member.at));

@@ -1,5 +1,6 @@
 //! Pressure: who does not read slows down who writes, and memory stays what it was.
 
+use pilotfish::proxy::{Keepalive, TcpOptions};
 use pilotfish::stats::End;
 
 use socket2::SockRef;
@@ -11,7 +12,7 @@ use super::member::Member;
 use super::packets::WELCOME;
 use super::pattern::STRETCH;
 use super::peer::Peer;
-use super::{ALL_BUFFERS, until};
+use super::{ALL_BUFFERS, DEADLINE, until};
 
 #[tokio::test]
 async fn a_reader_that_stops_stops_its_writer_and_nothing_is_lost() {
@@ -44,7 +45,9 @@ async fn a_pause_may_take_as_long_as_it_likes_if_the_peer_is_alive() {
     let member = Member::start("a").await;
     let peer = Peer::connect(member.at).await;
     let socket = SockRef::from(&peer.stream);
-    pilotfish::proxy::connect::tune(&socket).expect("an open socket");
+    let keepalive = Keepalive { idle: DEADLINE, interval: DEADLINE, count: 3 };
+    let options = TcpOptions { keepalive: Some(keepalive), user_timeout: None };
+    options.apply(&socket).expect("an open socket");
     assert_eq!(socket.tcp_user_timeout().expect("an open socket"), None);
     assert!(socket.keepalive().expect("an open socket"));
 }

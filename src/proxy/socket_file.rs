@@ -1,4 +1,4 @@
-//! The unix socket of the admin side: whoever may open the file is an operator.
+//! The file of a unix socket: made with its mode, put in the place of one that was left behind, and removed at the end.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Its owner and its group may connect, nobody else.
-pub const MODE: u32 = 0o660;
-/// A handful of commands at one time.
-const BACKLOG: i32 = 128;
+/// Connections that the kernel keeps for us; it caps this at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
 
 /// A bound socket; the file goes when this goes.
 #[derive(Debug)]
@@ -22,7 +20,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path`. A socket there that nobody listens on is what a process left that was killed: it is replaced.
+    /// Listens at `path`; who may write to the file, by `mode`, may connect. A socket there that nobody listens on is what a process left that was killed: it is replaced.
     ///
     /// # Errors
     /// Those of the system; `AddrInUse` when another process listens there.

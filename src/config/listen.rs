@@ -1,0 +1,206 @@
+//! Where a pool listens, and who may come in there.
+
+use super::claims::Claims;
+use super::limits;
+use super::node::{Map, Node};
+use super::value;
+use ipnet::IpNet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// One place to listen at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    pub address: ListenAddress,
+    /// Who may be a client. `None`: everybody who can connect.
+    pub allow: Option<Vec<Network>>,
+    /// Proxies that say who the client is, by a PROXY protocol header that they have to send. Nobody else may.
+    pub accept_proxy: Vec<Network>,
+    /// Also at an address that this host does not have, or not yet. Default false.
+    pub free_bind: bool,
+    /// Of a unix socket's file: who may write to it may connect. Default 0777, as PostgreSQL's own.
+    pub mode: u32,
+}
+
+/// `[::]` stands for all IPv6 addresses and no IPv4 one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    Ip(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Clients, by where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    Ip(IpNet),
+    /// Whoever has come through the unix socket.
+    Unix,
+}
+
+const LISTEN: &str = "an address such as 0.0.0.0:5000 or unix:/run/app.sock, or a list of these";
+const NETWORKS: &str = "networks such as [10.0.0.0/8, \"::1\"]";
+const DEFAULT_MODE: u32 = 0o777;
+const MOST_MODE: u32 = 0o777;
+
+impl Listen {
+    /// For everybody.
+    pub fn at(address: ListenAddress) -> Self {
+        Self { address, allow: None, accept_proxy: Vec::new(), free_bind: false, mode: DEFAULT_MODE }
+    }
+
+    pub fn is_plain(&self) -> bool {
+        *self == Self::at(self.address.clone())
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self::at(ListenAddress::Ip(address))
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(network) => network.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// The addresses of a pool. Two pools cannot share the default, so only the first of the first cluster has one.
+pub fn listen<'a>(pool: &Map<'a>, default: Vec<Listen>, first: bool, claims: &mut Claims<'a>) -> Vec<Listen> {
+    let Some(node) = pool.find("listen") else {
+        if first {
+            default.iter().for_each(|listen| claims.assume(&listen.address, pool.node()));
+        } else {
+            pool.node().refuse(
+                "the key listen is missing, and its default is for the first pool of its kind only; \
+                 give an address, or turn this pool off",
+            );
+        }
+        return default;
+    };
+    let stated = entries(&node);
+    stated.iter().for_each(|(at, listen)| claims.state(&listen.address, at));
+    stated.into_iter().map(|(_, listen)| listen).collect()
+}
+
+fn entries<'a>(node: &Node<'a>) -> Vec<(Node<'a>, Listen)> {
+    let items = match node.is_list() {
+        true => node.items(LISTEN, limits::MAX_LISTEN).unwrap_or_default(),
+        false => vec![node.clone()],
+    };
+    let mut entries = Vec::new();
+    for item in items {
+        if item.is_list() {
+            item.mismatch::<()>(LISTEN);
+        } else if item.is_map() {
+            entries.extend(entry(&item));
+        } else {
+            let plain = item.texts(LISTEN, limits::MAX_LISTEN, address).unwrap_or_default();
+            entries.extend(plain.into_iter().map(|(at, address)| (at, Listen::at(address))));
+        }
+    }
+    entries
+}
+
+fn entry<'a>(node: &Node<'a>) -> Option<(Node<'a>, Listen)> {
+    let map = node.map(&["address", "allow", "accept_proxy", "free_bind", "mode"])?;
+    let at = map.need("address", "an address such as 0.0.0.0:5000 or unix:/run/app.sock")?;
+    let address = match address(at.text("an address such as 0.0.0.0:5000")?) {
+        Ok(address) => address,
+        Err(why) => return at.refuse_value(why),
+    };
+    let is_unix = matches!(address, ListenAddress::Unix(_));
+    let networks = |key| {
+        let list = map.find(key)?.texts(NETWORKS, limits::MAX_NETWORKS, |text| network(text, is_unix))?;
+        Some(list.into_iter().map(|(_, network)| network).collect::<Vec<_>>())
+    };
+    let for_ip_only = map.find("free_bind").filter(|_| is_unix);
+    for_ip_only
+        .iter()
+        .for_each(|node| node.refuse("is for IP addresses; a unix socket has none, leave it out"));
+    let for_unix_only = map.find("mode").filter(|_| !is_unix);
+    for_unix_only.iter().for_each(|node| node.refuse("is for unix sockets (unix:PATH); leave it out"));
+    let default = Listen::at(address);
+    let listen = Listen {
+        allow: networks("allow"),
+        accept_proxy: networks("accept_proxy").unwrap_or_default(),
+        free_bind: map.read("free_bind", false, Node::truth),
+        mode: map.read("mode", default.mode, mode),
+        ..default
+    };
+    Some((at, listen))
+}
+
+/// `unix:PATH`, or an IP address with its port.
+fn address(text: &str) -> Result<ListenAddress, String> {
+    match text.strip_prefix("unix:") {
+        None => value::listen_address(text).map(ListenAddress::Ip),
+        Some(path) if path.starts_with('/') && path.len() <= limits::MAX_SOCKET_PATH_BYTES => {
+            Ok(ListenAddress::Unix(path.into()))
+        }
+        Some(_) => Err(format!(
+            "cannot be a unix socket; write unix: and a path from the root (/) of up to {} bytes",
+            limits::MAX_SOCKET_PATH_BYTES
+        )),
+    }
+}
+
+/// A network, or one address. Bits behind the prefix mean nothing.
+fn network(text: &str, is_unix: bool) -> Result<Network, String> {
+    if text == "unix" {
+        return if is_unix { Ok(Network::Unix) } else { Err("is for a listener at unix:PATH".into()) };
+    }
+    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.map(|net| Network::Ip(net.trunc()))
+        .map_err(|_| "is no network; write ADDRESS/BITS such as 10.0.0.0/8, or an address".into())
+}
+
+/// As `chmod` takes it, in quotes: YAML would read the digits as a decimal number.
+fn mode(node: &Node<'_>) -> Option<u32> {
+    let text = node.text("an octal mode in quotes such as \"0660\"")?;
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= MOST_MODE && !text.starts_with('+') => Some(mode),
+        _ => node.refuse_value("is not a mode; write an octal number from \"0000\" to \"0777\""),
+    }
+}
+
+/// The addresses as YAML that reads back as the same.
+pub(super) fn show(listens: &[Listen]) -> String {
+    let list = |networks: &[Network]| {
+        let networks: Vec<String> = networks.iter().map(|network| format!("\"{network}\"")).collect();
+        networks.join(", ")
+    };
+    let one = |listen: &Listen| {
+        let address = super::show::quoted(&listen.address.to_string());
+        if listen.is_plain() {
+            return address;
+        }
+        let mut keys = format!("address: {address}");
+        if let Some(allow) = &listen.allow {
+            keys.push_str(&format!(", allow: [{}]", list(allow)));
+        }
+        if !listen.accept_proxy.is_empty() {
+            keys.push_str(&format!(", accept_proxy: [{}]", list(&listen.accept_proxy)));
+        }
+        match listen.address {
+            ListenAddress::Ip(_) => keys.push_str(&format!(", free_bind: {}", listen.free_bind)),
+            ListenAddress::Unix(_) => keys.push_str(&format!(", mode: \"{:04o}\"", listen.mode)),
+        }
+        format!("{{{keys}}}")
+    };
+    let shown: Vec<String> = listens.iter().map(one).collect();
+    format!("[{}]", shown.join(", "))
+}
