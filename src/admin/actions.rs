@@ -20,6 +20,7 @@ use super::Sources;
 use super::caller::Caller;
 use super::refusal::Refusal;
 use crate::control::{Inbox, Operated};
+use crate::routing::ClusterId;
 use crate::topology::Operator;
 
 /// Far more than any of these bodies; see also the layer in `routes`.
@@ -133,12 +134,13 @@ pub async fn set_state(
 /// When the cluster has no such member, or the control plane does not answer.
 pub(super) async fn operate_member(
     sources: &Sources,
-    cluster: usize,
+    cluster: ClusterId,
     member: &str,
     wish: Operator,
     caller: &Caller,
 ) -> Result<(Operated, Option<String>), Refusal> {
-    let name = Arc::clone(&sources.pictures.one(cluster).name);
+    let picture = sources.pictures.one(cluster).ok_or_else(|| no_member(sources, cluster, member))?;
+    let name = Arc::clone(&picture.name);
     // A task of its own: once the control plane has been told, it is done, and has to be in the log, whether or not
     // somebody still waits for the answer.
     let operation = operate(sources.inbox.clone(), cluster, name, member.to_owned(), wish, caller.clone());
@@ -156,13 +158,13 @@ pub(super) async fn operate_member(
 
 async fn operate(
     inbox: Inbox,
-    index: usize,
+    id: ClusterId,
     cluster: Arc<str>,
     member: String,
     wish: Operator,
     caller: Caller,
 ) -> Option<Operated> {
-    let operated = inbox.operate(index, member.clone(), wish).await?;
+    let operated = inbox.operate(id, member.clone(), wish).await?;
     tracing::info!(
         user = caller.name(),
         remote = %caller.peer,
@@ -202,7 +204,7 @@ pub async fn close_sessions(
 /// Closes the sessions of a member, those of one pool or all; says how many.
 pub(super) fn close_on(
     sources: &Sources,
-    cluster: usize,
+    cluster: ClusterId,
     pool: Option<&str>,
     member: &str,
     caller: &Caller,
@@ -211,7 +213,7 @@ pub(super) fn close_on(
     tracing::info!(
         user = caller.name(),
         remote = %caller.peer,
-        cluster = &*sources.pictures.one(cluster).name,
+        cluster = sources.pictures.one(cluster).map(|picture| picture.name.to_string()),
         pool,
         member,
         closed,
@@ -270,22 +272,24 @@ fn unprocessable(error: String) -> Refusal {
     Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error)
 }
 
-/// The cluster's place in the configuration, if it has this member.
-fn find(sources: &Sources, cluster: &str, member: &str) -> Result<usize, Refusal> {
+/// The cluster of this name, if it has this member.
+fn find(sources: &Sources, cluster: &str, member: &str) -> Result<ClusterId, Refusal> {
     let pictures = sources.pictures.all();
-    let Some(index) = pictures.iter().position(|picture| &*picture.name == cluster) else {
+    let Some(picture) = pictures.iter().find(|picture| &*picture.name == cluster) else {
         let known: Vec<&str> = pictures.iter().map(|picture| &*picture.name).collect();
         let error = format!("no cluster is named {cluster:?}; there is {}", known.join(", "));
         return Err(Refusal::new(StatusCode::NOT_FOUND, error));
     };
-    match pictures[index].members.iter().any(|known| known.member.name == member) {
-        true => Ok(index),
-        false => Err(no_member(sources, index, member)),
+    match picture.members.iter().any(|known| known.member.name == member) {
+        true => Ok(picture.id),
+        false => Err(no_member(sources, picture.id, member)),
     }
 }
 
-fn no_member(sources: &Sources, cluster: usize, member: &str) -> Refusal {
-    let picture = &sources.pictures.all()[cluster];
+fn no_member(sources: &Sources, cluster: ClusterId, member: &str) -> Refusal {
+    let Some(picture) = sources.pictures.one(cluster) else {
+        return Refusal::new(StatusCode::NOT_FOUND, "the cluster has just gone from the configuration");
+    };
     let known: Vec<&str> = picture.members.iter().map(|known| known.member.name.as_str()).collect();
     let error = format!("{} has no member named {member:?}; it has {}", picture.name, known.join(", "));
     Refusal::new(StatusCode::NOT_FOUND, error)

@@ -16,7 +16,7 @@ pub use super::pools::{EndView, LimitsView, PoolMemberView, PoolView};
 use super::pools::{limits, pool_member, routable};
 use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture, Patroni};
-use crate::routing::{Kind, Routes};
+use crate::routing::{ClusterId, Kind, Routes};
 use crate::stats::{End, MemberCounts};
 use crate::topology::{Alarm, Class, Decision, Operator, Report, SilenceKind, Unfit};
 
@@ -37,6 +37,8 @@ pub struct StatusView {
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ClusterView {
+    #[serde(skip)]
+    pub id: ClusterId,
     pub name: String,
     /// Whether there is a writer, in a sentence, and what to do if not.
     pub headline: Option<Headline>,
@@ -128,11 +130,12 @@ pub fn status(sources: &Sources) -> StatusView {
     let clusters = sources.pictures.all();
     let uptime_s = seconds(sources.started.elapsed());
     let history = sources.live.history.lock().unwrap_or_else(PoisonError::into_inner);
-    let view = |(index, picture): (usize, &std::sync::Arc<ClusterPicture>)| {
-        let pools = sources.pools.iter().filter(|source| source.pool.options.cluster == index);
-        let look = Look { now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(index) };
+    let served = sources.served.load();
+    let view = |picture: &std::sync::Arc<ClusterPicture>| {
+        let pools = served.pools.iter().filter(|source| source.pool.options.cluster == picture.id);
+        let look = Look { now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(picture.id) };
         let mut view = look.cluster(picture, pools);
-        view.credentials_problem = sources.patronis.get(index).and_then(Patroni::problem);
+        view.credentials_problem = served.patronis.get(&picture.id).and_then(Patroni::problem);
         view.headline = Some(headline(&view));
         view.findings = findings::findings(&view, uptime_s);
         view
@@ -144,7 +147,7 @@ pub fn status(sources: &Sources) -> StatusView {
         stopping,
         sessions: sources.workers.open_sessions(),
         max_sessions: sources.workers.max_sessions(),
-        clusters: clusters.iter().enumerate().map(view).collect(),
+        clusters: clusters.iter().map(view).collect(),
     }
 }
 
@@ -177,6 +180,7 @@ impl Look<'_> {
         let pools: Vec<Counted> = pools.map(counted).collect();
         let decision = picture.decision.as_ref();
         ClusterView {
+            id: picture.id,
             name: picture.name.to_string(),
             headline: None,
             findings: Vec::new(),

@@ -45,7 +45,7 @@ fn process(sources: &Sources) -> info::Process {
         connections: sum(Field::ConnTot),
         connections_per_s: sum(Field::ConnRate),
         most_connections_per_s: sum(Field::ConnRateMax),
-        listeners: sources.pools.iter().map(|pool| pool.listen.len()).sum(),
+        listeners: sources.served.load().pools.iter().map(|pool| pool.listen.len()).sum(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         stopping: sources.stopping.load(std::sync::atomic::Ordering::Relaxed),
     }
@@ -143,13 +143,22 @@ fn session_line(session: &listing::SessionView, proxies: &[Proxy<'_>]) -> String
     format!(
         "0x{:x}: proto={} src={} fe={proxy} be={proxy} srv={} age={age} in={} out={} phase={}\n",
         session.id,
-        if session.client.is_ipv4() { "tcpv4" } else { "tcpv6" },
+        transport(&session.client),
         session.client,
         session.member.as_deref().unwrap_or("<none>"),
         session.bytes_in,
         session.bytes_out,
         session.phase,
     )
+}
+
+/// HAProxy's word for how the client has come.
+fn transport(client: &str) -> &'static str {
+    match client {
+        "unix" => "unix_stream",
+        _ if client.starts_with('[') => "tcpv6",
+        _ => "tcpv4",
+    }
 }
 
 pub fn version(_: Desk<'_>, _: &[String]) -> Reply {
