@@ -24,7 +24,7 @@ check: ## the inner loop: format, lints, and all tests that need no cluster (few
 	PILOTFISH_TRACES=$${PILOTFISH_TRACES:-5000} cargo test --locked --lib --bins --test it
 
 test: ## everything: the inner loop, the documentation's examples, and end to end on a real cluster
-	@deploy/setup rust cluster test browser
+	@deploy/setup rust cluster test browser clients
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked --lib --bins --test it

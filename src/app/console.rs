@@ -20,10 +20,8 @@ use crate::admin::server::{Door, Doors, OpenDoor};
 use crate::admin::tls::{Certificates, Loaded, TlsFiles};
 use crate::config;
 use crate::proxy::listener::{self, ListenAddress};
-use crate::proxy::socket_file::SocketFile;
+use crate::proxy::socket_file::{self, SocketFile};
 
-/// Its owner and its group may connect, nobody else: whoever may is an operator.
-const SOCKET_MODE: u32 = 0o660;
 /// How long a door may take to close; it is a moment's work.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -77,7 +75,7 @@ impl Entrances {
             entrances.listener = Some(listener);
         }
         if let Some(path) = admin.socket.as_ref().filter(|_| running.is_none_or(|r| r.socket != admin.socket)) {
-            entrances.socket = Some(bind(path, SOCKET_MODE)?);
+            entrances.socket = Some(bind(path, socket_file::MODE)?);
         }
         let known = running.and_then(runtime_path);
         if let Some(wanted) = admin.haproxy_socket.as_ref().filter(|wanted| known != Some(&*wanted.path)) {

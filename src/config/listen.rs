@@ -3,6 +3,7 @@
 use super::claims::Claims;
 use super::limits;
 use super::node::{Map, Node};
+use super::runtime_socket::permissions;
 use super::value;
 use ipnet::IpNet;
 use std::fmt;
@@ -41,7 +42,6 @@ pub enum Network {
 const LISTEN: &str = "an address such as 0.0.0.0:5000 or unix:/run/app.sock, or a list of these";
 const NETWORKS: &str = "networks such as [10.0.0.0/8, \"::1\"]";
 const DEFAULT_MODE: u32 = 0o777;
-const MOST_MODE: u32 = 0o777;
 
 impl Listen {
     /// For everybody.
@@ -138,7 +138,7 @@ fn entry<'a>(node: &Node<'a>) -> Option<(Node<'a>, Listen)> {
         allow: networks("allow"),
         accept_proxy: networks("accept_proxy").unwrap_or_default(),
         free_bind: map.read("free_bind", false, Node::truth),
-        mode: map.read("mode", default.mode, mode),
+        mode: map.read("mode", default.mode, permissions),
         ..default
     };
     Some((at, listen))
@@ -166,15 +166,6 @@ fn network(text: &str, is_unix: bool) -> Result<Network, String> {
     let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     net.map(|net| Network::Ip(net.trunc()))
         .map_err(|_| "is no network; write ADDRESS/BITS such as 10.0.0.0/8, or an address".into())
-}
-
-/// As `chmod` takes it, in quotes: YAML would read the digits as a decimal number.
-fn mode(node: &Node<'_>) -> Option<u32> {
-    let text = node.text("an octal mode in quotes such as \"0660\"")?;
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= MOST_MODE && !text.starts_with('+') => Some(mode),
-        _ => node.refuse_value("is not a mode; write an octal number from \"0000\" to \"0777\""),
-    }
 }
 
 /// The addresses as YAML that reads back as the same.

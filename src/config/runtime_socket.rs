@@ -55,7 +55,7 @@ pub fn runtime_socket<'a>(node: &Node<'a>, claims: &mut Claims<'a>) -> Option<Ru
 }
 
 /// In octal, as `chmod` takes it; in quotes, since a bare 660 is a number to YAML, and another one.
-fn permissions(node: &Node<'_>) -> Option<u32> {
+pub fn permissions(node: &Node<'_>) -> Option<u32> {
     let expected = "permissions in octal and in quotes, such as \"0660\"";
     let text = node.text(expected)?;
     match u32::from_str_radix(text, 8) {

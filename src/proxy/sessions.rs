@@ -415,7 +415,7 @@ fn log_as_haproxy(session: &Session, progress: &Progress, end: End, all: u64) {
         accepted_at: SystemTime::now() - age,
         pool: &session.pool.options.name,
         member: progress.on.as_ref().map(|(member, _)| &**member),
-        connected: is_relaying.then(|| (progress.held.as_millis(), progress.dialled.as_millis())),
+        connected: is_relaying.then_some((progress.held.as_millis(), progress.dialled.as_millis())),
         total_ms: age.as_millis(),
         bytes_out: session.bytes_out.load(Relaxed),
         termination: termination(end, progress.phase, !progress.held.is_zero()),

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use crate::cluster::{Cluster, NET};
 use crate::wait::{seconds, until, until_true};
 
+const RUNTIME_SOCKET: &str = "haproxy.sock";
+
 /// What a failed test shows of the log.
 const LOG_LINES: usize = 40;
 
@@ -73,10 +75,11 @@ impl Balancer {
             "clusters:\n  - patroni: [{patroni}]\n    \
              primary: {{listen: '{host}:5000', hold: {hold}}}\n    \
              replicas: {{listen: '{host}:5001', hold: {hold}, fallback: {fallback}}}\n\
-             admin: {{listen: '{host}:7000'{users}}}\n\
+             admin: {{listen: '{host}:7000', haproxy_socket: {{path: '{runtime}', level: admin}}{users}}}\n\
              drain_timeout: {drain_timeout}\n\
              log: {{format: json, level: debug}}\n",
             patroni = cluster.patroni(),
+            runtime = directory.path().join(RUNTIME_SOCKET).display(),
         );
         let configuration = directory.path().join("pilotfish.yaml");
         std::fs::write(&configuration, text).expect("a configuration");
@@ -107,6 +110,16 @@ impl Balancer {
 
     pub fn admin(&self) -> SocketAddr {
         self.at(7000)
+    }
+
+    /// Where HAProxy's runtime commands are taken.
+    pub fn runtime_socket(&self) -> PathBuf {
+        self.directory.path().join(RUNTIME_SOCKET)
+    }
+
+    /// Of that name below the test's own folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     fn at(&self, port: u16) -> SocketAddr {

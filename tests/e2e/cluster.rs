@@ -77,6 +77,18 @@ impl Cluster {
         PathBuf::from(self.variable("PILOTFISH_PG_BIN")).join(name)
     }
 
+    /// A file of the Python environment.
+    pub fn in_environment(&self, path: &str) -> PathBuf {
+        PathBuf::from(self.variable("PILOTFISH_VENV")).join(path)
+    }
+
+    /// Where a member's Patroni listens.
+    pub fn patroni_of(&self, name: &str) -> SocketAddr {
+        let host = self.address_of(name).ip().to_string();
+        let endpoint = self.patroni().split(',').find(|endpoint| endpoint.starts_with(&format!("{host}:")));
+        endpoint.expect("an endpoint of each member").parse().expect("an address")
+    }
+
     /// axe-core's script, from where deploy/setup put it.
     pub fn rules_of_accessibility(&self) -> String {
         let ask = "import axe_core_python as axe; print(axe.__path__[0] + '/axe.min.js')";

@@ -6,6 +6,7 @@
 mod application;
 mod balancer;
 mod browser;
+mod child;
 mod cluster;
 mod program;
 mod session;
@@ -18,6 +19,7 @@ mod cancel;
 mod clients;
 mod failover;
 mod garbage;
+mod haproxy;
 mod page;
 mod quorum;
 mod stop;

@@ -152,15 +152,6 @@ fn session_line(session: &listing::SessionView, proxies: &[Proxy<'_>]) -> String
     )
 }
 
-/// HAProxy's word for how the client has come.
-fn transport(client: &str) -> &'static str {
-    match client {
-        "unix" => "unix_stream",
-        _ if client.starts_with('[') => "tcpv6",
-        _ => "tcpv4",
-    }
-}
-
 pub fn version(_: Desk<'_>, _: &[String]) -> Reply {
     text(format!("{}\n", info::VERSION))
 }
@@ -207,4 +198,13 @@ pub fn weight(desk: Desk<'_>, words: &[String]) -> Reply {
     let row = rows.iter().find(is_it);
     let of = |field| row.and_then(|row| row.number_in(field)).unwrap_or(0);
     text(format!("{} (initial {})\n", of(Field::Weight), of(Field::Uweight)))
+}
+
+/// By what a client has come, from its address as it is shown.
+fn transport(client: &str) -> &'static str {
+    match client {
+        "unix" => "unix_stream",
+        address if address.starts_with('[') => "tcpv6",
+        _ => "tcpv4",
+    }
 }

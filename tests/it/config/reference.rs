@@ -62,15 +62,12 @@ fn shown() -> BTreeMap<String, String> {
         while open.last().is_some_and(|(column, _)| *column >= at) {
             open.pop();
         }
-        let in_list = line.contains("- ");
         let mut path: String = open.iter().map(|(_, key)| format!("{key}.")).collect();
         path = path.replace("clusters.", "clusters[].");
         if !key.contains('"') {
             values.insert(path + key, value.trim().to_owned());
         }
-        if value.trim().is_empty() && !in_list {
-            open.push((at, key.to_owned()));
-        } else if value.trim().is_empty() {
+        if value.trim().is_empty() {
             open.push((at, key.to_owned()));
         }
     }
