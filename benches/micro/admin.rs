@@ -9,7 +9,7 @@ use criterion::Criterion;
 use pilotfish::admin::actions::{Reload, Reloaded};
 use pilotfish::admin::auth::{Gate, Users};
 use pilotfish::admin::hosts::Hosts;
-use pilotfish::admin::{Live, PoolSource, Sources, dashboard, metrics, view};
+use pilotfish::admin::{Live, PoolSource, Served, Serving, Sources, dashboard, metrics, view};
 use pilotfish::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
@@ -17,7 +17,7 @@ use pilotfish::proxy::listener::ListenAddress;
 use pilotfish::proxy::{
     IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions,
 };
-use pilotfish::routing::{Balance, Kind, PoolRules, cell};
+use pilotfish::routing::{Balance, ClusterId, Kind, PoolRules, cell};
 use pilotfish::stats::PoolStats;
 use pilotfish::topology::ReaderRules;
 use pilotfish::topology::health::Thresholds;
@@ -84,15 +84,13 @@ async fn settle() -> Sources {
     control.abort();
     Sources {
         pictures,
-        pools,
+        served: Serving::new(Served { pools, ..Served::default() }),
         workers: Arc::new(workers),
         started: Instant::now(),
         started_at: SystemTime::now(),
         stopping: AtomicBool::new(false),
         inbox,
         gate: Arc::new(Gate::new(Users::new(Vec::new()), Hosts::new([]))),
-        certificates: None,
-        patronis: Vec::new(),
         reload: Reload::new(|| Ok(Reloaded::default())),
         live: Live::default(),
     }
@@ -118,7 +116,7 @@ fn pools_of(cluster: usize) -> [PoolSource; 2] {
             stats.member(&format!("c{cluster}n{member}")).count_session(0);
         }
         let options = PoolOptions {
-            cluster,
+            cluster: ClusterId(cluster as u32),
             name: Arc::from(kind.as_str()),
             kind,
             balance: Balance::default(),

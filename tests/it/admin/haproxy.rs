@@ -240,7 +240,8 @@ fn the_documentation_names_each_column_that_is_filled() {
         clusters: vec![cluster],
     };
     let (memory, now) = (Memory::default(), std::time::Duration::ZERO);
-    let rows = rows(&status, &Facts { memory: &memory, now, algorithms: &["roundrobin"] });
+    let algorithms = [((Default::default(), "".into()), "roundrobin")].into();
+    let rows = rows(&status, &Facts { memory: &memory, now, algorithms: &algorithms });
     let filled: BTreeSet<&str> =
         rows.iter().flat_map(|row| row.filled()).map(|(field, _)| field.column().name).collect();
     assert_eq!(told, filled);
