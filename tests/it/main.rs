@@ -7,6 +7,7 @@ mod drill;
 mod import;
 mod process;
 mod proxy;
+mod reload;
 mod routing;
 mod tidy;
 mod topology;
