@@ -1,6 +1,6 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build check test test-nightly bench bench-micro bench-scale bench-failover fmt clean
+.PHONY: help demo demo-down build check test test-nightly bench bench-micro bench-scale bench-failover reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -43,6 +43,9 @@ bench: build ## the data plane beside HAProxy's and nginx's, on loopback; ARGS='
 bench-micro: ## what runs for each session or each check, in nanoseconds; ARGS=pick
 	@deploy/setup rust
 	cargo bench --locked --bench micro -- $(ARGS)
+
+reload-stress: ## a thousand reloads, half of them broken, while new connections come without a pause; optimised
+	PILOTFISH_RELOADS=1000 cargo test --release --locked --test it reload::stress -- --nocapture
 
 bench-scale: build ## a thousand clusters polled each second: CPU, memory, delay to the table; ARGS='--quick'
 	cargo build --release --locked --example load

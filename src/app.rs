@@ -172,7 +172,8 @@ impl App {
         let _end_admin = end_admin.clone().drop_guard();
         let mut control = tokio::spawn(controller.run());
         let router = admin::routes::router(Arc::clone(&sources));
-        let (doors, admin) = admin::server::start(router, admin::run(Arc::clone(&sources)), end_admin.clone())?;
+        let (doors, admin) =
+            admin::server::start(router, admin::run(Arc::clone(&sources)), end_admin.clone())?;
         let drain_timeout = Arc::<AtomicU64>::default();
         let context = Context {
             sources: Arc::downgrade(&sources),

@@ -47,7 +47,10 @@ const BLOCKING_THREADS: usize = 4;
 #[derive(Debug)]
 pub enum Door {
     /// With what `tls` holds at the time, encrypted or not.
-    Network { listener: std::net::TcpListener, tls: watch::Receiver<Option<Arc<Certificates>>> },
+    Network {
+        listener: std::net::TcpListener,
+        tls: watch::Receiver<Option<Arc<Certificates>>>,
+    },
     Socket(SocketFile),
 }
 

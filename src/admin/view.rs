@@ -133,7 +133,8 @@ pub fn status(sources: &Sources) -> StatusView {
     let served = sources.served.load();
     let view = |picture: &std::sync::Arc<ClusterPicture>| {
         let pools = served.pools.iter().filter(|source| source.pool.options.cluster == picture.id);
-        let look = Look { now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(picture.id) };
+        let look =
+            Look { now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(picture.id) };
         let mut view = look.cluster(picture, pools);
         view.credentials_problem = served.patronis.get(&picture.id).and_then(Patroni::problem);
         view.headline = Some(headline(&view));

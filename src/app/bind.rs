@@ -65,8 +65,7 @@ impl Prepared {
 }
 
 fn bind(pool: &str, options: &listener::ListenOptions) -> Result<Bound, StartError> {
-    listener::bind(options)
-        .map_err(|error| unbound(&format!("pool {pool}"), options.address.clone(), error))
+    listener::bind(options).map_err(|error| unbound(&format!("pool {pool}"), options.address.clone(), error))
 }
 
 /// Clusters that are asked in the same way share a client: each holds all the system's authorities. One that runs goes on.
@@ -78,7 +77,8 @@ fn patronis(config: &Config, names: &Names, running: Option<&Running>) -> Result
     let mut patronis: Vec<Patroni> = Vec::new();
     for (place, cluster) in config.clusters.iter().enumerate() {
         let served = running.iter().flat_map(|running| running.served());
-        let known = served.filter(|served| alike(&served.config, cluster)).map(|served| &served.patroni).next();
+        let known =
+            served.filter(|served| alike(&served.config, cluster)).map(|served| &served.patroni).next();
         let earlier = || config.clusters[..place].iter().position(|other| alike(other, cluster));
         let known = known.or_else(|| earlier().map(|place| &patronis[place])).cloned();
         patronis.push(known.map_or_else(|| patroni(cluster, names), Ok)?);
@@ -87,7 +87,11 @@ fn patronis(config: &Config, names: &Names, running: Option<&Running>) -> Result
 }
 
 /// Raises the limit of open files as far as allowed, and derives how many sessions fit.
-pub(super) fn session_limit(wanted: Option<usize>, workers: usize, clusters: usize) -> Result<usize, StartError> {
+pub(super) fn session_limit(
+    wanted: Option<usize>,
+    workers: usize,
+    clusters: usize,
+) -> Result<usize, StartError> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

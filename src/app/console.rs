@@ -74,7 +74,8 @@ impl Entrances {
                 .map_err(|error| super::bind::unbound("the admin page", ListenAddress::Ip(address), error))?;
             entrances.listener = Some(listener);
         }
-        if let Some(path) = admin.socket.as_ref().filter(|_| running.is_none_or(|r| r.socket != admin.socket)) {
+        if let Some(path) = admin.socket.as_ref().filter(|_| running.is_none_or(|r| r.socket != admin.socket))
+        {
             entrances.socket = Some(bind(path, socket_file::MODE)?);
         }
         let known = running.and_then(runtime_path);

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use crate::config::{Config, Listen, ListenAddress, Cluster};
+use crate::config::{Cluster, Config, Listen, ListenAddress};
 use crate::routing::ClusterId;
 
 /// A cluster that is served, or was and still has sessions.
@@ -86,12 +86,17 @@ mod tests {
 
     fn known(id: u32, name: &str, nodes: &[&str]) -> Known {
         let name = Some(name.to_owned()).filter(|name| !name.is_empty());
-        Known { id: ClusterId(id), name, nodes: nodes.iter().map(|node| format!("http://{node}:8008")).collect() }
+        Known {
+            id: ClusterId(id),
+            name,
+            nodes: nodes.iter().map(|node| format!("http://{node}:8008")).collect(),
+        }
     }
 
     #[test]
     fn a_cluster_is_known_by_its_nodes() {
-        let running = [known(3, "sales", &["a", "b"]), known(5, "", &["c", "d"]), known(6, "old", &["a9", "e"])];
+        let running =
+            [known(3, "sales", &["a", "b"]), known(5, "", &["c", "d"]), known(6, "old", &["a9", "e"])];
         for (clusters, expected) in [
             // As they were, in any order.
             ("[{name: sales, patroni: [a, b]}, {patroni: [c, d]}]", "3 5"),

@@ -133,7 +133,8 @@ impl Running {
     pub fn plan(&self, next: &Config) -> Plan {
         let sources = self.context.sources.upgrade();
         let picture = |id| sources.as_ref().and_then(|sources| sources.pictures.one(id));
-        let known: Vec<Known> = self.served().map(|served| served.known(picture(served.id).as_deref())).collect();
+        let known: Vec<Known> =
+            self.served().map(|served| served.known(picture(served.id).as_deref())).collect();
         let listening: Vec<_> = self.sockets.iter().map(|(address, _)| address.clone()).collect();
         Plan::new(&known, &listening, next)
     }
@@ -145,11 +146,12 @@ impl Running {
         let prepared = prepared.or_else(|error| rejected(&error.to_string()))?;
         let differences = self.config.differences(&prepared.config);
         let for_start_only = |key: &String| {
-            AT_START_ONLY.iter().any(|only| key.strip_prefix(only).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric)))
+            AT_START_ONLY.iter().any(|only| {
+                key.strip_prefix(only).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+            })
         };
         let (needs_restart, mut applied): (Vec<String>, Vec<String>) =
             differences.into_iter().partition(for_start_only);
-        // What was refused would not have been so late.
         let admitted = self.commit(prepared, &sources).or_else(|error| rejected(&error.to_string()))?;
         for key in admitted {
             if !applied.iter().any(|known| known.starts_with(key)) {
@@ -170,6 +172,7 @@ impl Running {
         sources: &Arc<Sources>,
     ) -> Result<Vec<&'static str>, StartError> {
         let Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances } = prepared;
+        let is_start = self.config.clusters.is_empty();
         let changes = self.arrange(&config, &plan, patronis);
         // Only a process that ends does not answer.
         sources.inbox.reconfigure(changes);
@@ -187,7 +190,7 @@ impl Running {
         let timeout = u64::try_from(config.drain_timeout.as_millis()).unwrap_or(u64::MAX);
         self.context.drain_timeout.store(timeout, Relaxed);
         let Config { workers, log, .. } = std::mem::replace(&mut self.config, config);
-        if self.next_id > 0 {
+        if !is_start {
             // They are as they were at the start.
             (self.config.workers, self.config.log) = (workers, log);
         }
@@ -306,7 +309,8 @@ impl Running {
                 (true, false) => changes.serve.push((served.id, served.options())),
             }
         }
-        if (changes.serve.is_empty() && changes.forget.is_empty()) || !sources.inbox.try_reconfigure(changes) {
+        if (changes.serve.is_empty() && changes.forget.is_empty()) || !sources.inbox.try_reconfigure(changes)
+        {
             // Next time.
             return;
         }

@@ -48,7 +48,10 @@ mod tests {
         agenda.set(ClusterId(7), Some(second(3)));
         agenda.set(ClusterId(8), Some(second(2)));
         agenda.set(ClusterId(9), Some(second(2)));
-        assert_eq!((agenda.next(), agenda.due(second(2))), (Some(second(2)), vec![ClusterId(8), ClusterId(9)]));
+        assert_eq!(
+            (agenda.next(), agenda.due(second(2))),
+            (Some(second(2)), vec![ClusterId(8), ClusterId(9)])
+        );
         agenda.set(ClusterId(8), Some(second(5)));
         agenda.set(ClusterId(9), None);
         assert_eq!((agenda.next(), agenda.due(second(4))), (Some(second(3)), vec![ClusterId(7)]));

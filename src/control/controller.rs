@@ -138,7 +138,8 @@ impl Inbox {
     /// `false`: the process ends.
     pub fn reconfigure(&self, changes: Reconfiguration) -> bool {
         let (answer, answered) = oneshot::channel();
-        self.0.blocking_send(Event::Reconfigure { changes, answer }).is_ok() && answered.blocking_recv().is_ok()
+        self.0.blocking_send(Event::Reconfigure { changes, answer }).is_ok()
+            && answered.blocking_recv().is_ok()
     }
 }
 

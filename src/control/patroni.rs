@@ -79,9 +79,8 @@ impl Patroni {
 
     /// Each one once, of those that share their way of asking.
     pub fn distinct(all: &[Patroni]) -> impl Iterator<Item = Patroni> {
-        let is_first = |&(index, patroni): &(usize, &Patroni)| {
-            all[..index].iter().all(|earlier| !earlier.is(patroni))
-        };
+        let is_first =
+            |&(index, patroni): &(usize, &Patroni)| all[..index].iter().all(|earlier| !earlier.is(patroni));
         all.iter().enumerate().filter(is_first).map(|(_, patroni)| patroni.clone())
     }
 

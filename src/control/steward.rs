@@ -35,6 +35,8 @@ use crate::topology::{
 mod asking;
 mod renewal;
 
+use renewal::{of_writers, provisional_name};
+
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
 const DISCOVERY_EVERY: u32 = 10;
 /// Patroni's default `ttl`, for as long as the cluster has not told its own.
@@ -437,17 +439,6 @@ impl Steward {
         }
         journal::member_changed(&self.name, tracked, before);
     }
-}
-
-/// What a cluster is called that has not told its name yet.
-fn provisional_name(id: ClusterId) -> String {
-    format!("cluster{}", id.0 + 1)
-}
-
-/// The counters of the pool that follows the writer; without one there is nobody to count.
-fn of_writers(pools: &[PoolRules]) -> Arc<PoolStats> {
-    let primary = pools.iter().find(|rules| rules.kind == Kind::Primary);
-    primary.map_or_else(|| Arc::new(PoolStats::new(0)), |rules| Arc::clone(&rules.stats))
 }
 
 /// A stand-in for a seed whose node is among the members that `/cluster` tells.

@@ -66,7 +66,8 @@ mod tests {
         let room = Room::new(3);
         let take = || Arc::clone(&room.permits).try_acquire_owned();
         let mut sessions = [take(), take(), take()].map(|permit| permit.ok());
-        let mut end = |number: usize| sessions[number].take().into_iter().for_each(|permit| room.debt.take(permit));
+        let mut end =
+            |number: usize| sessions[number].take().into_iter().for_each(|permit| room.debt.take(permit));
         room.resize(1);
         assert_eq!((room.max(), room.permits.available_permits()), (1, 0));
         end(0);

@@ -298,7 +298,8 @@ impl Worker {
 
     fn serve(self: &Arc<Self>, accepted: Accepted) {
         let Accepted { socket, client, access, pool, permit } = accepted;
-        let place = Place { permit: Some(permit), load: Arc::clone(&self.load), debt: Arc::clone(&self.debt) };
+        let place =
+            Place { permit: Some(permit), load: Arc::clone(&self.load), debt: Arc::clone(&self.debt) };
         let stream = match TcpStream::from_std(std::net::TcpStream::from(socket)) {
             Ok(stream) => stream,
             Err(error) => {

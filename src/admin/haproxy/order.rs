@@ -4,10 +4,10 @@
 //! maintenance is taken out of all pools. So that a loop over the readers does not stop the writes, the writer's state
 //! cannot be taken from a pool that it does not serve.
 
-use super::super::{PoolKey, Sources};
 use super::super::actions;
 use super::super::caller::{Caller, Peer, Role};
 use super::super::view::{self, MemberView};
+use super::super::{PoolKey, Sources};
 use super::command::{Desk, Reply};
 use super::rows::proxies;
 use super::show::session_id;
@@ -192,7 +192,9 @@ pub fn maxconn_frontend(desk: Desk<'_>, words: &[String]) -> Reply {
     let named = words.first().and_then(|name| proxies(&status).into_iter().find(|proxy| proxy.name == *name));
     let Some(proxy) = named else { return text("No such frontend.\n") };
     let limited = limit(words.get(1), "Integer value expected.");
-    limited.map_or_else(text, |limit| Reply::Order(Order::Limit { pool: proxy.key.clone(), member: None, limit }))
+    limited.map_or_else(text, |limit| {
+        Reply::Order(Order::Limit { pool: proxy.key.clone(), member: None, limit })
+    })
 }
 
 pub fn maxconn_global(_: Desk<'_>, _: &[String]) -> Reply {

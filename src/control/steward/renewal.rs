@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DEFAULT_TTL, DISCOVERY_EVERY, Steward, StewardOptions, of_writers, provisional_name};
+use super::{DEFAULT_TTL, DISCOVERY_EVERY, Steward, StewardOptions};
 use crate::control::controller::ClusterOptions;
 use crate::control::discovery::Discovery;
 use crate::control::patroni::Patroni;
+use crate::routing::{ClusterId, Kind, PoolRules};
+use crate::stats::PoolStats;
 use crate::topology::roster;
 
 impl Steward {
@@ -29,7 +31,8 @@ impl Steward {
             }
         }
         self.of_writers = of_writers(&self.pools);
-        let are_others = options.seeds.iter().map(|seed| &seed.api).ne(self.seeds.all().iter().map(|seed| &seed.api));
+        let are_others =
+            options.seeds.iter().map(|seed| &seed.api).ne(self.seeds.all().iter().map(|seed| &seed.api));
         if are_others {
             self.seeds.replace(options.seeds.clone());
         }
@@ -42,7 +45,8 @@ impl Steward {
     }
 
     fn ask_as(&mut self, options: StewardOptions, patroni: Patroni) {
-        let pace = |options: &StewardOptions| [options.interval, options.fast_interval, options.connect_timeout];
+        let pace =
+            |options: &StewardOptions| [options.interval, options.fast_interval, options.connect_timeout];
         let is_alike = pace(&options) == pace(&self.options) && patroni.is(&self.patroni);
         self.ports.set_pace(pace(&options), options.thresholds, &self.events);
         (self.options, self.patroni) = (options, patroni);
@@ -54,4 +58,15 @@ impl Steward {
         let (patroni, names, events) = (self.patroni.clone(), self.names.clone(), self.events.clone());
         self.discovery = Discovery::start(self.id, every, patroni, names, events);
     }
+}
+
+/// What a cluster is called that has not told its name yet.
+pub(super) fn provisional_name(id: ClusterId) -> String {
+    format!("cluster{}", id.0 + 1)
+}
+
+/// The counters of the pool that follows the writer; without one there is nobody to count.
+pub(super) fn of_writers(pools: &[PoolRules]) -> Arc<PoolStats> {
+    let primary = pools.iter().find(|rules| rules.kind == Kind::Primary);
+    primary.map_or_else(|| Arc::new(PoolStats::new(0)), |rules| Arc::clone(&rules.stats))
 }

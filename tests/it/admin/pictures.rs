@@ -91,7 +91,11 @@ fn sample(total: u64, bytes: u64, lag: Option<u64>, since: u64) -> ClusterSample
     };
     let pool =
         |name: &str| PoolSample { name: name.to_owned(), held: 3, members: vec![("a".to_owned(), counts)] };
-    ClusterSample { pools: vec![pool("primary"), pool("replicas")], members: vec![member], ..ClusterSample::default() }
+    ClusterSample {
+        pools: vec![pool("primary"), pool("replicas")],
+        members: vec![member],
+        ..ClusterSample::default()
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use pilotfish::control::{
     Pictures, StewardOptions, first_table, inbox,
 };
 use pilotfish::proxy::{Trouble, TroubleKind};
-use pilotfish::routing::{ClusterId, Cell, Kind, PoolRules, Routes, cell};
+use pilotfish::routing::{Cell, ClusterId, Kind, PoolRules, Routes, cell};
 use pilotfish::stats::PoolStats;
 use pilotfish::topology::health::Thresholds;
 use pilotfish::topology::roster::Seed;

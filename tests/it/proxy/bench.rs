@@ -10,7 +10,9 @@ use pilotfish::proxy::{
     Workers, WorkersOptions, listener,
 };
 use pilotfish::routing::cell::cell;
-use pilotfish::routing::{Backend, Balance, Candidate, ClusterId, Kind, PoolRoutes, Publisher, Routes, Table};
+use pilotfish::routing::{
+    Backend, Balance, Candidate, ClusterId, Kind, PoolRoutes, Publisher, Routes, Table,
+};
 use pilotfish::stats::{End, PoolStats};
 use pilotfish::topology::{Condition, Fate};
 

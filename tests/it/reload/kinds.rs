@@ -17,7 +17,8 @@ fn listen() -> Listen {
 
 #[tokio::test]
 async fn a_cluster_that_comes_serves_and_the_others_notice_nothing() {
-    let (sales, stock) = (FakeCluster::start("sales", &["a", "b"]).await, FakeCluster::start("stock", &["c"]).await);
+    let (sales, stock) =
+        (FakeCluster::start("sales", &["a", "b"]).await, FakeCluster::start("stock", &["c"]).await);
     let (live, one) = Live::clusters(&[&sales]).await;
     let at = live.pool("sales", "primary").await;
     let (mut stays, _) = Client::enter(at).await;
@@ -26,7 +27,10 @@ async fn a_cluster_that_comes_serves_and_the_others_notice_nothing() {
     two.clusters[0].name = Some("stock".to_owned());
     two.clusters[1] = one.clusters[0].clone();
     let told = live.change(&two).await.expect("a good configuration");
-    assert!(told.needs_restart.is_empty() && told.applied.iter().any(|key| key.starts_with("clusters")), "{told:?}");
+    assert!(
+        told.needs_restart.is_empty() && told.applied.iter().any(|key| key.starts_with("clusters")),
+        "{told:?}"
+    );
     live.served.until_condition("ok").await;
     let (_, name) = Client::enter(live.pool("stock", "primary").await).await;
     assert_eq!(name, "c");
@@ -48,7 +52,8 @@ async fn a_cluster_that_comes_serves_and_the_others_notice_nothing() {
 
 #[tokio::test]
 async fn what_went_drains_and_then_is_cut() {
-    let (sales, stock) = (FakeCluster::start("sales", &["a"]).await, FakeCluster::start("stock", &["c"]).await);
+    let (sales, stock) =
+        (FakeCluster::start("sales", &["a"]).await, FakeCluster::start("stock", &["c"]).await);
     let (live, both) = Live::clusters(&[&sales, &stock]).await;
     live.served.until("both", |status| status["clusters"][1]["condition"] == "ok").await;
     let at = live.pool("stock", "primary").await;
@@ -113,8 +118,11 @@ async fn an_address_may_go_to_another_pool_and_pools_may_come_and_go() {
     let (live, before) = Live::clusters(&[&cluster]).await;
     let (primary, replicas) = (live.pool("sales", "primary").await, live.pool("sales", "replicas").await);
     let mut after = before.clone();
-    let reports =
-        Replicas { name: "reports".to_owned(), listen: vec![listen()], ..before.clusters[0].replicas[0].clone() };
+    let reports = Replicas {
+        name: "reports".to_owned(),
+        listen: vec![listen()],
+        ..before.clusters[0].replicas[0].clone()
+    };
     after.clusters[0].replicas.push(reports);
     let pools = &mut after.clusters[0];
     std::mem::swap(&mut pools.primary.as_mut().expect("it is there").listen, &mut pools.replicas[0].listen);

@@ -11,7 +11,8 @@ use crate::control::postgres::Client;
 
 #[tokio::test]
 async fn an_address_that_is_taken_keeps_all_as_it_was() {
-    let (sales, stock) = (FakeCluster::start("sales", &["a"]).await, FakeCluster::start("stock", &["c"]).await);
+    let (sales, stock) =
+        (FakeCluster::start("sales", &["a"]).await, FakeCluster::start("stock", &["c"]).await);
     let (live, before) = Live::clusters(&[&sales]).await;
     let (mut stays, _) = Client::enter(live.pool("sales", "primary").await).await;
     let status = live.status().await;
@@ -46,7 +47,8 @@ async fn a_broken_file_keeps_all_and_says_why() {
     let cluster = FakeCluster::start("sales", &["a"]).await;
     let (live, _) = Live::clusters(&[&cluster]).await;
     let (mut stays, _) = Client::enter(live.pool("sales", "primary").await).await;
-    let broken = Config::parse("config.yaml", "clusters: [{patroni: a, hold: 1}]\nworkers: many\n", &|_| None);
+    let broken =
+        Config::parse("config.yaml", "clusters: [{patroni: a, hold: 1}]\nworkers: many\n", &|_| None);
     let rejected = live.read(broken).await.expect_err("two mistakes");
     assert_eq!(rejected.problems.len(), 2, "{rejected:?}");
     assert_eq!(stays.ask("hello").await.expect("an answer"), "a:hello");

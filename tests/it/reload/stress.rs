@@ -44,7 +44,8 @@ fn variant(base: &Config, number: usize) -> Config {
 #[tokio::test]
 async fn a_thousand_reloads_under_new_connections_lose_nobody_and_leave_nothing() {
     let reloads: usize = std::env::var(RELOADS).ok().and_then(|text| text.parse().ok()).unwrap_or(100);
-    let (sales, stock) = (FakeCluster::start("sales", &["a", "b"]).await, FakeCluster::start("stock", &["c"]).await);
+    let (sales, stock) =
+        (FakeCluster::start("sales", &["a", "b"]).await, FakeCluster::start("stock", &["c"]).await);
     let (live, base) = Live::clusters(&[&sales, &stock]).await;
     let at = live.pool("sales", "primary").await;
     let (mut stays, _) = Client::enter(at).await;
@@ -87,7 +88,9 @@ async fn a_thousand_reloads_under_new_connections_lose_nobody_and_leave_nothing(
     assert_eq!(name, "c");
     let count = served.load(Relaxed);
     let per_s = count as f64 / took.as_secs_f64();
-    eprintln!("{reloads} reloads in {took:.1?}, {count} new sessions ({per_s:.0}/s), descriptors and kB: {marks:?}");
+    eprintln!(
+        "{reloads} reloads in {took:.1?}, {count} new sessions ({per_s:.0}/s), descriptors and kB: {marks:?}"
+    );
     assert!(count > reloads, "{count} sessions");
     // Connections under way differ from moment to moment.
     let (first, last) = (marks[0], marks[marks.len() - 1]);
