@@ -141,6 +141,14 @@ impl Running {
 
     fn change(&mut self, next: Config) -> Result<Reloaded, Rejected> {
         let Some(sources) = self.context.sources.upgrade() else { return rejected("the process ends") };
+        let exposed = self.config.admin.listen.filter(|address| !address.ip().is_loopback());
+        if let (Some(address), true) = (exposed, next.admin.users.is_empty()) {
+            // Whoever is connected there stays for a while, and would not have to log in any more.
+            return rejected(&format!(
+                "admin.users is empty, while the running process listens on {address}, where anybody could come in; \
+                 let it listen on loopback by a first reload, and take the users away by a second"
+            ));
+        }
         let Context { workers, names, .. } = &self.context;
         let prepared = Prepared::new(next, *workers, names, Some(self));
         let prepared = prepared.or_else(|error| rejected(&error.to_string()))?;
