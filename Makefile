@@ -1,6 +1,7 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build check test test-nightly bench bench-micro bench-scale bench-failover reload-stress fmt clean
+.PHONY: help demo demo-down build check test test-nightly bench bench-micro bench-scale bench-failover deb rpm static image \
+	test-packages test-image reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -30,6 +31,7 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 	cargo test --locked --lib --bins --test it
 	cargo test --locked --doc
 	cargo test --locked --test e2e -- --test-threads=1
+	$(MAKE) test-packages
 
 test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
 	@deploy/setup rust
@@ -54,6 +56,33 @@ bench-scale: build ## a thousand clusters polled each second: CPU, memory, delay
 bench-failover: build ## real failovers through pilotfish, HAProxy and libpq alone; ARGS='--quick --rows switchover'
 	@deploy/setup cluster bench
 	benches/failover/run $(ARGS)
+
+deb: build ## target/packages/pilotfish_*.deb, with the user, the unit, man pages and completions
+	@deploy/setup packages
+	deploy/packages/build deb target/release/pilotfish
+
+rpm: build ## the same as an rpm
+	@deploy/setup packages
+	deploy/packages/build rpm target/release/pilotfish
+
+image: static ## the container image, target/packages/pilotfish-*.oci.tar: the static binary and nothing else
+	@deploy/setup packages
+	deploy/container/build $(STATIC)
+
+# With the C library inside, so that it runs alone in a container.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC = target/$(HOST)/release/pilotfish
+static:
+	@deploy/setup rust
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(HOST) --bin pilotfish
+
+test-packages: ## the unit, the packages' life from installation to purge, compose file and manifests; part of test
+	@deploy/setup rust packages
+	cargo build --locked --bin pilotfish
+	PILOTFISH_BINARY=target/debug/pilotfish $${PILOTFISH_VENV:-/var/tmp/pilotfish-$$(id -u)/venv}/bin/python -B tests/packages/test_deploy.py
+
+test-image: image ## the image, unpacked and run without an engine
+	tests/packages/sandbox python3 -B tests/packages/image.py $$(ls -t target/packages/*.oci.tar | head -n 1)
 
 fmt: ## format the code
 	@deploy/setup rust test

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::bind::Prepared;
 use self::console::{Console, Secrets};
@@ -26,17 +27,23 @@ use crate::routing::{Table, cell};
 mod bind;
 mod clusters;
 mod console;
+mod manager;
 mod plan;
 mod reload;
 mod served;
+mod standing;
 mod transport;
+mod watchdog;
 
 /// Reads the configuration once more.
 pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
 /// The target of log lines that are whole lines of HAProxy's `option tcplog`.
 pub use crate::proxy::tcplog::TARGET as TCPLOG;
+pub use manager::Manager;
 
+/// The line for the service manager is made no more often than this.
+const STANDING_APART: Duration = Duration::from_millis(500);
 /// After a stop has cut what was left, how long the tasks may take to notice.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -195,12 +202,16 @@ impl App {
         };
         begin.await.map_err(io::Error::other)??;
         let sweeping = tokio::spawn(slot.sweep());
+        let manager = Manager::from_environment();
+        manager.ready();
+        let _told = AbortOnDropHandle::new(tokio::spawn(keep_telling(manager, Arc::clone(&sources))));
         tokio::select! {
             () = stop => {}
             // Routes would stay as they are for ever: better to be started anew, or to leave it to another balancer.
             _ = &mut control => return Err(StartError::ControlEnded),
         }
         let patience = Duration::from_millis(drain_timeout.load(Relaxed));
+        manager.stopping(patience, sources.workers.open_sessions());
         let stopped = drain(&sources, patience, hurry).await;
         end_admin.cancel();
         sweeping.abort();
@@ -208,6 +219,38 @@ impl App {
         // The socket's file is gone by then.
         let _ = admin.join();
         Ok(stopped)
+    }
+}
+
+/// Tells the service manager how the clusters stand, and that this process is alive, for as long as it runs.
+async fn keep_telling(manager: Manager, sources: Arc<Sources>) {
+    let alive = async {
+        if let Some(patience) = manager.patience() {
+            watchdog::run(manager, patience, &sources.workers, &sources.inbox).await;
+        }
+    };
+    let standing = async {
+        if manager.is_there() {
+            tell_standing(manager, &sources).await;
+        }
+    };
+    tokio::join!(alive, standing);
+}
+
+/// Until a stop, which has its own words.
+async fn tell_standing(manager: Manager, sources: &Sources) {
+    let (mut changes, mut told) = (sources.pictures.follow(), String::new());
+    while !sources.stopping.load(Relaxed) {
+        let line = standing::line(&sources.pictures);
+        if line != told {
+            manager.status(&line);
+            told = line;
+        }
+        // Pictures of a thousand clusters change a thousand times a second.
+        tokio::time::sleep(STANDING_APART).await;
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 

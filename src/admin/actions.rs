@@ -3,8 +3,8 @@
 //! Each change answers what has come of it, and is in the log with who made it.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -33,7 +33,19 @@ type Given = Result<Bytes, BytesRejection>;
 
 /// Reads the configuration anew and applies what can be applied.
 #[derive(Clone)]
-pub struct Reload(Arc<dyn Fn() -> Result<Reloaded, Rejected> + Send + Sync>);
+pub struct Reload {
+    reload: Arc<dyn Fn() -> Result<Reloaded, Rejected> + Send + Sync>,
+    past: Arc<Mutex<PastReloads>>,
+}
+
+/// What has come of reloads since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PastReloads {
+    pub applied: u64,
+    pub rejected: u64,
+    pub last_at: Option<SystemTime>,
+    pub last_was_rejected: bool,
+}
 
 /// What has come of a reload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -72,7 +84,7 @@ struct StateAnswer {
 
 impl Reload {
     pub fn new(reload: impl Fn() -> Result<Reloaded, Rejected> + Send + Sync + 'static) -> Reload {
-        Reload(Arc::new(reload))
+        Reload { reload: Arc::new(reload), past: Arc::default() }
     }
 
     /// Reads files, so it may take a while.
@@ -80,7 +92,8 @@ impl Reload {
     /// # Errors
     /// All that is wrong with the new configuration. Nothing has changed then.
     pub fn run(&self, by: &str, remote: &str) -> Result<Reloaded, Rejected> {
-        let outcome = (self.0)();
+        let outcome = (self.reload)();
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).add(outcome.is_ok());
         match &outcome {
             Ok(Reloaded { applied, needs_restart }) => tracing::info!(
                 user = by,
@@ -97,6 +110,22 @@ impl Reload {
             ),
         }
         outcome
+    }
+
+    pub fn past(&self) -> PastReloads {
+        *self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PastReloads {
+    fn add(&mut self, was_applied: bool) {
+        if was_applied {
+            self.applied += 1;
+        } else {
+            self.rejected += 1;
+        }
+        self.last_at = Some(SystemTime::now());
+        self.last_was_rejected = !was_applied;
     }
 }
 

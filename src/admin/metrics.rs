@@ -3,13 +3,18 @@
 //! Base units; labels are `cluster`, `pool`, `member` and closed sets of words, never a client. The only file that
 //! names prometheus.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
+use super::usage::Usage;
 use super::view::{self, ClusterView, PoolView, StatusView};
 use super::{PoolSource, Sources, haproxy};
+use crate::control::ClusterPicture;
+use crate::routing::Kind;
 use crate::stats::{End, Snapshot};
-use crate::topology::{Class, Condition};
+use crate::topology::{Class, Condition, Operator};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -21,12 +26,17 @@ pub fn encode(sources: &Sources, as_haproxy: bool) -> Result<String, prometheus:
     let status = view::status(sources);
     let mut page = Page::default();
     process(&mut page, &status);
+    resources(&mut page, sources);
+    reloads(&mut page, sources);
     entrance(&mut page, sources);
     for cluster in &status.clusters {
         describe_cluster(&mut page, cluster);
         for pool in &cluster.pools {
             describe_pool(&mut page, cluster, pool);
         }
+    }
+    for picture in sources.pictures.all() {
+        describe_checks(&mut page, &picture);
     }
     for source in &sources.served.load().pools {
         let cluster = status.clusters.iter().find(|cluster| cluster.id == source.pool.options.cluster);
@@ -38,6 +48,42 @@ pub fn encode(sources: &Sources, as_haproxy: bool) -> Result<String, prometheus:
     let mut text = Vec::new();
     TextEncoder::new().encode(&page.families, &mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// What Prometheus' own clients tell of a process, by their names. What the system does not tell is left out.
+fn resources(page: &mut Page, sources: &Sources) {
+    let usage = Usage::read();
+    let gauges: [(&str, &str, Option<f64>); 4] = [
+        ("process_open_fds", "Open file descriptors.", usage.open_files.map(|files| files as f64)),
+        ("process_max_fds", "File descriptors that may be open.", usage.max_files.map(|files| files as f64)),
+        ("process_resident_memory_bytes", "Memory in use.", usage.resident_bytes.map(|bytes| bytes as f64)),
+        ("process_start_time_seconds", "Unix time of the start.", unix_s(sources.started_at)),
+    ];
+    for (name, help, value) in gauges {
+        value.into_iter().for_each(|value| page.gauge(name, help, &[], value));
+    }
+    if let Some(seconds) = usage.cpu_seconds {
+        page.counter("process_cpu_seconds_total", "Processor time, of user and system.", &[], seconds);
+    }
+}
+
+fn reloads(page: &mut Page, sources: &Sources) {
+    let reloads = sources.reload.past();
+    let help = "Reloads of the configuration; a rejected one has changed nothing.";
+    for (result, count) in [("applied", reloads.applied), ("rejected", reloads.rejected)] {
+        page.counter("pilotfish_reloads_total", help, &[("result", result)], count as f64);
+    }
+    let help = "0 when the last reload was rejected; 1 without any.";
+    page.gauge("pilotfish_last_reload_successful", help, &[], flag(!reloads.last_was_rejected));
+    if let Some(at) = unix_s(reloads.last_at.unwrap_or(sources.started_at)) {
+        let help = "Unix time of the last reload, or of the start.";
+        page.gauge("pilotfish_last_reload_seconds", help, &[], at);
+    }
+}
+
+/// `None` before 1970.
+fn unix_s(time: SystemTime) -> Option<f64> {
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
 }
 
 /// Who was not let in, and until when the certificate holds.
@@ -99,6 +145,10 @@ fn describe_cluster(page: &mut Page, cluster: &ClusterView) {
         page.gauge("pilotfish_condition", help, labels, flag(condition == cluster.condition));
     }
     describe_incidents(page, cluster);
+    describe_members(page, cluster);
+}
+
+fn describe_members(page: &mut Page, cluster: &ClusterView) {
     for member in &cluster.members {
         let labels = &[("cluster", cluster.name.as_str()), ("member", member.name.as_str())][..];
         let is_writer = cluster.writer.as_ref() == Some(&member.name);
@@ -110,14 +160,17 @@ fn describe_cluster(page: &mut Page, cluster: &ClusterView) {
             page.gauge("pilotfish_member_timeline", "As the member last said.", labels, f64::from(timeline));
         }
         if let Some(check) = &member.last_check {
-            let duration = check.duration_ms / 1e3;
-            page.gauge("pilotfish_check_duration_seconds", "Of the last check.", labels, duration);
             page.gauge("pilotfish_check_age_seconds", "Since the last check.", labels, check.ago_s);
         }
         for class in Class::ALL.map(Class::as_str) {
             let labels = &[labels, &[("class", class)]].concat();
             let help = "1 for the class that the member is in.";
             page.gauge("pilotfish_member_class", help, labels, flag(class == member.class));
+        }
+        for state in Operator::ALL.map(Operator::as_str) {
+            let labels = &[labels, &[("state", state)]].concat();
+            let help = "1 for the state that an operator has set.";
+            page.gauge("pilotfish_member_admin", help, labels, flag(state == member.admin));
         }
     }
 }
@@ -169,6 +222,10 @@ fn describe_pool(page: &mut Page, cluster: &ClusterView, pool: &PoolView) {
     }
     let routable = pool.routable.len() as f64;
     page.gauge("pilotfish_routable_members", "Members that take new sessions.", &of_pool, routable);
+    if pool.kind == Kind::Replicas.as_str() {
+        let help = "1 while the leader stands in for readers; pools of replicas only.";
+        page.gauge("pilotfish_fallback_in_use", help, &of_pool, flag(pool.fallback_in_use));
+    }
     for end in End::ALL.map(End::as_str) {
         let count = pool.ends.iter().find(|counted| counted.cause == end).map_or(0, |counted| counted.count);
         let labels = &[&of_pool[..], &[("cause", end)]].concat();
@@ -188,6 +245,14 @@ fn describe_pool(page: &mut Page, cluster: &ClusterView, pool: &PoolView) {
             let help = "Relayed bytes: in is from clients to the member.";
             page.counter("pilotfish_bytes_total", help, labels, bytes as f64);
         }
+    }
+}
+
+fn describe_checks(page: &mut Page, cluster: &ClusterPicture) {
+    let help = "How long checks of the member took, those without an answer too.";
+    for member in &cluster.members {
+        let labels = [("cluster", &*cluster.name), ("member", member.member.name.as_str())];
+        page.histogram("pilotfish_check_duration_seconds", help, &labels, &member.checks.seconds.snapshot());
     }
 }
 

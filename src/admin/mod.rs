@@ -35,6 +35,7 @@ pub mod spark;
 pub mod stream;
 pub mod throttle;
 pub mod tls;
+pub mod usage;
 pub mod view;
 
 use std::collections::HashMap;

@@ -59,7 +59,7 @@ pub fn samples(sources: &Sources, with_census: bool) -> Vec<ClusterSample> {
             name: member.member.name.clone(),
             lag_bytes: member.lag_bytes,
             class_since: member.class_since,
-            check: answered(member.last_check.as_ref()),
+            check: answered(member.checks.last.as_ref()),
             outdated_sessions: with_census.then(|| outdated.get(&*member.member.name).copied().unwrap_or(0)),
         };
         let pool = |source: &super::PoolSource| PoolSample {

@@ -238,7 +238,7 @@ impl Look<'_> {
             dcs_seen_ago_s: dcs_last_seen.map(|at| self.unix_s.saturating_sub(at)),
             tags: report.map(|report| report.tags.clone()).unwrap_or_default(),
             admin: picture.operator.as_str(),
-            last_check: picture.last_check.as_ref().map(|check| self::check(check, self.now)),
+            last_check: picture.checks.last.as_ref().map(|check| self::check(check, self.now)),
             check_ms_mean: history.and_then(|history| history.check_ms).map(tenths),
             flips_5m: history.map_or(0, MemberHistory::flips_lately),
             outdated_sessions: history.map_or(0, |history| history.outdated_sessions),

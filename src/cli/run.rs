@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{EXIT_CONFIG, EXIT_FAILED, logging};
 use crate::admin::actions::Reload;
-use crate::app::{App, Source, StartError, Stopped};
+use crate::app::{App, Manager, Source, StartError, Stopped};
 use crate::config::Config;
 
 /// Runs until a signal says stop. 0 after a stop, 78 for secrets or certificates that cannot be used, 1 when it could not
@@ -57,10 +57,14 @@ async fn either(first: &mut Signal, second: &mut Signal) {
     }
 }
 
-/// A hangup reloads, and never ends the process as it would by default. What has come of it is in the log.
+/// A hangup reloads, and never ends the process as it would by default. What has come of it is in the log; the service
+/// manager is told when it begins and when it is over.
 async fn reload_at_hangups(mut hangups: Signal, reload: Reload) {
+    let manager = Manager::from_environment();
     while hangups.recv().await.is_some() {
         let reload = reload.clone();
+        manager.reloading();
         let _ = tokio::task::spawn_blocking(move || reload.run("SIGHUP", "-")).await;
+        manager.ready();
     }
 }

@@ -45,6 +45,8 @@ pub enum Event {
         weight: Option<u16>,
         answer: oneshot::Sender<bool>,
     },
+    /// Somebody wants to know whether control turns, and whether all nodes are being asked.
+    Pulse { answer: oneshot::Sender<bool> },
     /// An operator wants something of a member, and waits for the answer.
     Operate { cluster: ClusterId, member: String, wish: Operator, answer: oneshot::Sender<Option<Operated>> },
     /// The configuration has changed. Answered when it counts.
@@ -143,6 +145,15 @@ impl Inbox {
     }
 }
 
+impl Inbox {
+    /// Whether control works: it comes to this event, in its turn, and no poller has ended by itself. Waits for as long as
+    /// control does not come to it.
+    pub async fn turns(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Event::Pulse { answer }).await.is_ok() && answered.await.unwrap_or_default()
+    }
+}
+
 /// The queue between everything that happens and the controller.
 pub fn inbox() -> (Inbox, mpsc::Receiver<Event>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
@@ -215,6 +226,11 @@ impl Controller {
                 let _ = answer.send(());
                 return;
             }
+            Event::Pulse { answer } => {
+                // Whoever does not wait any more has drawn its conclusion.
+                let _ = answer.send(self.stewards.values().all(Steward::is_asking));
+                return;
+            }
             event => event,
         };
         let Some(cluster) = event.cluster() else { return };
@@ -263,7 +279,7 @@ impl Controller {
                 let _ = answer.send(operated);
                 return;
             }
-            Event::Reconfigure { .. } => return,
+            Event::Reconfigure { .. } | Event::Pulse { .. } => return,
         }
         self.decide(&[cluster]);
     }
@@ -362,7 +378,7 @@ impl Event {
             | Event::Weigh { cluster, .. }
             | Event::Operate { cluster, .. }
             | Event::Trouble(Trouble { cluster, .. }) => Some(*cluster),
-            Event::Reconfigure { .. } => None,
+            Event::Reconfigure { .. } | Event::Pulse { .. } => None,
         }
     }
 }

@@ -52,6 +52,11 @@ impl Discovery {
         Discovery { targets, poke, task: task.abort_handle() }
     }
 
+    /// It has not ended by itself, as it would by a panic.
+    pub fn is_alive(&self) -> bool {
+        !self.task.is_finished()
+    }
+
     /// New targets are used by the next round, and new host names start one.
     pub fn set_targets(&self, targets: Targets) {
         let mut new_hosts = false;

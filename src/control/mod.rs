@@ -28,5 +28,5 @@ pub use credentials::{Credentials, Password};
 pub use incident::Incident;
 pub use names::Names;
 pub use patroni::{Patroni, PatroniOptions};
-pub use picture::{Check, ClusterPicture, MemberPicture, Pictures};
+pub use picture::{Check, Checks, ClusterPicture, MemberPicture, Pictures};
 pub use steward::StewardOptions;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::incident::{Incident, Totals};
 use crate::routing::{ClusterId, Routes};
+use crate::stats::Histogram;
 use crate::topology::{Class, Decision, Member, Operator, Report, Silence};
 
 /// One cluster at one moment.
@@ -44,9 +45,24 @@ pub struct MemberPicture {
     /// The last report, which may be older than the last check.
     pub report: Option<Report>,
     pub lag_bytes: Option<u64>,
-    pub last_check: Option<Check>,
+    pub checks: Checks,
     /// Where it is dialled; empty when its host name does not resolve.
     pub addresses: Arc<[std::net::SocketAddr]>,
+}
+
+/// What the checks of one member have come to.
+#[derive(Debug, Clone, Default)]
+pub struct Checks {
+    pub last: Option<Check>,
+    /// How long they took, those without an answer too.
+    pub seconds: Arc<Histogram>,
+}
+
+impl Checks {
+    pub fn add(&mut self, check: Check) {
+        self.seconds.observe(check.took);
+        self.last = Some(check);
+    }
 }
 
 /// One check of one member.

@@ -53,6 +53,11 @@ impl Poller {
         self.interval.send_if_modified(|current| std::mem::replace(current, interval) != interval);
     }
 
+    /// It has not ended by itself, as it would by a panic.
+    pub fn is_alive(&self) -> bool {
+        !self.task.is_finished()
+    }
+
     /// Asks as soon as may be. Pokes while a request is under way lead to one more request.
     pub fn poke(&self) {
         self.poke.notify_one();

@@ -98,6 +98,11 @@ impl Ports {
         Poller::start(options, interval, events.clone(), ask)
     }
 
+    /// Each of them is being asked.
+    pub fn are_asked(&self) -> bool {
+        self.known.values().all(|port| port.poller.is_alive())
+    }
+
     /// Takes in one check.
     pub fn knocked(&mut self, member: &str, port: u16, knock: Knock) {
         let Some(known) = self.known.get_mut(&(member.to_owned(), port)) else { return };

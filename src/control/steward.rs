@@ -17,7 +17,7 @@ use super::discovery::Discovery;
 use super::journal;
 use super::names::Names;
 use super::patroni::{ClusterAnswer, Patroni};
-use super::picture::{Check, ClusterPicture, MemberPicture};
+use super::picture::{Check, Checks, ClusterPicture, MemberPicture};
 use super::poller::Poller;
 use super::ports::Ports;
 use super::record::Record;
@@ -79,7 +79,7 @@ pub(super) struct Steward {
     /// A node may tell the members but has not been heard yet.
     members_pending: bool,
     addresses: AddressBook,
-    checks: BTreeMap<String, Check>,
+    checks: BTreeMap<String, Checks>,
     pollers: HashMap<String, Poller>,
     ports: Ports,
     discovery: Discovery,
@@ -158,7 +158,7 @@ impl Steward {
             Observation::Answered(report) => (Some(report.status), None),
             Observation::Silent(silence) => (None, Some(silence.clone())),
         };
-        self.checks.insert(api.to_owned(), Check { at: now, took, status, silence });
+        self.checks.entry(api.to_owned()).or_default().add(Check { at: now, took, status, silence });
         let before = self.core.member(&name).map(|tracked| tracked.class);
         self.core.observe(now, &name, observation);
         self.learn_scope();
@@ -348,7 +348,7 @@ impl Steward {
             class_since: tracked.class_since,
             report: tracked.health.last_report().cloned(),
             lag_bytes: tracked.health.lag_bytes(),
-            last_check: self.checks.get(&tracked.member.api).cloned(),
+            checks: self.checks.get(&tracked.member.api).cloned().unwrap_or_default(),
             addresses: self.addresses_of(&tracked.member.name),
         };
         ClusterPicture {

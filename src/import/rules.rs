@@ -79,7 +79,7 @@ pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Access {
         if !fits {
             notes.lost(
                 line.number,
-                format!("{}: only allow lists of src and limits of src_conn_cur", line.said()),
+                format!("{}: only allow lists of src and limits of src_conn_cur; without this rule the listener may let in whom it kept out", line.said()),
             );
         }
     }

@@ -53,7 +53,7 @@ pub struct ListenOptions {
 /// A bound socket. That of a unix socket takes its file along when it goes.
 #[derive(Debug)]
 pub struct Bound {
-    socket: OwnedFd,
+    pub socket: OwnedFd,
     /// The real one: with the port that was free.
     pub address: ListenAddress,
     file: Option<SocketFile>,

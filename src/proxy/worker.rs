@@ -12,7 +12,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -62,6 +64,8 @@ pub(super) struct Handle {
 enum Job {
     Serve(Accepted),
     Listen(Listener),
+    /// To be answered with whether all listeners of this worker still accept.
+    Pulse(oneshot::Sender<bool>),
 }
 
 /// A connection on its way to its worker. Unbounded queues are fine: the permit bounds them.
@@ -170,6 +174,31 @@ impl Workers {
         self.sessions.wait().await;
     }
 
+    /// The workers that do not answer in time, or on which a listener has ended by itself. After a stop a worker that has
+    /// nothing left to do is not missed.
+    pub async fn standing_still(&self, within: Duration) -> Vec<usize> {
+        let deadline = Instant::now() + within;
+        let ask = |handle: &Handle| {
+            let (answer, answered) = oneshot::channel();
+            // A worker that is gone drops the question, which is an answer too.
+            let _ = handle.inbox.send(Job::Pulse(answer));
+            answered
+        };
+        let asked: Vec<_> = self.handles.iter().map(ask).collect();
+        let mut still = Vec::new();
+        for (worker, answered) in asked.into_iter().enumerate() {
+            let turns = match timeout_at(deadline, answered).await {
+                Ok(Ok(accepts)) => accepts || self.accepting.is_cancelled(),
+                Ok(Err(_gone)) => self.stop.is_cancelled(),
+                Err(_late) => false,
+            };
+            if !turns {
+                still.push(worker);
+            }
+        }
+        still
+    }
+
     /// Cuts every session that is left; says how many.
     pub fn cut_all(&self) -> usize {
         self.handles.iter().map(|handle| handle.shard.cut_all(End::Shutdown)).sum()
@@ -248,6 +277,7 @@ impl Worker {
     async fn run(self: Arc<Self>, mut jobs: mpsc::UnboundedReceiver<Job>, siblings: Arc<[Handle]>) {
         let mut following = tokio::spawn(Arc::clone(&self).follow_table());
         let mut relaying = tokio::spawn(Arc::clone(&self).relay());
+        let mut listeners: Vec<AbortHandle> = Vec::new();
         loop {
             let job = tokio::select! {
                 // In order: who was accepted before a stop is served.
@@ -270,7 +300,12 @@ impl Worker {
             match job {
                 Some(Job::Serve(accepted)) => self.serve(accepted),
                 Some(Job::Listen(listener)) => {
-                    tokio::spawn(listener::run(listener, Arc::clone(&self), Arc::clone(&siblings)));
+                    let accepting = listener::run(listener, Arc::clone(&self), Arc::clone(&siblings));
+                    listeners.push(tokio::spawn(accepting).abort_handle());
+                }
+                Some(Job::Pulse(answer)) => {
+                    // Whoever does not wait any more has drawn its conclusion.
+                    let _ = answer.send(!listeners.iter().any(AbortHandle::is_finished));
                 }
                 None => return,
             }

@@ -28,6 +28,8 @@ pub struct Wishes {
     pub drain_timeout: &'static str,
     /// Those of [`OPERATOR`] and [`VIEWER`] have to log in.
     pub users: bool,
+    /// What stands under `replicas`, in place of one pool; `HOST` is the balancer's address.
+    pub replicas: Option<&'static str>,
 }
 
 /// Name and password, joined as Basic wants them.
@@ -41,7 +43,14 @@ pub fn authorization(login: &str) -> String {
 
 impl Default for Wishes {
     fn default() -> Wishes {
-        Wishes { octet: 5, hold: "45s", fallback: "primary", drain_timeout: "30s", users: false }
+        Wishes {
+            octet: 5,
+            hold: "45s",
+            fallback: "primary",
+            drain_timeout: "30s",
+            users: false,
+            replicas: None,
+        }
     }
 }
 
@@ -61,7 +70,7 @@ impl Balancer {
     }
 
     pub fn with(cluster: &'static Cluster, wishes: Wishes) -> Balancer {
-        let Wishes { octet, hold, fallback, drain_timeout, users: asks_users } = wishes;
+        let Wishes { octet, hold, fallback, drain_timeout, users: asks_users, replicas } = wishes;
         let (host, directory) = (format!("{NET}.{octet}"), TempDir::new().expect("a directory"));
         let user = |login: &str, role| {
             let (name, password) = login.split_once(':').expect("a name and a password");
@@ -71,10 +80,12 @@ impl Balancer {
         };
         let users = format!("[{}, {}]", user(OPERATOR, "operator"), user(VIEWER, "viewer"));
         let users = if asks_users { format!(", users: {users}") } else { String::new() };
+        let one_pool = format!("{{listen: '{host}:5001', hold: {hold}, fallback: {fallback}}}");
+        let replicas = replicas.map_or(one_pool, |pools| pools.replace("HOST", &host));
         let text = format!(
             "clusters:\n  - patroni: [{patroni}]\n    \
              primary: {{listen: '{host}:5000', hold: {hold}}}\n    \
-             replicas: {{listen: '{host}:5001', hold: {hold}, fallback: {fallback}}}\n\
+             replicas: {replicas}\n\
              admin: {{listen: '{host}:7000', haproxy_socket: {{path: '{runtime}', level: admin}}{users}}}\n\
              drain_timeout: {drain_timeout}\n\
              log: {{format: json, level: debug}}\n",
@@ -122,7 +133,7 @@ impl Balancer {
         self.directory.path().join(name)
     }
 
-    fn at(&self, port: u16) -> SocketAddr {
+    pub fn at(&self, port: u16) -> SocketAddr {
         format!("{}:{port}", self.host).parse().expect("an address")
     }
 

@@ -1,7 +1,7 @@
 //! What the admin side shows, and what it lets nobody do.
 
 mod actions;
-mod exposition;
+pub mod exposition;
 mod findings;
 mod guard;
 pub mod haproxy;
@@ -116,7 +116,7 @@ const METRICS: [(&str, &str, &str); 14] = [
     ("pilotfish_writers_claiming", "gauge", "cluster"),
     ("pilotfish_member_class", "gauge", "class cluster member"),
     ("pilotfish_member_lag_bytes", "gauge", "cluster member"),
-    ("pilotfish_check_duration_seconds", "gauge", "cluster member"),
+    ("pilotfish_check_duration_seconds", "histogram", "cluster member"),
     ("pilotfish_table_epoch", "gauge", "cluster"),
     ("pilotfish_failovers_total", "counter", "cluster"),
     ("pilotfish_connect_seconds", "histogram", "cluster pool"),

@@ -5,6 +5,7 @@ mod config;
 mod control;
 mod drill;
 mod import;
+mod monitoring;
 mod process;
 mod proxy;
 mod reload;

@@ -4,6 +4,7 @@ pub mod child;
 mod console;
 mod documents;
 mod logs;
+mod manager;
 mod terminal;
 mod top;
 
@@ -184,6 +185,8 @@ async fn a_hangup_reloads_and_ends_nothing() {
     let pilotfish = Pilotfish::run(&config(&cluster, ""));
     let (mut client, _) = Client::enter(pilotfish.pool("primary").await).await;
     // Whatever is asked of it, the control plane goes on asking its nodes.
+    // A thread has its name once it runs, which an answer shows.
+    assert_eq!(get(pilotfish.admin().await, "/livez").await.status, 200);
     assert!(pilotfish.threads().contains(&"admin".to_owned()), "{:?}", pilotfish.threads());
     pilotfish.signal(Signal::HUP);
     let reloaded = pilotfish.says("the configuration was reloaded").await;

@@ -40,6 +40,11 @@ impl Steward {
         self.aim_discovery();
     }
 
+    /// Every member, every port and the cluster itself are being asked.
+    pub fn is_asking(&self) -> bool {
+        self.pollers.values().all(Poller::is_alive) && self.ports.are_asked() && self.discovery.is_alive()
+    }
+
     /// The ports of their own that pools have are asked on every member whose address is known.
     pub(super) fn follow_ports(&mut self) {
         let mut wanted = BTreeMap::new();

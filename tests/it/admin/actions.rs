@@ -66,6 +66,10 @@ async fn whoever_may_open_the_socket_is_an_operator_by_user_id() {
     let reload = console.post(path, json!({})).await;
     assert_eq!(reload.status, 422, "{reload:?}");
     assert!(reload.json()["problems"][0].as_str().is_some_and(|p| p.contains("no file")), "{reload:?}");
+    let metrics =
+        exchange(connect(&console.socket).await, "GET", "/metrics", &[("Host", "x")], "").await.body;
+    assert!(metrics.contains("pilotfish_reloads_total{result=\"rejected\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("pilotfish_last_reload_successful 0\n"), "{metrics}");
     drop(served);
 }
 

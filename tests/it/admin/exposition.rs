@@ -8,6 +8,8 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Exposition {
     /// Kind by family.
     pub kinds: BTreeMap<String, String>,
+    /// What it means, by family.
+    pub helps: BTreeMap<String, String>,
     pub samples: Vec<Sample>,
 }
 
@@ -24,15 +26,16 @@ impl Exposition {
     pub fn parse(text: &str) -> Exposition {
         assert!(text.ends_with('\n'), "the last line has no end");
         let mut page = Exposition::default();
-        let (mut helped, mut family) = (BTreeSet::new(), String::new());
+        let mut family = String::new();
         for line in text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 let (name, words) = help.split_once(' ').expect("a help text");
-                assert!(helped.insert(name.to_owned()), "{name} is described twice");
+                let first = page.helps.insert(name.to_owned(), words.to_owned()).is_none();
+                assert!(first, "{name} is described twice");
                 assert!(words.ends_with('.'), "{name}: {words:?} is no sentence");
             } else if let Some(kind) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = kind.split_once(' ').expect("a kind");
-                assert!(helped.contains(name) && is_name(name), "{name} has no help");
+                assert!(page.helps.contains_key(name) && is_name(name), "{name} has no help");
                 assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{name}: {kind}");
                 assert!(
                     page.kinds.insert(name.to_owned(), kind.to_owned()).is_none(),
@@ -63,7 +66,8 @@ impl Exposition {
         let mut seen = BTreeSet::new();
         for Sample { name, labels, value } in &self.samples {
             assert!(seen.insert((name, labels)), "{name}{labels:?} is there twice");
-            assert!(name.starts_with("pilotfish_") || name.starts_with("haproxy_"), "{name}");
+            let ours = ["pilotfish_", "process_", "haproxy_"].iter().any(|start| name.starts_with(start));
+            assert!(ours, "{name}");
             let ends = |units: &[&str]| units.iter().any(|unit| name.ends_with(unit));
             assert!(!ends(&["_ms", "_us", "_minutes", "_kb"]), "{name} is not in base units");
             let counter = self.kinds.get(name).is_some_and(|kind| kind == "counter");

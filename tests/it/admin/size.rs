@@ -11,7 +11,7 @@ use pilotfish::admin::history::{ClusterSample, History, MemberSample, PoolSample
 use pilotfish::admin::hosts::Hosts;
 use pilotfish::admin::ring::{COARSE, FOLDED};
 use pilotfish::admin::{Live, PoolSource, Served, Serving, Sources, dashboard};
-use pilotfish::control::{Check, ClusterPicture, MemberPicture, Pictures, first_table, inbox};
+use pilotfish::control::{Check, Checks, ClusterPicture, MemberPicture, Pictures, first_table, inbox};
 use pilotfish::proxy::listener::ListenAddress;
 use pilotfish::proxy::{
     IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions,
@@ -174,6 +174,13 @@ fn member(name: &str) -> MemberPicture {
     };
     let (host, port) = (format!("{name}.db.example.org"), 5432);
     let api = format!("http://{host}:8008");
+    let mut checks = Checks::default();
+    checks.add(Check {
+        at: Duration::ZERO,
+        took: Duration::from_millis(3),
+        status: Some(200),
+        silence: None,
+    });
     MemberPicture {
         member: Member { name: name.to_owned(), host, port, api },
         operator: Operator::Ready,
@@ -181,12 +188,7 @@ fn member(name: &str) -> MemberPicture {
         class_since: Duration::ZERO,
         report: Some(report),
         lag_bytes: Some(1_234_567),
-        last_check: Some(Check {
-            at: Duration::ZERO,
-            took: Duration::from_millis(3),
-            status: Some(200),
-            silence: None,
-        }),
+        checks,
         addresses: Arc::from([SocketAddr::from(([10, 20, 30, 41], 5432))]),
     }
 }

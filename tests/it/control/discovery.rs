@@ -194,7 +194,7 @@ async fn a_new_member_is_used_and_one_struck_off_while_silent_stays_listed() {
     cluster.node("a").patroni.asked("/cluster", 2).await;
     let picture = rig.settled("a", &["c"]).await;
     assert_eq!((names(&picture), class(&picture, "b")), (vec!["a", "b", "c"], Some("silent")));
-    let check = picture.members[1].last_check.as_ref().and_then(|check| check.silence.as_ref());
+    let check = picture.members[1].checks.last.as_ref().and_then(|check| check.silence.as_ref());
     assert_eq!(check.map(|silence| silence.kind.as_str()), Some("refused"));
     cluster.node("b").patroni.resume().await;
     rig.settled("a", &["b", "c"]).await;
@@ -316,7 +316,7 @@ async fn a_report_counts_only_for_the_member_that_made_it() {
     let rig = Rig::watch(vec![seed(&cluster.node("a").patroni.api())]);
     let picture = rig.until("a silent b", |picture| class(picture, "b") == Some("silent")).await;
     let silence =
-        picture.members[1].last_check.as_ref().and_then(|check| check.silence.clone()).expect("a reason");
+        picture.members[1].checks.last.as_ref().and_then(|check| check.silence.clone()).expect("a reason");
     assert_eq!((silence.kind.as_str(), &*silence.detail), ("not_patroni", "c answers at the address of b"));
     assert_eq!(condition(&picture), Some("no_writer"));
 }

@@ -163,7 +163,7 @@ async fn every_strange_answer_is_known_for_what_it_is() {
             let settled = picture.decision.is_some() && a.class == Class::Writer;
             settled
                 && b.class.as_str() == case.class
-                && b.last_check.as_ref().is_some_and(|check| case.fits(check))
+                && b.checks.last.as_ref().is_some_and(|check| case.fits(check))
         };
         rig.until_of(index + 1, case.what, known).await;
         let most = cluster.node("b").patroni.most_at_once("/leader");
@@ -194,7 +194,7 @@ async fn a_redirect_leads_nowhere() {
         cluster.node("a").patroni.answer("/cluster", there);
         let rig = Rig::watch(cluster.seeds());
         let told = |picture: &ClusterPicture| {
-            let check = picture.members.iter().find(|m| m.class.as_str() == "silent")?.last_check.clone()?;
+            let check = picture.members.iter().find(|m| m.class.as_str() == "silent")?.checks.last.clone()?;
             Some((check.silence?.detail, picture.discovery_problem.clone()?))
         };
         let picture = rig.until("a redirect", |picture| told(picture).is_some()).await;

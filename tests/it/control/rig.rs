@@ -152,7 +152,7 @@ impl Drop for TellOnPanic<'_> {
 
 fn brief(picture: &ClusterPicture) -> String {
     let member = |m: &MemberPicture| {
-        let check = m.last_check.as_ref().map(|check| (check.status, &check.silence));
+        let check = m.checks.last.as_ref().map(|check| (check.status, &check.silence));
         let Member { name, host, port, api } = &m.member;
         format!("\n  {name} {} {host}:{port} {api} {check:.300?}", m.class)
     };

@@ -191,6 +191,17 @@ impl Pilotfish {
         tasks.filter_map(name).map(|name| name.trim_end().to_owned()).collect()
     }
 
+    /// The kernel's number of the thread of that name.
+    pub fn thread(&self, name: &str) -> i32 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero())).expect("it runs");
+        let paths = tasks.map(|task| task.expect("a thread").path());
+        let named = |path: &std::path::PathBuf| {
+            std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+        };
+        let path = { paths }.find(named).unwrap_or_else(|| panic!("a thread {name}"));
+        path.file_name().and_then(|number| number.to_str()?.parse().ok()).expect("a number")
+    }
+
     /// Kilobytes of memory that it holds.
     pub fn memory_kb(&self) -> u64 {
         let status =

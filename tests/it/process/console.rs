@@ -209,6 +209,9 @@ async fn a_reload_applies_what_it_can_names_the_rest_and_changes_nothing_when_th
     let nothing = json!({"applied": [], "needs_restart": []});
     assert_eq!(reload(&with_admin(&base, &admin(""))).await, (200, nothing.clone()));
     assert_eq!(get(address, "/api/v1/status").await.status, 200);
+    let metrics = get(address, "/metrics").await.body;
+    assert!(metrics.contains("pilotfish_reloads_total{result=\"applied\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("pilotfish_last_reload_successful 1\n"), "{metrics}");
 
     let token = pilotfish.file.beside("token", "t0ken");
     let users = format!(", users: [{{name: me, token: \"file:{token}\"}}], allowed_hosts: [lb.example.org]");

@@ -71,7 +71,7 @@ pub struct Bench {
 pub struct Port {
     pub at: SocketAddr,
     pub stats: Arc<PoolStats>,
-    pool: Arc<Pool>,
+    pub pool: Arc<Pool>,
 }
 
 /// A member's place in a table.

@@ -1,12 +1,16 @@
 //! Stopping: no new connections, those who wait are told, those who work may finish, and the rest is cut.
 
 use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
+use pilotfish::proxy::listener::{self, ListenAddress};
 use pilotfish::stats::End;
 use tokio::net::TcpStream;
 
 use super::ALL_BUFFERS;
-use super::bench::{Bench, Setup};
+use super::bench::{Bench, Setup, listen_at};
 use super::member::Member;
 use super::packets::{SSL_REQUEST, startup};
 use super::{until, within};
@@ -71,4 +75,22 @@ async fn what_is_left_is_cut_and_counted() {
     silent.hear_end().await;
     assert_eq!(bench.primary.ends(), [(End::Shutdown, 6)]);
     bench.emptied().await;
+}
+
+/// What the service manager's watchdog looks at.
+#[tokio::test]
+async fn a_worker_whose_listener_has_ended_by_itself_stands_still() {
+    const SOON: Duration = Duration::from_secs(5);
+    let bench = Bench::new(Setup { workers: 2, ..Setup::default() });
+    assert_eq!(bench.workers.standing_still(SOON).await, [0; 0]);
+    // epoll takes no ordinary file, so this listener gives up at once.
+    let here = ListenAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let mut bound = listener::bind(&listen_at(here, Setup::default().tcp)).expect("a free port");
+    bound.socket = tempfile::tempfile().expect("a file").into();
+    bench.workers.listen(3, bound, Arc::default(), Arc::clone(&bench.primary.pool));
+    let found = async { while bench.workers.standing_still(SOON).await != [1] {} };
+    within("the worker of that listener", found).await;
+    // Nobody is to accept any more, and the threads have ended or will.
+    bench.workers.stop_accepting();
+    assert_eq!(bench.workers.standing_still(SOON).await, [0; 0]);
 }
