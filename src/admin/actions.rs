@@ -39,12 +39,14 @@ pub struct Reload {
 }
 
 /// What has come of reloads since the start.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PastReloads {
     pub applied: u64,
     pub rejected: u64,
     pub last_at: Option<SystemTime>,
     pub last_was_rejected: bool,
+    /// Why it was.
+    pub problems: Vec<String>,
 }
 
 /// What has come of a reload.
@@ -93,7 +95,7 @@ impl Reload {
     /// All that is wrong with the new configuration. Nothing has changed then.
     pub fn run(&self, by: &str, remote: &str) -> Result<Reloaded, Rejected> {
         let outcome = (self.reload)();
-        self.past.lock().unwrap_or_else(PoisonError::into_inner).add(outcome.is_ok());
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).add(outcome.as_ref().err());
         match &outcome {
             Ok(Reloaded { applied, needs_restart }) => tracing::info!(
                 user = by,
@@ -113,19 +115,19 @@ impl Reload {
     }
 
     pub fn past(&self) -> PastReloads {
-        *self.past.lock().unwrap_or_else(PoisonError::into_inner)
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl PastReloads {
-    fn add(&mut self, was_applied: bool) {
-        if was_applied {
-            self.applied += 1;
-        } else {
-            self.rejected += 1;
+    fn add(&mut self, rejected: Option<&Rejected>) {
+        match rejected {
+            None => self.applied += 1,
+            Some(_) => self.rejected += 1,
         }
         self.last_at = Some(SystemTime::now());
-        self.last_was_rejected = !was_applied;
+        self.last_was_rejected = rejected.is_some();
+        self.problems = rejected.map(|rejected| rejected.problems.clone()).unwrap_or_default();
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::actions::PastReloads;
 use super::findings::{self, Finding};
 use super::headline::{Headline, headline};
 use super::history::{ClusterHistory, MemberHistory, PoolHistory, sum};
@@ -32,7 +33,18 @@ pub struct StatusView {
     pub stopping: bool,
     pub sessions: usize,
     pub max_sessions: usize,
+    pub reloads: ReloadsView,
     pub clusters: Vec<ClusterView>,
+}
+
+/// What has come of reloads since the start.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ReloadsView {
+    pub applied: u64,
+    pub rejected: u64,
+    pub last_ago_s: Option<f64>,
+    /// Why the last one was rejected; empty when it was not.
+    pub problems: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -148,8 +160,15 @@ pub fn status(sources: &Sources) -> StatusView {
         stopping,
         sessions: sources.workers.open_sessions(),
         max_sessions: sources.workers.max_sessions(),
+        reloads: reloads(sources),
         clusters: clusters.iter().map(view).collect(),
     }
+}
+
+fn reloads(sources: &Sources) -> ReloadsView {
+    let PastReloads { applied, rejected, last_at, problems, .. } = sources.reload.past();
+    let last_ago_s = last_at.and_then(|at| at.elapsed().ok()).map(seconds);
+    ReloadsView { applied, rejected, last_ago_s, problems }
 }
 
 /// What a cluster's view is made from beside its picture.

@@ -23,7 +23,7 @@ use super::ports::Ports;
 use super::record::Record;
 use super::seeds::{Lesson, Seeds};
 use crate::proxy::{Trouble, TroubleKind};
-use crate::routing::{ClusterId, Kind, PoolRules, Routes};
+use crate::routing::{ClusterId, PoolRules, Routes};
 use crate::stats::PoolStats;
 use crate::topology::cluster::Tracked;
 use crate::topology::health::Thresholds;

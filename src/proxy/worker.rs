@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -277,7 +277,7 @@ impl Worker {
     async fn run(self: Arc<Self>, mut jobs: mpsc::UnboundedReceiver<Job>, siblings: Arc<[Handle]>) {
         let mut following = tokio::spawn(Arc::clone(&self).follow_table());
         let mut relaying = tokio::spawn(Arc::clone(&self).relay());
-        let mut listeners: Vec<AbortHandle> = Vec::new();
+        let mut listeners: Vec<(AbortHandle, watch::Receiver<Service>)> = Vec::new();
         loop {
             let job = tokio::select! {
                 // In order: who was accepted before a stop is served.
@@ -300,12 +300,16 @@ impl Worker {
             match job {
                 Some(Job::Serve(accepted)) => self.serve(accepted),
                 Some(Job::Listen(listener)) => {
+                    // Those that were closed are no loss.
+                    listeners.retain(|(_, service)| service.has_changed().is_ok());
+                    let service = listener.service.clone();
                     let accepting = listener::run(listener, Arc::clone(&self), Arc::clone(&siblings));
-                    listeners.push(tokio::spawn(accepting).abort_handle());
+                    listeners.push((tokio::spawn(accepting).abort_handle(), service));
                 }
                 Some(Job::Pulse(answer)) => {
                     // Whoever does not wait any more has drawn its conclusion.
-                    let _ = answer.send(!listeners.iter().any(AbortHandle::is_finished));
+                    listeners.retain(|(_, service)| service.has_changed().is_ok());
+                    let _ = answer.send(!listeners.iter().any(|(task, _)| task.is_finished()));
                 }
                 None => return,
             }

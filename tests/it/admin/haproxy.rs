@@ -237,6 +237,7 @@ fn the_documentation_names_each_column_that_is_filled() {
         stopping: false,
         sessions: 0,
         max_sessions: 1,
+        reloads: Default::default(),
         clusters: vec![cluster],
     };
     let (memory, now) = (Memory::default(), std::time::Duration::ZERO);

@@ -51,5 +51,10 @@ async fn a_broken_file_keeps_all_and_says_why() {
         Config::parse("config.yaml", "clusters: [{patroni: a, hold: 1}]\nworkers: many\n", &|_| None);
     let rejected = live.read(broken).await.expect_err("two mistakes");
     assert_eq!(rejected.problems.len(), 2, "{rejected:?}");
+    let told = live.status().await["reloads"].clone();
+    assert_eq!((&told["applied"], &told["rejected"]), (&0.into(), &1.into()), "{told}");
+    assert_eq!(told["problems"], serde_json::json!(rejected.problems));
+    let metrics = crate::control::http::get(live.served.admin, "/metrics").await.body;
+    assert!(metrics.contains("pilotfish_last_reload_successful 0"), "{metrics}");
     assert_eq!(stays.ask("hello").await.expect("an answer"), "a:hello");
 }
