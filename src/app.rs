@@ -190,17 +190,7 @@ impl App {
             control: Handle::current(),
             drain_timeout: Arc::clone(&drain_timeout),
         };
-        let begin = {
-            let (slot, sources) = (slot.clone(), Arc::clone(&sources));
-            // It waits for control, which runs here.
-            tokio::task::spawn_blocking(move || {
-                let mut running = Running::new(context, console);
-                running.commit(prepared, &sources)?;
-                slot.fill(running);
-                Ok::<(), StartError>(())
-            })
-        };
-        begin.await.map_err(io::Error::other)??;
+        begin(prepared, Running::new(context, console), slot.clone(), Arc::clone(&sources)).await?;
         let sweeping = tokio::spawn(slot.sweep());
         let manager = Manager::from_environment();
         manager.ready();
@@ -220,6 +210,22 @@ impl App {
         let _ = admin.join();
         Ok(stopped)
     }
+}
+
+/// Serves the first configuration.
+async fn begin(
+    prepared: Prepared,
+    mut running: Running,
+    slot: Slot,
+    sources: Arc<Sources>,
+) -> Result<(), StartError> {
+    // It waits for control, which runs on this thread.
+    let begin = tokio::task::spawn_blocking(move || {
+        running.commit(prepared, &sources)?;
+        slot.fill(running);
+        Ok(())
+    });
+    begin.await.map_err(io::Error::other)?
 }
 
 /// Tells the service manager how the clusters stand, and that this process is alive, for as long as it runs.

@@ -259,7 +259,7 @@ impl Running {
                     listening
                 }
                 (None, Some(bound)) => {
-                    tracing::info!(pool = name, listen = %bound.address, "listening");
+                    tracing::info!(pool = name, listen = bound.address.to_string(), "listening");
                     sources.workers.listen(bound, service)
                 }
                 (None, None) => continue,
@@ -268,7 +268,7 @@ impl Running {
             self.sockets.push((listen.address.clone(), listening));
         }
         for listening in former.into_iter().flatten() {
-            tracing::info!(listen = %listening.address, "listening no more");
+            tracing::info!(listen = listening.address.to_string(), "listening no more");
             listening.close(CLOSING);
         }
         let mut pools = Vec::new();

@@ -18,6 +18,7 @@ async fn an_address_that_is_taken_keeps_all_as_it_was() {
     let status = live.status().await;
     let mut after = crate::control::served::config(&[&sales, &stock]);
     after.clusters[0] = before.clusters[0].clone();
+    after.clusters[1].name = Some("stock".to_owned());
     after.clusters[0].primary.as_mut().expect("it is there").hold = std::time::Duration::ZERO;
     let taken = TcpListener::bind(SocketAddr::new(own_address(), 0)).expect("a free port");
     let address = taken.local_addr().expect("an address");
