@@ -3,7 +3,8 @@
 .PHONY: help demo demo-down build check test test-nightly bench bench-micro bench-scale bench-failover deb rpm static image \
 	test-packages test-image reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
-export PATH := $(HOME)/.cargo/bin:$(PATH)
+# Debian keeps haproxy, pgbouncer and their like in sbin.
+export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12

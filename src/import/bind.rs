@@ -113,7 +113,11 @@ fn one(line: &Line, unix: &UnixBind, tls: bool, binds: &mut Binds, notes: &Notes
         binds.listens.extend(places.into_iter().map(|address| {
             let is_unix = address.starts_with("unix:");
             let mode = model.mode.clone().filter(|_| is_unix);
-            Listen { address, mode, free_bind: model.free_bind && !is_unix, ..model.clone() }
+            let accept_proxy = match is_unix && !model.accept_proxy.is_empty() {
+                true => vec!["unix".to_owned()],
+                false => model.accept_proxy.clone(),
+            };
+            Listen { address, mode, accept_proxy, free_bind: model.free_bind && !is_unix, ..model.clone() }
         }));
     }
 }

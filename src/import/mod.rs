@@ -143,6 +143,7 @@ impl<'a> Reader<'a> {
                     .lost(number, format!("{kind} {name}: pilotfish has one page; this one is left out"));
             }
             page::read(front, self.sections, &mut self.page, self.source.hash, notes);
+            rules::lose(front.lines(), "the page has no rules but logins", notes);
             return self.spoken(front);
         }
         if front.is_http() {
@@ -191,6 +192,13 @@ impl<'a> Reader<'a> {
             Ok(_) => {
                 self.pools.extend(pool::read(front, back, self.around).ok());
                 rules::say_acls(front, notes);
+                if !std::ptr::eq(front.section, back.section) {
+                    rules::lose(
+                        back.section.lines.iter(),
+                        "rules are those of a listener, not of a backend",
+                        notes,
+                    );
+                }
                 self.spoken(front);
                 self.spoken(back);
             }

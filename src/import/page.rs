@@ -115,16 +115,28 @@ fn paths(proxy: &Proxy<'_>, notes: &Notes) {
     }
     if let Some(line) = proxy.last("stats admin").filter(|line| !line.word(3).is_empty()) {
         let said = line.said();
-        notes.taken(
-            line.number,
-            format!("{said}: who may change something has the role operator and logs in"),
-        );
+        match lets_everybody_change(line) {
+            true => notes.taken(
+                line.number,
+                format!("{said}: who may change something has the role operator and logs in"),
+            ),
+            false => notes.lost(
+                line.number,
+                format!("{said}: a role has no further condition; give the role operator to those who may"),
+            ),
+        }
     }
+}
+
+/// `stats admin`, with no condition but one that always holds.
+fn lets_everybody_change(line: &Line) -> bool {
+    matches!((line.word(2), line.word(3)), ("", _) | ("if", "TRUE") | ("unless", "FALSE"))
+        && line.word(4).is_empty()
 }
 
 /// `stats auth USER:PASSWORD`, or a userlist.
 fn users(proxy: &Proxy<'_>, sections: &[Section], page: &mut Page, hash: Hash<'_>, notes: &Notes) {
-    let operator = proxy.last("stats admin").is_some();
+    let operator = proxy.last("stats admin").is_some_and(lets_everybody_change);
     let mut add = |user: &str, hashed: Option<String>, line: &Line| {
         let fitting = name(user) == user;
         match hashed {

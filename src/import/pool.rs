@@ -12,7 +12,7 @@ use super::rules;
 use super::sections::shown;
 use super::servers::{self, Server};
 use super::sessions;
-use super::setting::{Said, Settings, number_at, show_ms, time_at};
+use super::setting::{Said, Settings, number_at, show_ms, time_at, within};
 
 /// One member as HAProxy knew it.
 #[derive(Clone, Debug)]
@@ -204,7 +204,8 @@ struct Listens {
 
 /// The addresses, and who may come.
 fn listens(front: &Proxy<'_>, binds: &Binds, notes: &Notes) -> Listens {
-    let access = rules::read(front, notes);
+    let accept_proxy = binds.listens.iter().any(|listen| !listen.accept_proxy.is_empty());
+    let access = rules::read(front, accept_proxy, notes);
     let mut listens = binds.listens.clone();
     for listen in &mut listens {
         listen.allow.clone_from(&access.allow);
@@ -264,6 +265,7 @@ fn limits(
     if let Some(line) = back.last("timeout queue")
         && let Some(ms) = time_at(line, 2, notes)
     {
+        let ms = within(ms, 1..=3_600_000, show_ms, (line.number, &line.said()), notes);
         own.set("queue_timeout", show_ms(ms), line.number, line.said());
     }
     if let Some(line) = back.last("option transparent") {

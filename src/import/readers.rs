@@ -6,7 +6,7 @@ use super::pool::common;
 use super::proxies::Proxy;
 use super::sections::shown;
 use super::servers::Server;
-use super::setting::{Settings, show_ms};
+use super::setting::{Settings, show_ms, within};
 use crate::config::quoted;
 
 /// The keys of a pool of replicas.
@@ -32,7 +32,8 @@ pub fn settings(back: &Proxy<'_>, servers: &[Server], check: &Check, own: &mut S
     balance(back, own, notes);
     weights(servers, own, notes);
     if let Some(slow) = common(servers, "slowstart", |s| &s.options.slowstart, notes) {
-        own.set("slow_start", show_ms(slow.value), slow.line, slow.words);
+        let ms = within(slow.value, 0..=3_600_000, show_ms, (slow.line, &slow.words), notes);
+        own.set("slow_start", show_ms(ms), slow.line, slow.words);
     }
     if let Some(cut) = common(servers, "on-marked-down", |s| &s.options.shutdown_sessions, notes) {
         let lagging = if check.lag.is_some() { ", lagging: cut" } else { "" };

@@ -28,19 +28,29 @@ enum Test {
     Other,
 }
 
-/// Reads the rules of a proxy. A rule that cannot be taken over is lost, and said.
-pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Access {
+/// Reads the rules of a proxy. A rule that cannot be taken over is lost, and said. `accept_proxy`: some listener has a
+/// PROXY header before each connection.
+pub fn read(proxy: &Proxy<'_>, accept_proxy: bool, notes: &Notes) -> Access {
+    let expects_proxy =
+        |line: &Line| line.is("tcp-request") && line.words.iter().any(|word| word == "expect-proxy");
+    let has_headers = accept_proxy || proxy.lines().any(expects_proxy);
     let acls = Acls { proxy };
     let mut access = Access::default();
     let mut accepted: Vec<String> = Vec::new();
-    let (mut closed, mut accept_line) = (false, 0);
+    let (mut closed, mut accept_line, mut accept_stage) = (false, 0, "");
     for line in proxy.lines().filter(|line| line.is("tcp-request")) {
         if line.word(1) == "inspect-delay" || closed {
             continue;
         }
         let (action, condition) = parts(line);
         let condition = condition.map(|(negated, words)| acls.condition(negated, &words));
+        // Before the header is read, it is the proxy's address that is judged; `allow` judges the one in the header.
+        let of_the_proxy =
+            has_headers && line.word(1) == "connection" && matches!(action, "accept" | "reject");
+        // To accept ends the rules of one stage, and those of the next still count.
+        let of_another_stage = !accepted.is_empty() && line.word(1) != accept_stage;
         let fits = match (action, condition) {
+            _ if of_the_proxy || of_another_stage => false,
             ("reject", None) if !accepted.is_empty() => {
                 (access.allow, access.allow_line, closed) =
                     (std::mem::take(&mut accepted), line.number, true);
@@ -48,7 +58,7 @@ pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Access {
             }
             ("accept", Some(Condition::Within(networks))) if access.allow.is_empty() => {
                 accepted.extend(networks);
-                accept_line = line.number;
+                (accept_line, accept_stage) = (line.number, line.word(1));
                 true
             }
             ("reject", Some(Condition::NotWithin(networks))) if access.allow.is_empty() => {
@@ -87,6 +97,19 @@ pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Access {
         notes.not_needed(accept_line, "accept: nobody is rejected behind it, so everybody is let in");
     }
     access
+}
+
+/// Loses the rules of a place that has none in pilotfish.
+pub fn lose<'a>(lines: impl Iterator<Item = &'a Line>, why: &str, notes: &Notes) {
+    let restricts = |line: &&Line| match line.word(0) {
+        "tcp-request" => line.word(1) != "inspect-delay",
+        "http-request" => !matches!(line.word(1), "auth" | "use-service"),
+        "stats" => line.word(1) == "http-request" && line.word(2) != "auth",
+        _ => false,
+    };
+    for line in lines.filter(restricts) {
+        notes.lost(line.number, format!("{}: {why}; whom it kept out may come in", line.said()));
+    }
 }
 
 /// The action, and the condition with whether it is an `unless`.

@@ -75,7 +75,8 @@ impl Line {
             ["stats", "auth", who, ..] => vec!["stats", "auth", who.split(':').next().unwrap_or("")],
             ["user", ..] | ["setenv" | "presetenv", ..] => secret(2),
             ["cluster-secret" | "cookie", ..] => secret(1),
-            _ if words.iter().any(|word| word.eq_ignore_ascii_case("authorization")) => secret(2),
+            // Also within a request that is one word.
+            _ if words.iter().any(|word| word.to_ascii_lowercase().contains("authorization")) => secret(2),
             _ => words,
         };
         shown(&format!("{no}{}", words.join(" ")))

@@ -8,6 +8,9 @@ use super::sections::Line;
 use super::servers::Server;
 use super::setting::{Said, Settings, number_at, show_ms, time_at, within};
 
+const SECOND: u64 = 1000;
+const DAY: u64 = 24 * 3600 * SECOND;
+
 /// The keys of a cluster that are about its sessions.
 pub fn settings(
     front: &Proxy<'_>,
@@ -35,7 +38,7 @@ pub fn settings(
                 notes.taken(line.number, format!("{}: off, as by default", line.said()));
                 continue;
             }
-            _ => show_ms(ms),
+            _ => show_ms(within(ms, SECOND..=365 * DAY, show_ms, (line.number, &line.said()), notes)),
         };
         if key == "connect_timeout" && value == "1s" {
             notes.taken(line.number, format!("{}: that is so by default", line.said()));
@@ -51,6 +54,7 @@ pub fn settings(
         notes.lost(back.line, format!("{}: both sides get {}", back.words, front.words));
     }
     if let Some(Said { value, line, words }) = binds.user_timeout.clone().or(of_servers) {
+        let value = within(value, SECOND..=DAY, show_ms, (line, &words), notes);
         sessions.set("tcp_user_timeout", show_ms(value), line, words);
     }
     sessions

@@ -1,7 +1,7 @@
 //! The data plane: from `accept` to the last byte.
 //!
 //! A session lives on one worker from its first packet to its end: [`listener`] accepts it, [`worker`] runs it,
-//! [`session`] walks it through its life: [`access`], the [`first_packet`], a pick from the table, [`connect`], the
+//! [`session`] walks it through its life: [`access`], the [`greeting`] with its [`first_packet`], a pick from the table, [`connect`], the
 //! server's first [`reply`], a wait in [`hold`] when nobody serves and in [`queue`] when those who do are full, and the
 //! [`engine`] until one side ends it. [`sessions`] is the
 //! list by which open sessions are cut when the table says so.
@@ -18,6 +18,7 @@ pub mod counts;
 pub mod ended;
 pub mod engine;
 pub mod first_packet;
+pub mod greeting;
 pub mod hold;
 pub mod idle;
 pub mod listener;

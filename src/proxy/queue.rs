@@ -4,6 +4,8 @@
 //! others, and he too if all members are full, wait to be called. A new table sends everyone back to look at it; who is
 //! held meanwhile, since there is no member at all, keeps his ticket, so that a failover does not change the order.
 
+use std::time::Duration;
+
 use tokio::time::{Instant, sleep_until};
 
 use super::Pool;
@@ -17,8 +19,26 @@ pub struct Turn {
     ticket: Option<Ticket>,
     /// Its place in the order, which it keeps until it is served: room on a member that has lost its role was none.
     number: Option<u64>,
-    /// Since it found no room: its place among those that wait, and until when it may.
-    wait: Option<(Wait, Instant)>,
+    wait: Option<Waiting>,
+    /// How long it has waited before.
+    waited: Duration,
+}
+
+/// Since a client has found that it has to wait.
+#[derive(Debug)]
+struct Waiting {
+    _place: Wait,
+    since: Instant,
+    until: Instant,
+}
+
+/// Why there is no room for a client now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    /// Others came before. That is no fault of the members, and nobody is refused for it.
+    OutOfTurn,
+    /// All members are full.
+    Full,
 }
 
 /// What has come of looking for room.
@@ -48,18 +68,15 @@ impl Board {
     ) -> Result<Claim, End> {
         loop {
             match turn.take(pool, routes, worker, &pick) {
-                Some(claim) => return Ok(claim),
-                None => {
-                    let waited = self.queue_up(pool, routes, turn, seeker).await;
-                    match waited {
-                        Ok(true) => {}
-                        Ok(false) => return Ok(Claim::Moved),
-                        Err(end) => {
-                            *turn = Turn::default();
-                            return Err(end);
-                        }
+                Ok(claim) => return Ok(claim),
+                Err(obstacle) => match self.queue_up(pool, routes, turn, obstacle, seeker).await {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Claim::Moved),
+                    Err(end) => {
+                        turn.give_up();
+                        return Err(end);
                     }
-                }
+                },
             }
         }
     }
@@ -70,18 +87,10 @@ impl Board {
         pool: &Pool,
         routes: &Routes,
         turn: &mut Turn,
+        obstacle: Obstacle,
         seeker: &impl Seeker,
     ) -> Result<bool, End> {
-        let stats = &pool.stats;
-        let limits = &stats.limits;
-        let (_, until) = match &mut turn.wait {
-            Some(wait) => wait,
-            none => {
-                let wait =
-                    stats.queue.wait(limits.queued.get().unwrap_or(usize::MAX)).ok_or(End::QueueFull)?;
-                none.insert((wait, Instant::now() + limits.queue_timeout()))
-            }
-        };
+        let until = turn.waits(pool, obstacle)?;
         let Some(ticket) = &turn.ticket else { return Ok(true) };
         // Armed before the table is looked at: one that comes in between ends the wait below.
         let changed = self.changed.notified();
@@ -97,41 +106,82 @@ impl Board {
             () = ticket.called() => Ok(true),
             () = self.stop.cancelled() => Err(End::Shutdown),
             () = seeker.left() => Err(End::ClientLeft),
-            () = sleep_until(*until) => Err(End::QueueExpired),
+            () = sleep_until(until) => Err(End::QueueExpired),
         }
     }
 }
 
 impl Turn {
-    /// Looks for room if it is this client's turn; `None` when it has to wait.
+    /// How long it has waited for its turn and for room, as far as that is over.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Lets those behind it go first, and keeps its place among those that are still to come.
+    pub fn step_aside(&mut self) {
+        self.ticket = None;
+        self.rest();
+    }
+
+    fn give_up(&mut self) {
+        self.step_aside();
+        self.number = None;
+    }
+
+    /// It waits no longer.
+    fn rest(&mut self) {
+        if let Some(Waiting { since, .. }) = self.wait.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    /// It waits from now on, if it did not before; until when.
+    fn waits(&mut self, pool: &Pool, obstacle: Obstacle) -> Result<Instant, End> {
+        if let Some(waiting) = &self.wait {
+            return Ok(waiting.until);
+        }
+        let limits = &pool.stats.limits;
+        let most = match obstacle {
+            Obstacle::OutOfTurn => usize::MAX,
+            Obstacle::Full => limits.queued.get().unwrap_or(usize::MAX),
+        };
+        let place = pool.stats.queue.wait(most).ok_or(End::QueueFull)?;
+        let since = Instant::now();
+        let until = since + limits.queue_timeout();
+        self.wait = Some(Waiting { _place: place, since, until });
+        Ok(until)
+    }
+
+    /// Looks for room if it is this client's turn.
     fn take(
         &mut self,
         pool: &Pool,
         routes: &Routes,
         worker: usize,
         pick: impl Fn(&PoolRoutes) -> Picked,
-    ) -> Option<Claim> {
+    ) -> Result<Claim, Obstacle> {
         let stats = &pool.stats;
         if stats.has_queue() {
             self.draw(pool);
         }
-        let Some(routes) = routes.pool(&pool.options.name) else { return Some(Claim::Nobody) };
+        let Some(routes) = routes.pool(&pool.options.name) else { return Ok(Claim::Nobody) };
         loop {
             match pick(routes) {
                 Picked::Nobody => {
                     // Whoever is held does not wait for room.
-                    self.wait = None;
-                    return Some(Claim::Nobody);
+                    self.rest();
+                    return Ok(Claim::Nobody);
                 }
                 Picked::Backend(index) if self.ticket.as_ref().is_none_or(Ticket::is_first) => {
                     // Only those take it from the first that came before the limit was set.
                     let Some(active) = routes.backends[index].stats.activate(worker) else { continue };
-                    (self.ticket, self.wait) = (None, None);
-                    return Some(Claim::Taken(index, active));
+                    self.step_aside();
+                    return Ok(Claim::Taken(index, active));
                 }
                 // Without a ticket: a limit has just been set.
                 Picked::Full if self.ticket.is_none() => self.draw(pool),
-                Picked::Backend(_) | Picked::Full => return None,
+                Picked::Backend(_) => return Err(Obstacle::OutOfTurn),
+                Picked::Full => return Err(Obstacle::Full),
             }
         }
     }

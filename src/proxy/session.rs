@@ -7,18 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::access::{Access, announcement};
 use super::connect::{DialError, dial};
 use super::counts::Counts;
-use super::first_packet::{self, FirstPacket, Parse};
+use super::first_packet::FirstPacket;
+use super::greeting::{Greeting, greet};
 use super::hold::{self, Hold, Round, Seeker};
 use super::idle;
 use super::queue::{Claim, Turn};
-use super::refusal::{CANNOT_CONNECT_NOW, PROTOCOL_VIOLATION, Refusal, TOO_MANY_CONNECTIONS};
+use super::refusal::{CANNOT_CONNECT_NOW, Refusal, TOO_MANY_CONNECTIONS};
 use super::reply::{self, Reply};
 use super::sessions::{Ending, Session};
 use super::worker::{Place, Worker};
@@ -27,18 +28,8 @@ use crate::routing::pick::{Draw, pick};
 use crate::routing::{Backend, Kind, Picked, PoolRoutes, Routes};
 use crate::stats::{End, MemberStats, Over};
 
-/// How long a client may take for its first packet. A person does not type it; PostgreSQL itself allows a minute
-/// for the whole login.
-const GREETING_PATIENCE: Duration = Duration::from_secs(30);
-
 /// How often it is looked whether a pause is over: soon after the answer that ends it.
 const CAUTION_STEP: Duration = Duration::from_millis(10);
-
-/// A client's first packet as it came, with what it means.
-struct Greeting {
-    kind: FirstPacket,
-    bytes: Vec<u8>,
-}
 
 /// A connection to a backend that has taken the first packet and begun to answer.
 struct Connection {
@@ -98,7 +89,7 @@ async fn open(
     let pool = &*session.pool;
     access.admit(&mut client, session).await?;
     let greeting = match pool.options.protocol {
-        Protocol::Postgresql => greet(&mut client, session).await?,
+        Protocol::Postgresql => greet(&mut client, session).await.map(Some)?,
         Protocol::Tcp => None,
     };
     if let Some(Greeting { kind: FirstPacket::Cancel, bytes }) = &greeting {
@@ -125,36 +116,6 @@ async fn open(
                 refusal.tell(client, greeting.kind).await;
             }
             Err(end)
-        }
-    }
-}
-
-/// Reads the first packet and not a byte more.
-async fn greet(client: &mut TcpStream, session: &Session) -> Result<Option<Greeting>, End> {
-    let mut bytes = Vec::new();
-    let mut wanted = 8;
-    let deadline = Instant::now() + GREETING_PATIENCE;
-    loop {
-        // Never more room than the packet needs: a length is only a claim.
-        bytes.reserve_exact(wanted - bytes.len());
-        let read = tokio::time::timeout_at(deadline, client.read_buf(&mut bytes)).await;
-        match read.map_err(|_| End::ClientSilent)? {
-            // Some port checks close, others break off.
-            Ok(0) | Err(_) if bytes.is_empty() => return Err(End::ClientProbe),
-            Ok(0) => return Err(End::ClientClosed),
-            Err(_) => return Err(End::ClientReset),
-            Ok(_) => {}
-        }
-        match first_packet::parse(&bytes) {
-            Parse::Need(length) => wanted = length,
-            Parse::Done(kind, _) => return Ok(Some(Greeting { kind, bytes })),
-            Parse::Garbage(why) => {
-                session.remark(why);
-                let message = format!("pilotfish: {why}");
-                let hint = "This port speaks PostgreSQL; is the client's address the right one?".to_owned();
-                Refusal { sqlstate: PROTOCOL_VIOLATION, message, hint }.say(client).await;
-                return Err(End::ClientGarbage);
-            }
         }
     }
 }
@@ -188,8 +149,9 @@ impl Seeker for Attempts<'_> {
         let worker = self.worker;
         loop {
             let pick = |routes: &PoolRoutes| self.pick(routes, &tried);
-            let claim = worker.board.claim(self.pool, routes, &mut turn, worker.index, &*self, pick).await?;
-            let (index, active) = match claim {
+            let claim = worker.board.claim(self.pool, routes, &mut turn, worker.index, &*self, pick).await;
+            self.session.was_queued(turn.waited());
+            let (index, active) = match claim? {
                 Claim::Taken(index, active) => (index, active),
                 Claim::Nobody => break,
                 Claim::Moved => {
@@ -212,12 +174,15 @@ impl Seeker for Attempts<'_> {
             }
             self.session.heads_for(None);
         }
-        self.turn = turn;
         if tried.is_empty() {
+            self.turn = turn;
             // What failed before is no longer why the client waits.
             self.last_failure = None;
             return Ok(Round::Nobody);
         }
+        // Until its next try it does not stand in the way of others.
+        turn.step_aside();
+        self.turn = turn;
         Ok(Round::Failed)
     }
 
@@ -365,7 +330,11 @@ impl<'a> Attempts<'a> {
     fn pick(&self, routes: &PoolRoutes, tried: &[usize]) -> Picked {
         let turn = if tried.is_empty() { self.pool.turn.fetch_add(1, Relaxed) } else { 0 };
         let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client().ip() };
-        pick(routes, self.pool.options.balance, draw)
+        match pick(routes, self.pool.options.balance, draw) {
+            // There was room, on one that could not be reached: that is to be tried again, not to be waited for.
+            Picked::Full if !tried.is_empty() => Picked::Nobody,
+            picked => picked,
+        }
     }
 
     /// Connects and passes on the first packet: a backend that does not take it has not been reached.

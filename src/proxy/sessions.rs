@@ -48,6 +48,7 @@ struct Progress {
     /// This side's address towards the member: `pg_stat_activity.client_port` on the server.
     backend: Option<(SocketAddr, SocketAddr)>,
     held: Duration,
+    queued: Duration,
     dialled: Duration,
     /// Dials that failed.
     retries: u32,
@@ -98,6 +99,7 @@ impl Session {
                 on: None,
                 backend: None,
                 held: Duration::ZERO,
+                queued: Duration::ZERO,
                 dialled: Duration::ZERO,
                 retries: 0,
                 cut: None,
@@ -166,6 +168,13 @@ impl Session {
             active.member().count_failed_dial(self.worker);
         }
         self.pool.stats.connect_seconds.observe(took);
+    }
+
+    /// For room on a member, in all.
+    pub fn was_queued(&self, duration: Duration) {
+        if !duration.is_zero() {
+            self.progress().queued = duration;
+        }
     }
 
     pub fn was_held(&self, duration: Duration) {
@@ -386,6 +395,7 @@ fn log_end(session: &Session, progress: &Progress, end: End) {
                 bytes_in = session.bytes_in.load(Relaxed),
                 bytes_out = session.bytes_out.load(Relaxed),
                 held_ms = progress.held.as_millis() as u64,
+                queued_ms = progress.queued.as_millis() as u64,
                 connect_ms = progress.dialled.as_micros() as f64 / 1000.0,
                 duration_ms = session.accepted_at.elapsed().as_millis() as u64,
                 detail = progress.detail.as_deref(),
@@ -407,6 +417,7 @@ fn log_as_haproxy(session: &Session, progress: &Progress, end: End, all: u64) {
     }
     let stats = &session.pool.stats;
     let (age, is_relaying) = (session.accepted_at.elapsed(), progress.phase == Phase::Relaying);
+    let waited = progress.held + progress.queued;
     let itself = u64::from(progress.on.is_some());
     let of_member = progress.on.as_ref().map_or(0, |(_, active)| active.member().active());
     let of_backend: u64 = stats.members().iter().map(|(_, counts)| counts.active).sum();
@@ -415,10 +426,10 @@ fn log_as_haproxy(session: &Session, progress: &Progress, end: End, all: u64) {
         accepted_at: SystemTime::now() - age,
         pool: &session.pool.options.name,
         member: progress.on.as_ref().map(|(member, _)| &**member),
-        connected: is_relaying.then_some((progress.held.as_millis(), progress.dialled.as_millis())),
+        connected: is_relaying.then_some((waited.as_millis(), progress.dialled.as_millis())),
         total_ms: age.as_millis(),
         bytes_out: session.bytes_out.load(Relaxed),
-        termination: termination(end, progress.phase, !progress.held.is_zero()),
+        termination: termination(end, progress.phase, !waited.is_zero()),
         open: [
             all,
             stats.clients() as u64,
