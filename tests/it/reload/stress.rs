@@ -28,14 +28,14 @@ fn memory_kb() -> u64 {
 fn variant(base: &Config, number: usize) -> Config {
     let mut config = base.clone();
     let primary = config.clusters[0].primary.as_mut().expect("it is there");
-    primary.limits.max_sessions_per_client = (number % 3 == 0).then_some(100_000);
+    primary.limits.max_sessions_per_client = number.is_multiple_of(3).then_some(100_000);
     primary.hold = Duration::from_secs(20 + number as u64 % 5);
     config.clusters[0].patroni.interval = Duration::from_millis(50 + number as u64 % 2);
     config.max_sessions = Some(200 + number % 7);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         config.clusters.truncate(1);
     }
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         config.clusters[0].replicas.clear();
     }
     config
