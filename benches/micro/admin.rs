@@ -14,10 +14,8 @@ use pilotfish::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
 use pilotfish::proxy::listener::ListenAddress;
-use pilotfish::proxy::{
-    IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions,
-};
-use pilotfish::routing::{Balance, ClusterId, Kind, PoolRules, cell};
+use pilotfish::proxy::{Pool, PoolOptions, TellTrouble, Workers, WorkersOptions};
+use pilotfish::routing::{ClusterId, Kind, PoolRules, cell};
 use pilotfish::stats::PoolStats;
 use pilotfish::topology::ReaderRules;
 use pilotfish::topology::health::Thresholds;
@@ -115,20 +113,7 @@ fn pools_of(cluster: usize) -> [PoolSource; 2] {
         for member in 0..MEMBERS {
             stats.member(&format!("c{cluster}n{member}")).count_session(0);
         }
-        let options = PoolOptions {
-            cluster: ClusterId(cluster as u32),
-            name: Arc::from(kind.as_str()),
-            kind,
-            balance: Balance::default(),
-            protocol: Protocol::Postgresql,
-            hold: Duration::ZERO,
-            max_held: 1,
-            connect_timeout: Duration::from_secs(1),
-            tcp: TcpOptions::default(),
-            idle: IdleLimits::default(),
-            send_proxy: false,
-            limits: Default::default(),
-        };
+        let options = PoolOptions::new(ClusterId(cluster as u32), kind.as_str(), kind);
         let listen = vec![ListenAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 5000)))];
         PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }
     })

@@ -1,7 +1,6 @@
 //! One cluster's configuration in the terms of those who serve it: its pools for the data plane, its rules for control.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::transport;
 use crate::config::{self, Cluster};
@@ -29,19 +28,12 @@ pub(super) fn pools(cluster: ClusterId, config: &Cluster, workers: usize) -> Vec
     };
     let rules = |name: &str, kind| PoolRules::new(name, kind, &Arc::new(PoolStats::new(workers)));
     // What all pools of the cluster have in common.
-    let options = |name: &str, kind, balance| PoolOptions {
-        cluster,
-        name: Arc::from(name),
-        kind,
-        balance,
+    let options = |name: &str, kind| PoolOptions {
         protocol,
-        hold: Duration::ZERO,
-        max_held: 0,
         connect_timeout: config.connect_timeout,
-        limits: SessionLimits::default(),
         tcp: transport::tcp(&config.tcp),
         idle: transport::idle(&config.idle),
-        send_proxy: false,
+        ..PoolOptions::new(cluster, name, kind)
     };
     let mut pools = Vec::new();
     if let Some(pool) = &config.primary {
@@ -50,18 +42,19 @@ pub(super) fn pools(cluster: ClusterId, config: &Cluster, workers: usize) -> Vec
             max_held: pool.max_held,
             limits: limits(&pool.limits),
             send_proxy: pool.send_proxy == config::SendProxy::V2,
-            ..options(&pool.name, Kind::Primary, Balance::default())
+            ..options(&pool.name, Kind::Primary)
         };
         let rules = PoolRules { port: pool.port, ..rules(&pool.name, Kind::Primary) };
         pools.push(Blueprint { options, rules, readers: None });
     }
     for pool in &config.replicas {
         let options = PoolOptions {
+            balance: balance(pool.balance),
             hold: pool.hold,
             max_held: pool.max_held,
             limits: limits(&pool.limits),
             send_proxy: pool.send_proxy == config::SendProxy::V2,
-            ..options(&pool.name, Kind::Replicas, self::balance(pool.balance))
+            ..options(&pool.name, Kind::Replicas)
         };
         let rules = PoolRules {
             weights: Weights::new(pool.weights.iter().cloned().collect(), pool.weight_tag.clone()),

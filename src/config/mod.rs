@@ -19,7 +19,7 @@ mod claims;
 mod complaints;
 mod endpoint;
 mod env;
-mod limits;
+pub(crate) mod limits;
 mod listen;
 mod node;
 mod pools;

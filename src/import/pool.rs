@@ -12,7 +12,8 @@ use super::rules;
 use super::sections::shown;
 use super::servers::{self, Server};
 use super::sessions;
-use super::setting::{Said, Settings, number_at, show_ms, time_at, within};
+use super::setting::{Said, Settings, number_at, number_within, show_ms, time_at, time_within};
+use crate::config::limits;
 
 /// One member as HAProxy knew it.
 #[derive(Clone, Debug)]
@@ -265,8 +266,8 @@ fn limits(
     if let Some(line) = back.last("timeout queue")
         && let Some(ms) = time_at(line, 2, notes)
     {
-        let ms = within(ms, 1..=3_600_000, show_ms, (line.number, &line.said()), notes);
-        own.set("queue_timeout", show_ms(ms), line.number, line.said());
+        let time = time_within(ms, &limits::QUEUE_TIMEOUT, (line.number, &line.said()), notes);
+        own.set("queue_timeout", time, line.number, line.said());
     }
     if let Some(line) = back.last("option transparent") {
         notes.lost(line.number, "option transparent: members see pilotfish's address, or the PROXY header's");
@@ -329,38 +330,36 @@ fn of_primary(back: &Proxy<'_>, servers: &[Server], notes: &Notes) {
 /// How members are checked.
 fn checks(back: &Proxy<'_>, servers: &[Server], notes: &Notes) -> Settings {
     let mut checks = Settings::default();
-    let quicker = |said: Said<u64>, key: &'static str, than: u64, least: u64, checks: &mut Settings| {
+    let quicker = |said: Said<u64>, key: &'static str, than: u64, bounds, checks: &mut Settings| {
         if said.value >= than {
             let text = format!("{}: {key} is {} by default", said.words, show_ms(than));
             return notes.not_needed(said.line, text);
         }
-        let value =
-            super::setting::within(said.value, least..=than, show_ms, (said.line, &said.words), notes);
-        checks.set(key, show_ms(value), said.line, said.words);
+        let time = time_within(said.value, bounds, (said.line, &said.words), notes);
+        checks.set(key, time, said.line, said.words);
     };
     // The quickest counts where servers differ: each is asked by itself anyhow.
     let quickest = |of: fn(&Server) -> &Option<Said<u64>>| {
         servers.iter().filter_map(|server| of(server).clone()).min_by_key(|said| said.value)
     };
     if let Some(inter) = quickest(|server| &server.options.inter) {
-        quicker(inter, "interval", 1000, 100, &mut checks);
+        quicker(inter, "interval", 1000, &limits::INTERVAL, &mut checks);
     }
     if let Some(inter) = quickest(|server| &server.options.fastinter) {
-        quicker(inter, "fast_interval", 100, 20, &mut checks);
+        quicker(inter, "fast_interval", 100, &limits::FAST_INTERVAL, &mut checks);
     }
     if let Some(line) = back.last("timeout check")
         && let Some(ms) = time_at(line, 2, notes)
     {
-        let ms = super::setting::within(ms, 50..=60_000, show_ms, (line.number, &line.said()), notes);
-        checks.set("timeout", show_ms(ms), line.number, line.said());
+        let time = time_within(ms, &limits::TIMEOUT, (line.number, &line.said()), notes);
+        checks.set("timeout", time, line.number, line.said());
     }
     for (key, default, said) in [
         ("fall", 3, common(servers, "fall", |s| &s.options.fall, notes)),
         ("rise", 2, common(servers, "rise", |s| &s.options.rise, notes)),
     ] {
         let Some(said) = said else { continue };
-        let value =
-            super::setting::within(said.value, 1..=100, |n| n.to_string(), (said.line, &said.words), notes);
+        let value = number_within(said.value, &limits::STREAK, (said.line, &said.words), notes);
         match value == default {
             true => notes.taken(said.line, format!("{}: that is so by default", said.words)),
             false => checks.set(key, value.to_string(), said.line, said.words),

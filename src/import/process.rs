@@ -4,7 +4,8 @@ use super::notes::Notes;
 use super::page::{self, Page};
 use super::pool::Global;
 use super::sections::{Line, Section};
-use super::setting::{Said, Settings, number_at, show_ms, time_at, within};
+use super::setting::{Said, Settings, number_at, number_within, time_at, time_within};
+use crate::config::limits;
 
 /// Reads all sections global, which count as one. The keys of the process, and what pools need of it.
 pub fn read(sections: &[Section], page: &mut Page, notes: &Notes) -> (Settings, Global) {
@@ -31,19 +32,19 @@ pub fn read(sections: &[Section], page: &mut Page, notes: &Notes) -> (Settings, 
 
 fn one(line: &Line, process: &mut Settings, global: &mut Global, notes: &Notes) {
     let at = (line.number, line.said());
-    let mut number = |key, most: u64| {
+    let mut number = |key, bounds| {
         if let Some(number) = number_at(line, 1, notes).filter(|number| *number > 0) {
-            let number = within(number, 1..=most, |n| n.to_string(), (at.0, &at.1), notes);
+            let number = number_within(number, bounds, (at.0, &at.1), notes);
             process.set(key, number.to_string(), at.0, at.1.clone());
         }
     };
     match line.word(0) {
-        "maxconn" => number("max_sessions", 10_000_000),
-        "nbthread" => number("workers", 1024),
+        "maxconn" => number("max_sessions", &limits::MAX_SESSIONS),
+        "nbthread" => number("workers", &limits::WORKERS),
         "hard-stop-after" => {
             if let Some(ms) = time_at(line, 1, notes) {
-                let ms = within(ms, 0..=86_400_000, show_ms, (at.0, &at.1), notes);
-                process.set("drain_timeout", show_ms(ms), at.0, at.1);
+                let time = time_within(ms, &limits::DRAIN_TIMEOUT, (at.0, &at.1), notes);
+                process.set("drain_timeout", time, at.0, at.1);
             }
         }
         "ca-base" => global.ca_base = line.word(1).to_owned(),

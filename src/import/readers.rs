@@ -6,7 +6,8 @@ use super::pool::common;
 use super::proxies::Proxy;
 use super::sections::shown;
 use super::servers::Server;
-use super::setting::{Settings, show_ms, within};
+use super::setting::{Settings, time_within};
+use crate::config::limits;
 use crate::config::quoted;
 
 /// The keys of a pool of replicas.
@@ -32,8 +33,8 @@ pub fn settings(back: &Proxy<'_>, servers: &[Server], check: &Check, own: &mut S
     balance(back, own, notes);
     weights(servers, own, notes);
     if let Some(slow) = common(servers, "slowstart", |s| &s.options.slowstart, notes) {
-        let ms = within(slow.value, 0..=3_600_000, show_ms, (slow.line, &slow.words), notes);
-        own.set("slow_start", show_ms(ms), slow.line, slow.words);
+        let time = time_within(slow.value, &limits::SLOW_START, (slow.line, &slow.words), notes);
+        own.set("slow_start", time, slow.line, slow.words);
     }
     if let Some(cut) = common(servers, "on-marked-down", |s| &s.options.shutdown_sessions, notes) {
         let lagging = if check.lag.is_some() { ", lagging: cut" } else { "" };

@@ -6,10 +6,8 @@ use super::pool::common;
 use super::proxies::Proxy;
 use super::sections::Line;
 use super::servers::Server;
-use super::setting::{Said, Settings, number_at, show_ms, time_at, within};
-
-const SECOND: u64 = 1000;
-const DAY: u64 = 24 * 3600 * SECOND;
+use super::setting::{Said, Settings, in_ms, number_at, show_ms, time_at, time_within};
+use crate::config::limits;
 
 /// The keys of a cluster that are about its sessions.
 pub fn settings(
@@ -31,14 +29,16 @@ pub fn settings(
         let Some(ms) = time_at(line, 2, notes) else { continue };
         let value = match key {
             "connect_timeout" => {
-                let most = if ms == 0 { 60_000 } else { ms };
-                show_ms(within(most, 10..=60_000, show_ms, (line.number, &line.said()), notes))
+                let bounds = &limits::CONNECT_TIMEOUT;
+                // 0 is HAProxy's word for no limit.
+                let ms = if ms == 0 { in_ms(bounds.most) } else { ms };
+                time_within(ms, bounds, (line.number, &line.said()), notes)
             }
             _ if ms == 0 => {
                 notes.taken(line.number, format!("{}: off, as by default", line.said()));
                 continue;
             }
-            _ => show_ms(within(ms, SECOND..=365 * DAY, show_ms, (line.number, &line.said()), notes)),
+            _ => time_within(ms, &limits::IDLE_TIMEOUT, (line.number, &line.said()), notes),
         };
         if key == "connect_timeout" && value == "1s" {
             notes.taken(line.number, format!("{}: that is so by default", line.said()));
@@ -54,8 +54,8 @@ pub fn settings(
         notes.lost(back.line, format!("{}: both sides get {}", back.words, front.words));
     }
     if let Some(Said { value, line, words }) = binds.user_timeout.clone().or(of_servers) {
-        let value = within(value, SECOND..=DAY, show_ms, (line, &words), notes);
-        sessions.set("tcp_user_timeout", show_ms(value), line, words);
+        let time = time_within(value, &limits::USER_TIMEOUT, (line, &words), notes);
+        sessions.set("tcp_user_timeout", time, line, words);
     }
     sessions
 }

@@ -1,11 +1,12 @@
 //! Values on their way from HAProxy's words to pilotfish's keys.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::notes::Notes;
 use super::sections::Line;
+use crate::config::limits::Bounds;
 use crate::config::show_duration;
-use std::time::Duration;
 
 /// One key of pilotfish and what it gets, with the place that it came from.
 #[derive(Clone, Debug)]
@@ -96,8 +97,23 @@ pub fn number_at(line: &Line, at: usize, notes: &Notes) -> Option<u64> {
     }
 }
 
-/// The value itself where pilotfish takes it, else the nearest that it takes, and a note of that.
-pub fn within(
+/// A bound as HAProxy's times are counted.
+pub fn in_ms(bound: Duration) -> u64 {
+    u64::try_from(bound.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The time itself where pilotfish takes it, else the nearest that it takes and a note of that; as it is written.
+/// `at`: the line, and how it is spoken of.
+pub fn time_within(ms: u64, bounds: &Bounds<Duration>, at: (usize, &str), notes: &Notes) -> String {
+    show_ms(within(ms, in_ms(bounds.least)..=in_ms(bounds.most), show_ms, at, notes))
+}
+
+/// The same of a number.
+pub fn number_within(number: u64, bounds: &Bounds<u64>, at: (usize, &str), notes: &Notes) -> u64 {
+    within(number, bounds.least..=bounds.most, |number| number.to_string(), at, notes)
+}
+
+fn within(
     value: u64,
     bounds: RangeInclusive<u64>,
     show: impl Fn(u64) -> String,

@@ -173,20 +173,14 @@ impl<M: Meter> Engine<M> {
         collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.state().recover();
         loop {
-            while self.round()? {
-                tokio::select! {
-                    biased;
-                    _ = tick.tick() => self.state().part(),
-                    _ = collect.tick(), if self.state().gathers() => self.state().collect(),
-                    // Everything else on this worker comes before the next round.
-                    () = tokio::task::yield_now() => {}
-                }
-            }
+            let goes_on = self.round()?;
             tokio::select! {
                 biased;
-                ready = ours.readable() => ready?.clear_ready(),
+                ready = ours.readable(), if !goes_on => ready?.clear_ready(),
                 _ = tick.tick() => self.state().part(),
                 _ = collect.tick(), if self.state().gathers() => self.state().collect(),
+                // Everything else on this worker comes before the next round.
+                () = tokio::task::yield_now(), if goes_on => {}
             }
         }
     }

@@ -86,6 +86,26 @@ pub struct PoolOptions {
     pub limits: SessionLimits,
 }
 
+impl PoolOptions {
+    /// A pool that makes nobody wait and limits nothing, for dials of a second.
+    pub fn new(cluster: ClusterId, name: &str, kind: Kind) -> PoolOptions {
+        PoolOptions {
+            cluster,
+            name: Arc::from(name),
+            kind,
+            balance: Balance::default(),
+            protocol: Protocol::default(),
+            hold: Duration::ZERO,
+            max_held: 1,
+            connect_timeout: Duration::from_secs(1),
+            tcp: TcpOptions::default(),
+            idle: IdleLimits::default(),
+            send_proxy: false,
+            limits: SessionLimits::default(),
+        }
+    }
+}
+
 /// How many sessions a pool may have to begin with; the limits in its counters are the ones that hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionLimits {

@@ -395,7 +395,7 @@ fn log_end(session: &Session, progress: &Progress, end: End) {
                 bytes_in = session.bytes_in.load(Relaxed),
                 bytes_out = session.bytes_out.load(Relaxed),
                 held_ms = progress.held.as_millis() as u64,
-                queued_ms = progress.queued.as_millis() as u64,
+                queued_ms = (!progress.queued.is_zero()).then_some(progress.queued.as_millis() as u64),
                 connect_ms = progress.dialled.as_micros() as f64 / 1000.0,
                 duration_ms = session.accepted_at.elapsed().as_millis() as u64,
                 detail = progress.detail.as_deref(),

@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use pilotfish::proxy::hold::Board;
 use pilotfish::proxy::sessions::Session;
-use pilotfish::proxy::{ClientAddress, IdleLimits, Pool, PoolOptions, Protocol, SessionLimits, TcpOptions};
+use pilotfish::proxy::{ClientAddress, Pool, PoolOptions, SessionLimits};
 use pilotfish::routing::cell::cell;
-use pilotfish::routing::{Balance, ClusterId, Kind, PoolRules, Table};
+use pilotfish::routing::{ClusterId, Kind, PoolRules, Table};
 use pilotfish::stats::PoolStats;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -151,23 +151,16 @@ async fn play(seed: u64, removed: Option<Rule>) -> Ledger {
 
 fn options(per_member: Option<usize>) -> PoolOptions {
     PoolOptions {
-        cluster: ClusterId::default(),
-        name: Arc::from("primary"),
-        kind: Kind::Primary,
-        balance: Balance::default(),
-        protocol: Protocol::Postgresql,
         hold: HOLD,
         max_held: MAX_HELD,
         connect_timeout: CONNECT_TIMEOUT,
-        tcp: TcpOptions::default(),
-        idle: IdleLimits::default(),
-        send_proxy: false,
         limits: SessionLimits {
             per_member,
             queue_timeout: QUEUE_TIMEOUT,
             queued: MAX_QUEUED,
             ..SessionLimits::default()
         },
+        ..PoolOptions::new(ClusterId::default(), "primary", Kind::Primary)
     }
 }
 

@@ -13,10 +13,8 @@ use pilotfish::admin::ring::{COARSE, FOLDED};
 use pilotfish::admin::{Live, PoolSource, Served, Serving, Sources, dashboard};
 use pilotfish::control::{Check, Checks, ClusterPicture, MemberPicture, Pictures, first_table, inbox};
 use pilotfish::proxy::listener::ListenAddress;
-use pilotfish::proxy::{
-    IdleLimits, Pool, PoolOptions, Protocol, TcpOptions, TellTrouble, Workers, WorkersOptions,
-};
-use pilotfish::routing::{Balance, ClusterId, Kind, PoolRules, Routes, Site, cell};
+use pilotfish::proxy::{Pool, PoolOptions, TellTrouble, Workers, WorkersOptions};
+use pilotfish::routing::{ClusterId, Kind, PoolRules, Routes, Site, cell};
 use pilotfish::stats::{MemberCounts, PoolStats};
 use pilotfish::topology::{
     Class, Condition, Decision, Fate, Member, Operator, ReaderPool, Report, Role, Verdict,
@@ -103,20 +101,7 @@ fn pools(cluster: usize) -> [PoolSource; 2] {
     [Kind::Primary, Kind::Replicas].map(|kind| {
         let stats = Arc::new(PoolStats::new(1));
         NODES.iter().for_each(|node| stats.member(node).count_session(0));
-        let options = PoolOptions {
-            cluster: id(cluster),
-            name: Arc::from(kind.as_str()),
-            kind,
-            balance: Balance::default(),
-            protocol: Protocol::Postgresql,
-            hold: Duration::ZERO,
-            max_held: 1,
-            connect_timeout: Duration::from_secs(1),
-            tcp: TcpOptions::default(),
-            idle: IdleLimits::default(),
-            send_proxy: false,
-            limits: Default::default(),
-        };
+        let options = PoolOptions::new(id(cluster), kind.as_str(), kind);
         let listen = vec![ListenAddress::Ip(SocketAddr::from(([10, 20, 30, 40], 5000)))];
         PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }
     })

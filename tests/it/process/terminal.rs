@@ -26,8 +26,12 @@ impl Console {
         let socket = folder.path().join("admin.sock").display().to_string();
         let admin = format!("admin: {{listen: \"{}:0\", socket: \"{socket}\"}}", own_address());
         let pilotfish = Pilotfish::run(&with_admin(&config(cluster, ""), &admin));
-        let all =
-            |s: &Value| s["clusters"][0]["readers"].as_array().map(Vec::len) == Some(cluster.nodes.len() - 1);
+        // A cluster of one has all of its readers before it is known.
+        let all = |s: &Value| {
+            let cluster_shown = &s["clusters"][0];
+            let readers = cluster_shown["readers"].as_array().map(Vec::len);
+            readers == Some(cluster.nodes.len() - 1) && !cluster_shown["writer"].is_null()
+        };
         status_until(pilotfish.admin().await, "all members", all).await;
         Console { pilotfish, socket, folder }
     }

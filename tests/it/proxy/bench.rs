@@ -180,9 +180,6 @@ pub fn listen_at(address: ListenAddress, tcp: TcpOptions) -> ListenOptions {
 impl Port {
     fn open(workers: &Workers, setup: &Setup, kind: Kind) -> (Port, Listening) {
         let options = PoolOptions {
-            cluster: ClusterId::default(),
-            name: Arc::from(kind.as_str()),
-            kind,
             balance: setup.balance,
             protocol: setup.protocol,
             hold: setup.hold,
@@ -192,6 +189,7 @@ impl Port {
             idle: setup.idle,
             send_proxy: setup.send_proxy,
             limits: setup.limits,
+            ..PoolOptions::new(ClusterId::default(), kind.as_str(), kind)
         };
         let stats = Arc::new(PoolStats::new(setup.workers));
         let pool = Arc::new(Pool::new(options, Arc::clone(&stats)));
