@@ -1,7 +1,7 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down build check test test-nightly bench bench-micro bench-scale bench-failover deb rpm static image \
-	test-packages test-image reload-stress fmt clean
+	deny test-packages test-image reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 # Debian keeps haproxy, pgbouncer and their like in sbin.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -27,6 +27,7 @@ check: ## the inner loop: format, lints, and all tests that need no cluster (few
 
 test: ## everything: the inner loop, the documentation's examples, and end to end on a real cluster
 	@deploy/setup rust cluster test browser clients
+	$(MAKE) deny
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked --lib --bins --test it
@@ -76,6 +77,10 @@ STATIC = target/$(HOST)/release/pilotfish
 static:
 	@deploy/setup rust
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(HOST) --bin pilotfish
+
+deny: ## judge the dependencies: licences, sources, bans, known faults; part of test
+	@deploy/setup rust deny
+	@deploy/deny
 
 test-packages: ## the unit, the packages' life from installation to purge, compose file and manifests; part of test
 	@deploy/setup rust packages
