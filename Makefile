@@ -1,7 +1,7 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down build check test test-nightly bench bench-micro bench-scale bench-failover deb rpm static image \
-	deny test-packages test-image fmt clean
+	deny test-packages test-image reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 # Debian keeps haproxy, pgbouncer and their like in sbin.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -47,6 +47,9 @@ bench: build ## the data plane beside HAProxy's and nginx's, on loopback; ARGS='
 bench-micro: ## what runs for each session or each check, in nanoseconds; ARGS=pick
 	@deploy/setup rust
 	cargo bench --locked --bench micro -- $(ARGS)
+
+reload-stress: ## a thousand reloads, half of them broken, while new connections come without a pause; optimised
+	PILOTFISH_RELOADS=1000 cargo test --release --locked --test it reload::stress -- --nocapture
 
 bench-scale: build ## a thousand clusters polled each second: CPU, memory, delay to the table; ARGS='--quick'
 	cargo build --release --locked --example load
