@@ -1,7 +1,7 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down build check test test-nightly bench bench-micro bench-scale bench-failover deb rpm static image \
-	test-packages test-image fmt clean
+	deny test-packages test-image reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 # Debian keeps haproxy, pgbouncer and their like in sbin.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -27,6 +27,7 @@ check: ## the inner loop: format, lints, and all tests that need no cluster (few
 
 test: ## everything: the inner loop, the documentation's examples, and end to end on a real cluster
 	@deploy/setup rust cluster test browser clients
+	$(MAKE) deny
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked --lib --bins --test it
@@ -46,6 +47,9 @@ bench: build ## the data plane beside HAProxy's and nginx's, on loopback; ARGS='
 bench-micro: ## what runs for each session or each check, in nanoseconds; ARGS=pick
 	@deploy/setup rust
 	cargo bench --locked --bench micro -- $(ARGS)
+
+reload-stress: ## a thousand reloads, half of them broken, while new connections come without a pause; optimised
+	PILOTFISH_RELOADS=1000 cargo test --release --locked --test it reload::stress -- --nocapture
 
 bench-scale: build ## a thousand clusters polled each second: CPU, memory, delay to the table; ARGS='--quick'
 	cargo build --release --locked --example load
@@ -73,6 +77,10 @@ STATIC = target/$(HOST)/release/pilotfish
 static:
 	@deploy/setup rust
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(HOST) --bin pilotfish
+
+deny: ## judge the dependencies: licences, sources, bans, known faults; part of test
+	@deploy/setup rust deny
+	@deploy/deny
 
 test-packages: ## the unit, the packages' life from installation to purge, compose file and manifests; part of test
 	@deploy/setup rust packages

@@ -6,48 +6,42 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::clusters::Plan;
+use self::bind::Prepared;
 use self::console::{Console, Secrets};
+use self::reload::{Context, Running, Slot};
 use crate::admin::actions::Reload;
-use crate::admin::{self, PoolSource, Sources};
-use crate::config::{self, Config};
-use crate::control::{ClusterOptions, Controller, Names, Patroni, first_table, inbox};
-use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
+use crate::admin::{self, Serving, Sources};
+use crate::config::{Config, Problems};
+use crate::control::{Controller, Names, inbox};
 use crate::proxy::listener::{Bound, ListenAddress};
-use crate::proxy::{Access, Pool, TellTrouble, Workers, WorkersOptions, listener};
-use crate::routing::{PoolRules, cell};
+use crate::proxy::{TellTrouble, Workers, WorkersOptions};
+use crate::routing::{Table, cell};
 
+mod bind;
 mod clusters;
 mod console;
 mod manager;
+mod plan;
+mod reload;
+mod served;
 mod standing;
 mod transport;
 mod watchdog;
 
+/// Reads the configuration once more.
+pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
+
 /// The target of log lines that are whole lines of HAProxy's `option tcplog`.
 pub use crate::proxy::tcplog::TARGET as TCPLOG;
-pub use console::Source;
 pub use manager::Manager;
 
-/// Descriptors kept for everything but workers, sessions and the admin side: logs, the dials of cancel requests, and a few
-/// clusters' listeners and checks.
-const RESERVED_DESCRIPTORS: u64 = 256;
-/// Doors of the admin side: its address and its socket.
-const ADMIN_DOORS: u64 = 2;
-/// Kept beside these for each further cluster: its listeners, and a check of each of some five members.
-const DESCRIPTORS_PER_CLUSTER: u64 = 8;
-/// Clusters that the first reserve is enough for.
-const FEW_CLUSTERS: u64 = 16;
-/// A session has two sockets.
-const DESCRIPTORS_PER_SESSION: u64 = 2;
-/// More than the ports of this host allow, whatever the limit of open files is.
-const MOST_SESSIONS: usize = 10_000_000;
 /// The line for the service manager is made no more often than this.
 const STANDING_APART: Duration = Duration::from_millis(500);
 /// After a stop has cut what was left, how long the tasks may take to notice.
@@ -93,24 +87,11 @@ pub struct Stopped {
 /// Everything bound and built, nothing running yet.
 #[derive(Debug)]
 pub struct App {
-    config: Config,
+    prepared: Prepared,
     workers: usize,
-    max_sessions: usize,
-    pools: Vec<BoundPool>,
-    console: Console,
-    reload: Reload,
-    patronis: Vec<Patroni>,
-    /// Of each cluster, in the order of the configuration.
-    rules: Vec<Vec<PoolRules>>,
     names: Names,
-}
-
-#[derive(Debug)]
-struct BoundPool {
-    pool: Arc<Pool>,
-    rules: PoolRules,
-    sockets: Vec<(Bound, Arc<Access>)>,
-    listen: Vec<ListenAddress>,
+    slot: Slot,
+    reload: Reload,
 }
 
 /// Reads the secrets and certificates that the configuration names, as a start does, and binds nothing.
@@ -129,47 +110,30 @@ impl App {
     pub fn prepare(config: Config, source: Option<Source>) -> Result<App, StartError> {
         // Set once in a process; a second App in one process (tests) finds it set.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // Before anything is bound: what is wrong with these is wrong with the configuration.
-        let secrets = Secrets::load(&config.admin)?;
         let workers =
             config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let max_sessions = session_limit(config.max_sessions, workers, config.clusters.len())?;
-        let (mut pools, mut patronis, mut rules) = (Vec::new(), Vec::new(), Vec::new());
         let names = Names::default();
-        for (index, cluster) in config.clusters.iter().enumerate() {
-            let of_cluster = bind_pools(index, cluster, workers)?;
-            rules.push(of_cluster.iter().map(|bound| bound.rules.clone()).collect());
-            pools.extend(of_cluster);
-            // Clusters that are asked in the same way share a client: each holds all the system's authorities.
-            let asked_alike = |other: &config::Cluster| {
-                let how =
-                    |patroni: &config::Patroni| (patroni.timeout, patroni.tls.clone(), patroni.auth.clone());
-                how(&other.patroni) == how(&cluster.patroni)
-            };
-            let client: Option<&Patroni> =
-                config.clusters[..index].iter().position(asked_alike).and_then(|first| patronis.get(first));
-            patronis.push(client.cloned().map_or_else(|| patroni(cluster, &names), Ok)?);
-        }
-        let console = Console::bind(&config.admin, secrets)?;
-        let (gate, certificates) = (Arc::clone(&console.gate), console.certificates.clone());
-        let reload = console::reload(config.clone(), source, gate, certificates);
-        Ok(App { config, workers, max_sessions, pools, console, reload, patronis, rules, names })
+        let prepared = Prepared::new(config, workers, &names, None)?;
+        let slot = Slot::default();
+        let reload = slot.reload(source);
+        Ok(App { prepared, workers, names, slot, reload })
     }
 
     /// The IP addresses where each pool listens, by its name; the ports are the real ones.
     pub fn pool_addresses(&self) -> Vec<(String, Vec<SocketAddr>)> {
-        let ip = |address: &ListenAddress| match address {
-            ListenAddress::Ip(address) => Some(*address),
-            ListenAddress::Unix(_) => None,
-        };
-        let of_pool = |bound: &BoundPool| {
-            (bound.pool.options.name.to_string(), bound.listen.iter().filter_map(ip).collect())
-        };
-        self.pools.iter().map(of_pool).collect()
+        let mut pools: Vec<(usize, String, Vec<SocketAddr>)> = Vec::new();
+        for ((place, name, _), bound) in plan::addresses(&self.prepared.config).zip(&self.prepared.sockets) {
+            let Some(Bound { address: ListenAddress::Ip(address), .. }) = bound else { continue };
+            match pools.iter_mut().find(|(known, pool, _)| (*known, &**pool) == (place, name)) {
+                Some((.., addresses)) => addresses.push(*address),
+                None => pools.push((place, name.to_owned(), vec![*address])),
+            }
+        }
+        pools.into_iter().map(|(_, pool, addresses)| (pool, addresses)).collect()
     }
 
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.console.address
+        self.prepared.entrances.address()
     }
 
     /// What a hangup does.
@@ -187,35 +151,26 @@ impl App {
         stop: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<Stopped, StartError> {
-        let page = self.page();
-        let App { config, workers, max_sessions, pools, console, reload, patronis, rules, names } = self;
-        let (publisher, cell) = cell::cell(first_table(config.clusters.len()));
+        let App { prepared, workers: count, names, slot, reload } = self;
+        let (publisher, cell) = cell::cell(Table::default());
         let (inbox, events) = inbox();
         let trouble = {
             let inbox = inbox.clone();
             TellTrouble(Arc::new(move |trouble| inbox.trouble(trouble)))
         };
-        let workers = Workers::start(WorkersOptions { count: workers, max_sessions }, &cell, &trouble)?;
-        let followed: Vec<_> =
-            Patroni::distinct(&patronis).map(|patroni| tokio::spawn(patroni.follow())).collect();
-        let clusters = config.clusters.iter().zip(patronis.clone()).zip(rules);
-        let clusters = clusters.map(|((cluster, patroni), pools)| ClusterOptions {
-            steward: clusters::steward(cluster),
-            patroni,
-            pools,
-        });
-        let controller = Controller::start(clusters.collect(), &names, publisher, &inbox, events);
+        let options = WorkersOptions { count, max_sessions: prepared.max_sessions };
+        let workers = Workers::start(options, &cell, &trouble)?;
+        let controller = Controller::start(Vec::new(), &names, publisher, &inbox, events);
+        let console = Console::new();
         let sources = Arc::new(Sources {
             pictures: controller.pictures(),
-            pools: pools.iter().map(BoundPool::source).collect(),
+            served: Serving::default(),
             workers: Arc::new(workers),
             started: Instant::now(),
             started_at: SystemTime::now(),
             stopping: AtomicBool::new(false),
             inbox,
-            gate: console.gate,
-            certificates: console.certificates,
-            patronis,
+            gate: Arc::clone(&console.gate),
             reload,
             live: admin::Live::default(),
         });
@@ -224,15 +179,19 @@ impl App {
         let _end_admin = end_admin.clone().drop_guard();
         let mut control = tokio::spawn(controller.run());
         let router = admin::routes::router(Arc::clone(&sources));
-        let seen = !console.doors.is_empty() || console.runtime.is_some();
-        let live = seen.then(|| admin::run(Arc::clone(&sources), console.runtime));
-        let admin = admin::server::start(console.doors, router, live, end_admin.clone())?;
-        announce(&pools, page, &config.admin);
-        for (number, (pool, (socket, access))) in
-            pools.into_iter().flat_map(BoundPool::into_sockets).enumerate()
-        {
-            sources.workers.listen(number, socket, access, pool);
-        }
+        let (doors, admin) =
+            admin::server::start(router, admin::run(Arc::clone(&sources)), end_admin.clone())?;
+        let drain_timeout = Arc::<AtomicU64>::default();
+        let context = Context {
+            sources: Arc::downgrade(&sources),
+            doors,
+            names,
+            workers: count,
+            control: Handle::current(),
+            drain_timeout: Arc::clone(&drain_timeout),
+        };
+        begin(prepared, Running::new(context, console), slot.clone(), Arc::clone(&sources)).await?;
+        let sweeping = tokio::spawn(slot.sweep());
         let manager = Manager::from_environment();
         manager.ready();
         let _told = AbortOnDropHandle::new(tokio::spawn(keep_telling(manager, Arc::clone(&sources))));
@@ -241,33 +200,32 @@ impl App {
             // Routes would stay as they are for ever: better to be started anew, or to leave it to another balancer.
             _ = &mut control => return Err(StartError::ControlEnded),
         }
-        manager.stopping(config.drain_timeout, sources.workers.open_sessions());
-        let stopped = drain(&sources, config.drain_timeout, hurry).await;
+        let patience = Duration::from_millis(drain_timeout.load(Relaxed));
+        manager.stopping(patience, sources.workers.open_sessions());
+        let stopped = drain(&sources, patience, hurry).await;
         end_admin.cancel();
+        sweeping.abort();
         control.abort();
-        followed.iter().for_each(|following| following.abort());
         // The socket's file is gone by then.
         let _ = admin.join();
         Ok(stopped)
     }
 }
 
-impl App {
-    fn page(&self) -> Option<String> {
-        let scheme = if self.console.certificates.is_some() { "https" } else { "http" };
-        self.admin_address().map(|address| format!("{scheme}://{address}/"))
-    }
-}
-
-impl BoundPool {
-    fn source(&self) -> PoolSource {
-        PoolSource { pool: Arc::clone(&self.pool), listen: self.listen.clone() }
-    }
-
-    fn into_sockets(self) -> impl Iterator<Item = (Arc<Pool>, (Bound, Arc<Access>))> {
-        let pool = self.pool;
-        self.sockets.into_iter().map(move |socket| (Arc::clone(&pool), socket))
-    }
+/// Serves the first configuration.
+async fn begin(
+    prepared: Prepared,
+    mut running: Running,
+    slot: Slot,
+    sources: Arc<Sources>,
+) -> Result<(), StartError> {
+    // It waits for control, which runs on this thread.
+    let begin = tokio::task::spawn_blocking(move || {
+        running.commit(prepared, &sources)?;
+        slot.fill(running);
+        Ok(())
+    });
+    begin.await.map_err(io::Error::other)?
 }
 
 /// Tells the service manager how the clusters stand, and that this process is alive, for as long as it runs.
@@ -323,89 +281,4 @@ async fn drain(sources: &Sources, patience: Duration, hurry: impl Future<Output 
     let _ = tokio::time::timeout(LAST_WORDS, workers.drained()).await;
     tracing::info!(finished = open.saturating_sub(cut), cut, "stopped");
     Stopped { cut }
-}
-
-fn announce(pools: &[BoundPool], page: Option<String>, admin: &config::Admin) {
-    for bound in pools {
-        let listen: Vec<String> = bound.listen.iter().map(ToString::to_string).collect();
-        tracing::info!(pool = &*bound.pool.options.name, listen = listen.join(", "), "listening");
-    }
-    match page {
-        Some(page) => tracing::info!(page, "listening"),
-        None => tracing::info!("the admin page is off"),
-    }
-    let runtime = admin.haproxy_socket.as_ref().map(|socket| &socket.path);
-    for socket in [admin.socket.as_ref(), runtime].into_iter().flatten() {
-        tracing::info!(socket = %socket.display(), "listening");
-    }
-}
-
-/// Raises the limit of open files as far as allowed, and derives how many sessions fit.
-fn session_limit(wanted: Option<usize>, workers: usize, clusters: usize) -> Result<usize, StartError> {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if setrlimit(Resource::Nofile, limit).is_err() {
-        // Going on with what there is.
-        limit = getrlimit(Resource::Nofile);
-    }
-    let files = limit.current.unwrap_or(u64::MAX);
-    let of_clusters = DESCRIPTORS_PER_CLUSTER * (clusters as u64).saturating_sub(FEW_CLUSTERS);
-    let of_admin = ADMIN_DOORS * admin::server::MAX_CONNECTIONS as u64;
-    let of_admin = of_admin + admin::haproxy::runtime::MAX_CONNECTIONS as u64;
-    let reserved = RESERVED_DESCRIPTORS + of_admin + DESCRIPTORS_PER_WORKER * workers as u64 + of_clusters;
-    let possible = files.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION;
-    let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, MOST_SESSIONS);
-    match wanted {
-        Some(wanted) if wanted > possible => Err(StartError::Descriptors { wanted, limit: files, possible }),
-        wanted => Ok(wanted.unwrap_or(possible)),
-    }
-}
-
-fn bind_pools(
-    cluster: usize,
-    config: &config::Cluster,
-    workers: usize,
-) -> Result<Vec<BoundPool>, StartError> {
-    clusters::pools(cluster, config, workers).into_iter().map(bind_pool).collect()
-}
-
-fn bind_pool(Plan { options, listen, rules }: Plan) -> Result<BoundPool, StartError> {
-    let what = format!("pool {}", options.name);
-    let bind = |listen: &config::Listen| {
-        let options = transport::listen_options(listen, options.tcp);
-        match listener::bind(&options) {
-            Ok(bound) => Ok((bound, Arc::new(transport::access(listen)))),
-            Err(error) => Err(unbound(&what, options.address, error)),
-        }
-    };
-    let sockets: Vec<(Bound, Arc<Access>)> = listen.iter().map(bind).collect::<Result<_, _>>()?;
-    let listen = sockets.iter().map(|(bound, _)| bound.address.clone()).collect();
-    let pool = Arc::new(Pool::new(options, Arc::clone(&rules.stats)));
-    Ok(BoundPool { pool, rules, sockets, listen })
-}
-
-fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {
-    let hint = match (error.kind(), &address) {
-        (io::ErrorKind::AddrInUse, ListenAddress::Ip(_)) => {
-            "; another process has it (see: ss -ltnp), or choose another port"
-        }
-        (io::ErrorKind::AddrInUse, ListenAddress::Unix(_)) => "; another process has it (see: ss -lxp)",
-        (io::ErrorKind::AddrNotAvailable, _) => {
-            "; this host does not have that address (free_bind: true does not mind)"
-        }
-        (io::ErrorKind::PermissionDenied, ListenAddress::Ip(_)) => {
-            "; ports below 1024 need CAP_NET_BIND_SERVICE"
-        }
-        (io::ErrorKind::NotFound, _) => "; is its directory there?",
-        _ => "",
-    };
-    StartError::Bind { what: what.to_owned(), address, error, hint }
-}
-
-fn patroni(cluster: &config::Cluster, names: &Names) -> Result<Patroni, StartError> {
-    let of = cluster.name.clone().unwrap_or_else(|| "without a name".to_owned());
-    let options =
-        clusters::patroni(&cluster.patroni, &of).and_then(|options| Patroni::new(options, names.clone()));
-    options.map_err(|problem| StartError::Tls { cluster: of, problem })
 }

@@ -9,13 +9,13 @@ use criterion::Criterion;
 use pilotfish::admin::actions::{Reload, Reloaded};
 use pilotfish::admin::auth::{Gate, Users};
 use pilotfish::admin::hosts::Hosts;
-use pilotfish::admin::{Live, PoolSource, Sources, dashboard, metrics, view};
+use pilotfish::admin::{Live, PoolSource, Served, Serving, Sources, dashboard, metrics, view};
 use pilotfish::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
 };
 use pilotfish::proxy::listener::ListenAddress;
 use pilotfish::proxy::{Pool, PoolOptions, TellTrouble, Workers, WorkersOptions};
-use pilotfish::routing::{Kind, PoolRules, cell};
+use pilotfish::routing::{ClusterId, Kind, PoolRules, cell};
 use pilotfish::stats::PoolStats;
 use pilotfish::topology::ReaderRules;
 use pilotfish::topology::health::Thresholds;
@@ -82,15 +82,13 @@ async fn settle() -> Sources {
     control.abort();
     Sources {
         pictures,
-        pools,
+        served: Serving::new(Served { pools, ..Served::default() }),
         workers: Arc::new(workers),
         started: Instant::now(),
         started_at: SystemTime::now(),
         stopping: AtomicBool::new(false),
         inbox,
         gate: Arc::new(Gate::new(Users::new(Vec::new()), Hosts::new([]))),
-        certificates: None,
-        patronis: Vec::new(),
         reload: Reload::new(|| Ok(Reloaded::default())),
         live: Live::default(),
     }
@@ -115,7 +113,7 @@ fn pools_of(cluster: usize) -> [PoolSource; 2] {
         for member in 0..MEMBERS {
             stats.member(&format!("c{cluster}n{member}")).count_session(0);
         }
-        let options = PoolOptions::new(cluster, kind.as_str(), kind);
+        let options = PoolOptions::new(ClusterId(cluster as u32), kind.as_str(), kind);
         let listen = vec![ListenAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 5000)))];
         PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }
     })

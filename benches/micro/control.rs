@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion};
-use pilotfish::control::patroni;
+use pilotfish::control::{first_ids, patroni};
 use pilotfish::routing::{Kind, PoolRules, Routes, Site, Table, cell};
 use pilotfish::stats::PoolStats;
 use pilotfish::topology::health::Thresholds;
@@ -46,13 +46,14 @@ pub fn benches(criterion: &mut Criterion) {
     });
     let routes = Arc::new(routes(MEMBERS));
     for clusters in [CLUSTERS, MANY_CLUSTERS] {
-        let (publisher, _cell) =
-            cell::cell(Table { epoch: 0, clusters: vec![Arc::clone(&routes); clusters] });
+        let all = first_ids(clusters).map(|id| (id, Arc::clone(&routes)));
+        let (publisher, _cell) = cell::cell(Table::new(0, all));
+        let one = first_ids(clusters).nth(clusters / 2).expect("a cluster");
         criterion.bench_function(&format!("table/publish_of_{clusters}"), |bencher| {
             bencher.iter(|| {
                 let mut table = Table::clone(&publisher.load());
                 table.epoch += 1;
-                table.clusters[clusters / 2] = Arc::clone(&routes);
+                table.set(one, Arc::clone(&routes));
                 publisher.publish(table);
             });
         });

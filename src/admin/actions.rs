@@ -20,6 +20,7 @@ use super::Sources;
 use super::caller::Caller;
 use super::refusal::Refusal;
 use crate::control::{Inbox, Operated};
+use crate::routing::ClusterId;
 use crate::topology::Operator;
 
 /// Far more than any of these bodies; see also the layer in `routes`.
@@ -38,12 +39,14 @@ pub struct Reload {
 }
 
 /// What has come of reloads since the start.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PastReloads {
     pub applied: u64,
     pub rejected: u64,
     pub last_at: Option<SystemTime>,
     pub last_was_rejected: bool,
+    /// Why it was.
+    pub problems: Vec<String>,
 }
 
 /// What has come of a reload.
@@ -92,7 +95,7 @@ impl Reload {
     /// All that is wrong with the new configuration. Nothing has changed then.
     pub fn run(&self, by: &str, remote: &str) -> Result<Reloaded, Rejected> {
         let outcome = (self.reload)();
-        self.past.lock().unwrap_or_else(PoisonError::into_inner).add(outcome.is_ok());
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).add(outcome.as_ref().err());
         match &outcome {
             Ok(Reloaded { applied, needs_restart }) => tracing::info!(
                 user = by,
@@ -112,19 +115,19 @@ impl Reload {
     }
 
     pub fn past(&self) -> PastReloads {
-        *self.past.lock().unwrap_or_else(PoisonError::into_inner)
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl PastReloads {
-    fn add(&mut self, was_applied: bool) {
-        if was_applied {
-            self.applied += 1;
-        } else {
-            self.rejected += 1;
+    fn add(&mut self, rejected: Option<&Rejected>) {
+        match rejected {
+            None => self.applied += 1,
+            Some(_) => self.rejected += 1,
         }
         self.last_at = Some(SystemTime::now());
-        self.last_was_rejected = !was_applied;
+        self.last_was_rejected = rejected.is_some();
+        self.problems = rejected.map(|rejected| rejected.problems.clone()).unwrap_or_default();
     }
 }
 
@@ -162,12 +165,13 @@ pub async fn set_state(
 /// When the cluster has no such member, or the control plane does not answer.
 pub(super) async fn operate_member(
     sources: &Sources,
-    cluster: usize,
+    cluster: ClusterId,
     member: &str,
     wish: Operator,
     caller: &Caller,
 ) -> Result<(Operated, Option<String>), Refusal> {
-    let name = Arc::clone(&sources.pictures.one(cluster).name);
+    let picture = sources.pictures.one(cluster).ok_or_else(|| no_member(sources, cluster, member))?;
+    let name = Arc::clone(&picture.name);
     // A task of its own: once the control plane has been told, it is done, and has to be in the log, whether or not
     // somebody still waits for the answer.
     let operation = operate(sources.inbox.clone(), cluster, name, member.to_owned(), wish, caller.clone());
@@ -185,13 +189,13 @@ pub(super) async fn operate_member(
 
 async fn operate(
     inbox: Inbox,
-    index: usize,
+    id: ClusterId,
     cluster: Arc<str>,
     member: String,
     wish: Operator,
     caller: Caller,
 ) -> Option<Operated> {
-    let operated = inbox.operate(index, member.clone(), wish).await?;
+    let operated = inbox.operate(id, member.clone(), wish).await?;
     tracing::info!(
         user = caller.name(),
         remote = %caller.peer,
@@ -231,7 +235,7 @@ pub async fn close_sessions(
 /// Closes the sessions of a member, those of one pool or all; says how many.
 pub(super) fn close_on(
     sources: &Sources,
-    cluster: usize,
+    cluster: ClusterId,
     pool: Option<&str>,
     member: &str,
     caller: &Caller,
@@ -240,7 +244,7 @@ pub(super) fn close_on(
     tracing::info!(
         user = caller.name(),
         remote = %caller.peer,
-        cluster = &*sources.pictures.one(cluster).name,
+        cluster = sources.pictures.one(cluster).map(|picture| picture.name.to_string()),
         pool,
         member,
         closed,
@@ -299,22 +303,24 @@ fn unprocessable(error: String) -> Refusal {
     Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error)
 }
 
-/// The cluster's place in the configuration, if it has this member.
-fn find(sources: &Sources, cluster: &str, member: &str) -> Result<usize, Refusal> {
+/// The cluster of this name, if it has this member.
+fn find(sources: &Sources, cluster: &str, member: &str) -> Result<ClusterId, Refusal> {
     let pictures = sources.pictures.all();
-    let Some(index) = pictures.iter().position(|picture| &*picture.name == cluster) else {
+    let Some(picture) = pictures.iter().find(|picture| &*picture.name == cluster) else {
         let known: Vec<&str> = pictures.iter().map(|picture| &*picture.name).collect();
         let error = format!("no cluster is named {cluster:?}; there is {}", known.join(", "));
         return Err(Refusal::new(StatusCode::NOT_FOUND, error));
     };
-    match pictures[index].members.iter().any(|known| known.member.name == member) {
-        true => Ok(index),
-        false => Err(no_member(sources, index, member)),
+    match picture.members.iter().any(|known| known.member.name == member) {
+        true => Ok(picture.id),
+        false => Err(no_member(sources, picture.id, member)),
     }
 }
 
-fn no_member(sources: &Sources, cluster: usize, member: &str) -> Refusal {
-    let picture = &sources.pictures.all()[cluster];
+fn no_member(sources: &Sources, cluster: ClusterId, member: &str) -> Refusal {
+    let Some(picture) = sources.pictures.one(cluster) else {
+        return Refusal::new(StatusCode::NOT_FOUND, "the cluster has just gone from the configuration");
+    };
     let known: Vec<&str> = picture.members.iter().map(|known| known.member.name.as_str()).collect();
     let error = format!("{} has no member named {member:?}; it has {}", picture.name, known.join(", "));
     Refusal::new(StatusCode::NOT_FOUND, error)

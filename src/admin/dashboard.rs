@@ -111,8 +111,7 @@ pub fn draw(sources: &Sources, query: &str) -> askama::Result<String> {
 /// Those of the template.
 pub fn draw_live(sources: &Sources, status: &StatusView) -> askama::Result<String> {
     let history = sources.live.history.lock().unwrap_or_else(PoisonError::into_inner);
-    let clusters = status.clusters.iter().enumerate();
-    let clusters = clusters.map(|(index, view)| scene(view, history.cluster(index))).collect();
+    let clusters = status.clusters.iter().map(|view| scene(view, history.cluster(view.id))).collect();
     Live { status, title: title(status), say: say(status), clusters }.render()
 }
 

@@ -4,10 +4,11 @@
 //! fixed: a pool costs 11 KiB and a member 9 KiB, so ten clusters of five nodes stay below 700 KiB. A gap is a value too:
 //! NaN inside, `null` in JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::ring::{Fold, Series};
+use crate::routing::ClusterId;
 use crate::stats::MemberCounts;
 
 /// Between two samples.
@@ -15,10 +16,10 @@ pub const STEP: Duration = Duration::from_secs(1);
 /// How fast a displayed rate follows: the weight of the newest second.
 const SMOOTHING: f64 = 0.5;
 
-/// All clusters, in the order of the configuration.
+/// All clusters.
 #[derive(Debug, Default)]
 pub struct History {
-    clusters: Vec<ClusterHistory>,
+    clusters: HashMap<ClusterId, ClusterHistory>,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +68,7 @@ pub struct Rates {
 /// Everything that is sampled of one cluster at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterSample {
+    pub id: ClusterId,
     pub pools: Vec<PoolSample>,
     pub members: Vec<MemberSample>,
 }
@@ -92,18 +94,17 @@ pub struct MemberSample {
 impl History {
     /// Takes in one sample of everything, `elapsed` after the one before.
     pub fn take(&mut self, elapsed: Duration, samples: &[ClusterSample]) {
-        self.clusters.resize_with(samples.len(), ClusterHistory::default);
-        for (cluster, sample) in self.clusters.iter_mut().zip(samples) {
+        // Who has gone is forgotten.
+        let sampled: HashSet<ClusterId> = samples.iter().map(|sample| sample.id).collect();
+        self.clusters.retain(|id, _| sampled.contains(id));
+        for sample in samples {
+            let cluster = self.clusters.entry(sample.id).or_default();
             cluster.take(elapsed.as_secs_f64().max(1e-3), sample);
         }
     }
 
-    pub fn cluster(&self, index: usize) -> Option<&ClusterHistory> {
-        self.clusters.get(index)
-    }
-
-    pub fn clusters(&self) -> &[ClusterHistory] {
-        &self.clusters
+    pub fn cluster(&self, id: ClusterId) -> Option<&ClusterHistory> {
+        self.clusters.get(&id)
     }
 }
 

@@ -38,9 +38,9 @@ pub fn encode(sources: &Sources, as_haproxy: bool) -> Result<String, prometheus:
     for picture in sources.pictures.all() {
         describe_checks(&mut page, &picture);
     }
-    for source in &sources.pools {
-        let cluster = &status.clusters[source.pool.options.cluster];
-        describe_durations(&mut page, cluster, source);
+    for source in &sources.served.load().pools {
+        let cluster = status.clusters.iter().find(|cluster| cluster.id == source.pool.options.cluster);
+        cluster.into_iter().for_each(|cluster| describe_durations(&mut page, cluster, source));
     }
     if as_haproxy {
         describe_as_haproxy(&mut page, &status, sources);
@@ -93,7 +93,7 @@ fn entrance(page: &mut Page, sources: &Sources) {
     for (reason, count) in [("wrong", wrong), ("throttled", throttled)] {
         page.counter("pilotfish_admin_login_failures_total", help, &[("reason", reason)], count as f64);
     }
-    if let Some(certificates) = &sources.certificates {
+    if let Some(certificates) = &sources.served.load().certificates {
         page.gauge(
             "pilotfish_certificate_not_after_seconds",
             "Unix time at which the certificate of the admin side ends.",

@@ -38,19 +38,22 @@ pub mod tls;
 pub mod usage;
 pub mod view;
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use crate::control::{Inbox, Patroni, Pictures};
 use crate::proxy::listener::ListenAddress;
 use crate::proxy::{Pool, Workers};
+use crate::routing::ClusterId;
 
 /// Where the admin side reads from.
 #[derive(Debug)]
 pub struct Sources {
     pub pictures: Pictures,
-    pub pools: Vec<PoolSource>,
+    /// What the configuration names now.
+    pub served: Serving,
     pub workers: Arc<Workers>,
     pub started: Instant,
     pub started_at: SystemTime,
@@ -59,12 +62,46 @@ pub struct Sources {
     /// Where operators' wishes go.
     pub inbox: Inbox,
     pub gate: Arc<auth::Gate>,
-    pub certificates: Option<Arc<tls::Certificates>>,
-    /// By which each cluster is asked, in the order of the clusters.
-    pub patronis: Vec<Patroni>,
     pub reload: actions::Reload,
     pub live: Live,
 }
+
+/// What is served now, replaced as a whole when the configuration changes.
+#[derive(Debug, Default)]
+pub struct Serving(Mutex<Arc<Served>>);
+
+#[derive(Debug, Default)]
+pub struct Served {
+    /// In the order of the configuration.
+    pub pools: Vec<PoolSource>,
+    /// By which each cluster is asked.
+    pub patronis: HashMap<ClusterId, Patroni>,
+    pub certificates: Option<Arc<tls::Certificates>>,
+}
+
+impl Serving {
+    pub fn new(served: Served) -> Serving {
+        Serving(Mutex::new(Arc::new(served)))
+    }
+
+    pub fn load(&self) -> Arc<Served> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn replace(&self, served: Served) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
+    }
+}
+
+impl PoolSource {
+    /// By which it is known from one look to the next.
+    pub fn key(&self) -> PoolKey {
+        (self.pool.options.cluster, Arc::clone(&self.pool.options.name))
+    }
+}
+
+/// A pool's cluster and its name.
+pub type PoolKey = (ClusterId, Arc<str>);
 
 /// What goes on by itself while somebody may look.
 #[derive(Debug, Default)]
@@ -74,14 +111,9 @@ pub struct Live {
     pub haproxy: haproxy::Views,
 }
 
-/// Keeps the history, feeds the open pages and serves the runtime socket until it is dropped.
-pub async fn run(sources: Arc<Sources>, socket: Option<haproxy::runtime::RuntimeSocket>) {
-    let commands = async {
-        if let Some(socket) = socket {
-            haproxy::runtime::run(&sources, socket).await;
-        }
-    };
-    tokio::join!(sampler::run(&sources), stream::run(&sources), commands);
+/// Keeps the history and feeds the open pages until it is dropped.
+pub async fn run(sources: Arc<Sources>) {
+    tokio::join!(sampler::run(&sources), stream::run(&sources));
 }
 
 /// A pool and where it listens.

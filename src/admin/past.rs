@@ -56,8 +56,8 @@ pub struct SeriesView {
 pub fn past(sources: &Sources) -> PastView {
     let history = sources.live.history.lock().unwrap_or_else(PoisonError::into_inner);
     let pictures = sources.pictures.all();
-    let named = pictures.iter().zip(history.clusters());
-    PastView { clusters: named.map(|(picture, history)| cluster(&picture.name, history)).collect() }
+    let known = pictures.iter().filter_map(|picture| Some((picture, history.cluster(picture.id)?)));
+    PastView { clusters: known.map(|(picture, history)| cluster(&picture.name, history)).collect() }
 }
 
 fn cluster(name: &str, history: &ClusterHistory) -> ClusterPast {

@@ -39,13 +39,13 @@ pub fn samples(sources: &Sources, with_census: bool) -> Vec<ClusterSample> {
     let census = with_census && clusters.iter().any(|cluster| cluster.failovers > 0);
     let rows = if census { sources.workers.rows() } else { Vec::new() };
     let now = sources.pictures.now();
-    let sample = |(index, picture): (usize, &std::sync::Arc<ClusterPicture>)| {
+    let served = sources.served.load();
+    let sample = |picture: &std::sync::Arc<ClusterPicture>| {
         let reign = picture.writer_since.filter(|_| picture.failovers > 0);
         let reign = reign.map(|since| now.saturating_sub(since));
         let mut outdated: HashMap<&str, usize> = HashMap::new();
-        let readers = sources.pools.iter().filter(|source| {
-            source.pool.options.cluster == index && source.pool.options.kind == Kind::Replicas
-        });
+        let pools = || served.pools.iter().filter(|source| source.pool.options.cluster == picture.id);
+        let readers = pools().filter(|source| source.pool.options.kind == Kind::Replicas);
         let readers: Vec<&str> = readers.map(|source| &*source.pool.options.name).collect();
         for row in &rows {
             let old = reign.is_some_and(|reign| row.age > reign) && row.phase == Phase::Relaying;
@@ -62,18 +62,18 @@ pub fn samples(sources: &Sources, with_census: bool) -> Vec<ClusterSample> {
             check: answered(member.checks.last.as_ref()),
             outdated_sessions: with_census.then(|| outdated.get(&*member.member.name).copied().unwrap_or(0)),
         };
-        let pools = sources.pools.iter().filter(|source| source.pool.options.cluster == index);
         let pool = |source: &super::PoolSource| PoolSample {
             name: source.pool.options.name.to_string(),
             held: source.pool.stats.held(),
             members: source.pool.stats.members(),
         };
         ClusterSample {
-            pools: pools.map(pool).collect(),
+            id: picture.id,
+            pools: pools().map(pool).collect(),
             members: picture.members.iter().map(member).collect(),
         }
     };
-    clusters.iter().enumerate().map(sample).collect()
+    clusters.iter().map(sample).collect()
 }
 
 /// How long the check took, if an answer came: a timeout says nothing about how slow a node is.

@@ -17,7 +17,8 @@ use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -45,45 +46,103 @@ const BLOCKING_THREADS: usize = 4;
 /// Where the admin side lets people in.
 #[derive(Debug)]
 pub enum Door {
-    Network { listener: std::net::TcpListener, tls: Option<Arc<Certificates>> },
+    /// With what `tls` holds at the time, encrypted or not.
+    Network {
+        listener: std::net::TcpListener,
+        tls: watch::Receiver<Option<Arc<Certificates>>>,
+    },
     Socket(SocketFile),
 }
 
-/// Starts the thread. It serves until `stop`, with `work` beside it if there is any; open connections are then closed.
+/// The running thread, in which doors are opened and closed.
+#[derive(Debug)]
+pub struct Doors {
+    runtime: Handle,
+    router: Router,
+    stop: CancellationToken,
+}
+
+/// Somewhere to come in, for as long as this is there. Whoever is in may stay.
+#[derive(Debug)]
+pub struct OpenDoor {
+    /// Ends the accepting when it goes.
+    close: CancellationToken,
+    closed: std::sync::mpsc::Receiver<()>,
+}
+
+/// Starts the thread. It serves until `stop`, with `work` beside it; open connections are then closed.
 ///
 /// # Errors
-/// When the thread, its event loop or a listener in it cannot be made.
+/// When the thread or its event loop cannot be made.
 pub fn start(
-    doors: Vec<Door>,
     router: Router,
-    work: Option<impl Future<Output = ()> + Send + 'static>,
+    work: impl Future<Output = ()> + Send + 'static,
     stop: CancellationToken,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<(Doors, JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("admin-blocking")
         .build()?;
-    let served = {
-        let _within = runtime.enter();
-        doors.into_iter().map(Served::open).collect::<io::Result<Vec<Served>>>()?
-    };
-    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+    let doors = Doors { runtime: runtime.handle().clone(), router, stop: stop.clone() };
+    let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
-            work.map(tokio::spawn);
-            for door in served {
-                tokio::spawn(door.serve(router.clone(), stop.clone()));
-            }
+            tokio::spawn(work);
             stop.cancelled().await;
         });
         // A hash under way is not waited for.
         runtime.shutdown_background();
-    })
+    })?;
+    Ok((doors, thread))
+}
+
+impl Doors {
+    /// Lets people in at a bound socket.
+    ///
+    /// # Errors
+    /// When the event loop cannot watch the socket.
+    pub fn open(&self, door: Door) -> io::Result<OpenDoor> {
+        let served = {
+            let _within = self.runtime.enter();
+            Served::open(door)?
+        };
+        let (router, stop) = (self.router.clone(), self.stop.clone());
+        Ok(self.serve(move |close| served.serve(router, stop, close)))
+    }
+
+    /// Runs something that lets people in until it is told to close, in the thread of the doors.
+    pub fn serve<F>(&self, serve: impl FnOnce(CancellationToken) -> F) -> OpenDoor
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let close = CancellationToken::new();
+        let (until_closed, closed) = std::sync::mpsc::channel();
+        let serving = serve(close.clone());
+        self.runtime.spawn(async move {
+            serving.await;
+            drop(until_closed);
+        });
+        OpenDoor { close, closed }
+    }
+}
+
+impl OpenDoor {
+    /// Lets nobody in any more, and waits until the socket is closed, `patience` at most. Blocks; not for async code.
+    pub fn close(self, patience: Duration) {
+        self.close.cancel();
+        let _ = self.closed.recv_timeout(patience);
+    }
+}
+
+impl Drop for OpenDoor {
+    fn drop(&mut self) {
+        self.close.cancel();
+    }
 }
 
 /// A door within the runtime that serves it.
 enum Served {
-    Network(TcpListener, Option<Arc<Certificates>>),
+    Network(TcpListener, watch::Receiver<Option<Arc<Certificates>>>),
     /// The file stays for as long as it is served.
     Socket {
         listener: UnixListener,
@@ -105,7 +164,7 @@ impl Served {
         }
     }
 
-    async fn serve(self, router: Router, stop: CancellationToken) {
+    async fn serve(self, router: Router, stop: CancellationToken, close: CancellationToken) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let accept_all = async {
             while let Ok(place) = Arc::clone(&places).acquire_owned().await {
@@ -118,12 +177,13 @@ impl Served {
         };
         let follow = async {
             match &self {
-                Served::Network(_, Some(certificates)) => Arc::clone(certificates).follow().await,
-                _ => std::future::pending().await,
+                Served::Network(_, tls) => follow(tls.clone()).await,
+                Served::Socket { .. } => std::future::pending().await,
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
+            () = close.cancelled() => {}
             () = accept_all => {}
             () = follow => {}
         }
@@ -131,9 +191,10 @@ impl Served {
 
     async fn accept(&self, visit: Visit) -> io::Result<()> {
         match self {
-            Served::Network(listener, certificates) => {
+            Served::Network(listener, tls) => {
                 let (stream, address) = listener.accept().await?;
                 SockRef::from(&stream).set_tcp_user_timeout(Some(DEAF))?;
+                let certificates = tls.borrow().clone();
                 match certificates {
                     None => {
                         visit.begin(async move { Ok(stream) }, Peer::Network { address, encrypted: false })
@@ -154,6 +215,26 @@ impl Served {
             }
         }
         Ok(())
+    }
+}
+
+/// Follows the files of whichever certificate counts, for ever.
+async fn follow(mut tls: watch::Receiver<Option<Arc<Certificates>>>) {
+    loop {
+        let certificates = tls.borrow_and_update().clone();
+        let following = async {
+            match certificates {
+                Some(certificates) => certificates.follow().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = following => {}
+            changed = tls.changed() => if changed.is_err() {
+                // Nobody is left who could change it: the door is about to close.
+                return std::future::pending().await;
+            },
+        }
     }
 }
 

@@ -200,7 +200,7 @@ pub fn frame(event: &str, data: &str) -> Bytes {
 /// What is worth an event at once, as a fingerprint; and whether clients wait or a writer is missing.
 fn situation(sources: &Sources) -> (u64, bool) {
     let mut seen = DefaultHasher::new();
-    let mut is_busy = sources.pools.iter().any(|source| source.pool.stats.held() > 0);
+    let mut is_busy = sources.served.load().pools.iter().any(|source| source.pool.stats.held() > 0);
     for picture in sources.pictures.all() {
         picture.epoch.hash(&mut seen);
         for member in &picture.members {

@@ -122,9 +122,14 @@ impl Certificates {
     /// # Errors
     /// Those of [`TlsFiles::load`].
     pub fn load(files: TlsFiles) -> Result<Certificates, String> {
-        let current = files.load()?;
-        let seen = current.contents.clone();
-        Ok(Certificates { state: Mutex::new(State { files, seen, current }) })
+        let loaded = files.load()?;
+        Ok(Certificates::new(files, loaded))
+    }
+
+    /// `loaded` is what the files hold.
+    pub fn new(files: TlsFiles, loaded: Loaded) -> Certificates {
+        let seen = loaded.contents.clone();
+        Certificates { state: Mutex::new(State { files, seen, current: loaded }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::actions::PastReloads;
 use super::findings::{self, Finding};
 use super::headline::{Headline, headline};
 use super::history::{ClusterHistory, MemberHistory, PoolHistory, sum};
@@ -16,7 +17,7 @@ pub use super::pools::{EndView, LimitsView, PoolMemberView, PoolView};
 use super::pools::{limits, pool_member, routable};
 use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture, Patroni};
-use crate::routing::{Kind, Routes};
+use crate::routing::{ClusterId, Kind, Routes};
 use crate::stats::{End, MemberCounts};
 use crate::topology::{Alarm, Class, Decision, Operator, Report, SilenceKind, Unfit};
 
@@ -32,11 +33,24 @@ pub struct StatusView {
     pub stopping: bool,
     pub sessions: usize,
     pub max_sessions: usize,
+    pub reloads: ReloadsView,
     pub clusters: Vec<ClusterView>,
+}
+
+/// What has come of reloads since the start.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ReloadsView {
+    pub applied: u64,
+    pub rejected: u64,
+    pub last_ago_s: Option<f64>,
+    /// Why the last one was rejected; empty when it was not.
+    pub problems: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ClusterView {
+    #[serde(skip)]
+    pub id: ClusterId,
     pub name: String,
     /// Whether there is a writer, in a sentence, and what to do if not.
     pub headline: Option<Headline>,
@@ -128,11 +142,13 @@ pub fn status(sources: &Sources) -> StatusView {
     let clusters = sources.pictures.all();
     let uptime_s = seconds(sources.started.elapsed());
     let history = sources.live.history.lock().unwrap_or_else(PoisonError::into_inner);
-    let view = |(index, picture): (usize, &std::sync::Arc<ClusterPicture>)| {
-        let pools = sources.pools.iter().filter(|source| source.pool.options.cluster == index);
-        let look = Look { now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(index) };
+    let served = sources.served.load();
+    let view = |picture: &std::sync::Arc<ClusterPicture>| {
+        let pools = served.pools.iter().filter(|source| source.pool.options.cluster == picture.id);
+        let look =
+            Look { now: sources.pictures.now(), unix_s: unix_s(), history: history.cluster(picture.id) };
         let mut view = look.cluster(picture, pools);
-        view.credentials_problem = sources.patronis.get(index).and_then(Patroni::problem);
+        view.credentials_problem = served.patronis.get(&picture.id).and_then(Patroni::problem);
         view.headline = Some(headline(&view));
         view.findings = findings::findings(&view, uptime_s);
         view
@@ -144,8 +160,15 @@ pub fn status(sources: &Sources) -> StatusView {
         stopping,
         sessions: sources.workers.open_sessions(),
         max_sessions: sources.workers.max_sessions(),
-        clusters: clusters.iter().enumerate().map(view).collect(),
+        reloads: reloads(sources),
+        clusters: clusters.iter().map(view).collect(),
     }
+}
+
+fn reloads(sources: &Sources) -> ReloadsView {
+    let PastReloads { applied, rejected, last_at, problems, .. } = sources.reload.past();
+    let last_ago_s = last_at.and_then(|at| at.elapsed().ok()).map(seconds);
+    ReloadsView { applied, rejected, last_ago_s, problems }
 }
 
 /// What a cluster's view is made from beside its picture.
@@ -177,6 +200,7 @@ impl Look<'_> {
         let pools: Vec<Counted> = pools.map(counted).collect();
         let decision = picture.decision.as_ref();
         ClusterView {
+            id: picture.id,
             name: picture.name.to_string(),
             headline: None,
             findings: Vec::new(),

@@ -6,21 +6,22 @@ use super::transport;
 use crate::config::{self, Cluster};
 use crate::control::{Credentials, Password, PatroniOptions, StewardOptions};
 use crate::proxy::{PoolOptions, Protocol, SessionLimits};
-use crate::routing::{Balance, Kind, PoolRules, Weights};
+use crate::routing::{Balance, ClusterId, Kind, PoolRules, Weights};
 use crate::stats::PoolStats;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::Seed;
 use crate::topology::{ReaderCuts, ReaderRules, Require, SyncState};
 
-/// A pool before anything of it is bound or counted.
+/// A pool as it is configured, before anything of it is counted.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Blueprint {
     pub options: PoolOptions,
-    pub listen: Vec<config::Listen>,
     pub rules: PoolRules,
+    /// Of a pool of readers.
+    pub readers: Option<ReaderRules>,
 }
 
-pub(super) fn pools(cluster: usize, config: &Cluster, workers: usize) -> Vec<Plan> {
+pub(super) fn pools(cluster: ClusterId, config: &Cluster, workers: usize) -> Vec<Blueprint> {
     let protocol = match config.protocol {
         config::Protocol::Postgresql => Protocol::Postgresql,
         config::Protocol::Tcp => Protocol::Tcp,
@@ -44,7 +45,7 @@ pub(super) fn pools(cluster: usize, config: &Cluster, workers: usize) -> Vec<Pla
             ..options(&pool.name, Kind::Primary)
         };
         let rules = PoolRules { port: pool.port, ..rules(&pool.name, Kind::Primary) };
-        pools.push(Plan { options, listen: pool.listen.clone(), rules });
+        pools.push(Blueprint { options, rules, readers: None });
     }
     for pool in &config.replicas {
         let options = PoolOptions {
@@ -62,7 +63,7 @@ pub(super) fn pools(cluster: usize, config: &Cluster, workers: usize) -> Vec<Pla
             port: pool.port,
             ..rules(&pool.name, Kind::Replicas)
         };
-        pools.push(Plan { options, listen: pool.listen.clone(), rules });
+        pools.push(Blueprint { options, rules, readers: Some(reader_rules(pool)) });
     }
     pools
 }

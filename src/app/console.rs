@@ -1,74 +1,98 @@
 //! The admin side from its configuration: its doors, who may come in, and what a reload changes of them.
 
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::admin::actions::{Rejected, Reload, Reloaded};
+use tokio::sync::watch;
+
+use super::StartError;
+use crate::admin::Sources;
 use crate::admin::auth::{Account, Gate, Users};
 use crate::admin::caller::Role;
 use crate::admin::haproxy::command::Level;
-use crate::admin::haproxy::runtime::RuntimeSocket;
+use crate::admin::haproxy::runtime::{self, RuntimeSocket};
 use crate::admin::hosts::Hosts;
 use crate::admin::secret::Stored;
-use crate::admin::server::Door;
-use crate::admin::tls::{Certificates, TlsFiles};
-use crate::config::{self, Config, Problems};
-
-use super::StartError;
+use crate::admin::server::{Door, Doors, OpenDoor};
+use crate::admin::tls::{Certificates, Loaded, TlsFiles};
+use crate::config;
 use crate::proxy::listener::{self, ListenAddress};
 use crate::proxy::socket_file::{self, SocketFile};
 
-/// Reads the configuration once more.
-pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
+/// How long a door may take to close; it is a moment's work.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Who may come in and by which certificate, from the files and variables that the configuration names.
 #[derive(Debug)]
 pub(super) struct Secrets {
     users: Users,
-    certificates: Option<Arc<Certificates>>,
+    tls: Option<(TlsFiles, Loaded)>,
 }
 
-/// What is before the admin side, ready to be served.
+/// The sockets of the admin side that are not there yet, bound.
+#[derive(Debug, Default)]
+pub(super) struct Entrances {
+    listener: Option<TcpListener>,
+    socket: Option<SocketFile>,
+    runtime: Option<SocketFile>,
+}
+
+/// What is before the admin side.
 #[derive(Debug)]
 pub(super) struct Console {
-    pub doors: Vec<Door>,
-    pub address: Option<std::net::SocketAddr>,
     pub gate: Arc<Gate>,
-    pub certificates: Option<Arc<Certificates>>,
-    pub runtime: Option<RuntimeSocket>,
+    tls: watch::Sender<Option<Arc<Certificates>>>,
+    level: watch::Sender<Level>,
+    network: Option<OpenDoor>,
+    socket: Option<OpenDoor>,
+    runtime: Option<OpenDoor>,
 }
 
 impl Secrets {
     pub fn load(admin: &config::Admin) -> Result<Secrets, StartError> {
         let users = users(admin).map_err(StartError::Users)?;
-        let certificates = admin.tls.as_ref().map(|tls| Certificates::load(files(tls)).map(Arc::new));
-        Ok(Secrets { users, certificates: certificates.transpose().map_err(StartError::Certificate)? })
+        let load = |tls| {
+            let files = files(tls);
+            files.load().map(|loaded| (files, loaded))
+        };
+        let tls = admin.tls.as_ref().map(load).transpose().map_err(StartError::Certificate)?;
+        Ok(Secrets { users, tls })
     }
 }
 
-impl Console {
-    /// Binds the doors.
-    pub fn bind(admin: &config::Admin, secrets: Secrets) -> Result<Console, StartError> {
-        let Secrets { users, certificates } = secrets;
-        let gate = Gate::new(users, hosts(admin));
-        let mut doors = Vec::new();
-        let mut bound = None;
-        if let Some(address) = admin.listen {
+impl Entrances {
+    /// Binds what `running` does not have.
+    pub fn bind(admin: &config::Admin, running: Option<&config::Admin>) -> Result<Entrances, StartError> {
+        let mut entrances = Entrances::default();
+        if let Some(address) = admin.listen.filter(|_| running.is_none_or(|r| r.listen != admin.listen)) {
             let tcp = super::transport::tcp(&config::Tcp::default());
-            let listener = listener::bind_ip(address, false, tcp)
-                .map_err(|error| super::unbound("the admin page", ListenAddress::Ip(address), error))?;
-            bound = listener.local_addr().ok();
-            doors.push(Door::Network { listener, tls: certificates.clone() });
-            if !address.ip().is_loopback() && certificates.is_none() {
-                tracing::warn!(%address, "logins travel in clear text; give the admin side a certificate (admin.tls)");
-            }
+            let listener = listener::bind_ip(address, false, tcp);
+            let listener = listener
+                .map_err(|error| super::bind::unbound("the admin page", ListenAddress::Ip(address), error))?;
+            entrances.listener = Some(listener);
         }
-        if let Some(path) = &admin.socket {
-            doors.push(Door::Socket(bind(path, socket_file::MODE)?));
+        if let Some(path) = admin.socket.as_ref().filter(|_| running.is_none_or(|r| r.socket != admin.socket))
+        {
+            entrances.socket = Some(bind(path, socket_file::MODE)?);
         }
-        let runtime = admin.haproxy_socket.as_ref().map(runtime).transpose()?;
-        Ok(Console { doors, address: bound, gate: Arc::new(gate), certificates, runtime })
+        let known = running.and_then(runtime_path);
+        if let Some(wanted) = admin.haproxy_socket.as_ref().filter(|wanted| known != Some(&*wanted.path)) {
+            entrances.runtime = Some(bind(&wanted.path, wanted.mode)?);
+        }
+        Ok(entrances)
     }
+
+    /// The real one: with the port that was free.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+}
+
+fn runtime_path(admin: &config::Admin) -> Option<&Path> {
+    admin.haproxy_socket.as_ref().map(|socket| &*socket.path)
 }
 
 fn bind(path: &Path, mode: u32) -> Result<SocketFile, StartError> {
@@ -76,14 +100,115 @@ fn bind(path: &Path, mode: u32) -> Result<SocketFile, StartError> {
     bound.map_err(|error| StartError::File { path: path.display().to_string(), error })
 }
 
-fn runtime(config: &config::RuntimeSocket) -> Result<RuntimeSocket, StartError> {
-    let level = match config.level {
+impl Console {
+    /// Nobody may come in yet, and nobody could.
+    pub fn new() -> Console {
+        Console {
+            gate: Arc::new(Gate::new(Users::new(Vec::new()), Hosts::new([]))),
+            tls: watch::Sender::new(None),
+            level: watch::Sender::new(Level::User),
+            network: None,
+            socket: None,
+            runtime: None,
+        }
+    }
+
+    pub fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.tls.borrow().clone()
+    }
+
+    /// Lets these in from now on. Says which keys have changed in what cannot be seen in the configuration itself.
+    pub fn admit(&self, admin: &config::Admin, Secrets { users, tls }: Secrets) -> Vec<&'static str> {
+        let mut changed = Vec::new();
+        if !self.gate.users().are_same_as(&users) {
+            changed.push("admin.users");
+        }
+        self.gate.replace(users, Hosts::new(admin.allowed_hosts.iter().cloned()));
+        match (self.certificates(), tls) {
+            (Some(certificates), Some((files, loaded))) => {
+                if certificates.replace(files, loaded) {
+                    changed.push("admin.tls");
+                }
+            }
+            (None, Some((files, loaded))) => {
+                self.tls.send_replace(Some(Arc::new(Certificates::new(files, loaded))));
+            }
+            (Some(_), None) => drop(self.tls.send_replace(None)),
+            (None, None) => {}
+        }
+        changed
+    }
+
+    /// Opens the doors that are new, then closes those that are not wished any more; whoever is in may stay.
+    ///
+    /// # Errors
+    /// When a socket cannot be watched. The other doors are as wished.
+    pub fn open(
+        &mut self,
+        admin: &config::Admin,
+        entrances: Entrances,
+        doors: &Doors,
+        sources: &Arc<Sources>,
+    ) -> Result<(), StartError> {
+        let mut former = Vec::new();
+        let (address, Entrances { listener, socket, runtime }) = (entrances.address(), entrances);
+        if admin.listen.is_none() || listener.is_some() {
+            former.push(self.network.take());
+        }
+        if admin.socket.is_none() || socket.is_some() {
+            former.push(self.socket.take());
+        }
+        if admin.haproxy_socket.is_none() || runtime.is_some() {
+            former.push(self.runtime.take());
+        }
+        if let Some(listener) = listener {
+            self.network = Some(doors.open(Door::Network { listener, tls: self.tls.subscribe() })?);
+            announce(address, self.certificates().is_some());
+        }
+        if let (Some(file), Some(path)) = (socket, &admin.socket) {
+            self.socket = Some(doors.open(Door::Socket(file))?);
+            tracing::info!(socket = %path.display(), "listening");
+        }
+        if let Some(wanted) = &admin.haproxy_socket {
+            self.level.send_replace(level(wanted.level));
+            match runtime {
+                Some(file) => {
+                    let path = wanted.path.display().to_string();
+                    tracing::info!(socket = path, "listening");
+                    let socket = RuntimeSocket { file, path, level: self.level.subscribe() };
+                    let sources = Arc::clone(sources);
+                    self.runtime = Some(doors.serve(|close| runtime::run(sources, socket, close)));
+                }
+                None => permit(&wanted.path, wanted.mode),
+            }
+        }
+        former.into_iter().flatten().for_each(|door| door.close(CLOSING));
+        Ok(())
+    }
+}
+
+/// Gives a socket's file other permissions.
+pub(super) fn permit(path: &Path, mode: u32) {
+    if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
+        tracing::warn!(path = %path.display(), %error, "the mode of a socket cannot be set");
+    }
+}
+
+fn announce(address: Option<SocketAddr>, encrypted: bool) {
+    let Some(address) = address else { return };
+    let scheme = if encrypted { "https" } else { "http" };
+    tracing::info!(page = format!("{scheme}://{address}/"), "listening");
+    if !address.ip().is_loopback() && !encrypted {
+        tracing::warn!(%address, "logins travel in clear text; give the admin side a certificate (admin.tls)");
+    }
+}
+
+fn level(level: config::SocketLevel) -> Level {
+    match level {
         config::SocketLevel::User => Level::User,
         config::SocketLevel::Operator => Level::Operator,
         config::SocketLevel::Admin => Level::Admin,
-    };
-    let file = bind(&config.path, config.mode)?;
-    Ok(RuntimeSocket { file, path: config.path.display().to_string(), level })
+    }
 }
 
 /// # Errors
@@ -104,81 +229,6 @@ fn users(admin: &config::Admin) -> Result<Users, String> {
     admin.users.iter().map(account).collect::<Result<Vec<Account>, String>>().map(Users::new)
 }
 
-fn hosts(admin: &config::Admin) -> Hosts {
-    Hosts::new(admin.allowed_hosts.iter().cloned())
-}
-
 fn files(tls: &config::AdminTls) -> TlsFiles {
     TlsFiles { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() }
-}
-
-/// A reload of what can change while sessions run: who may come in, by which names, and the certificate.
-pub(super) fn reload(
-    running: Config,
-    source: Option<Source>,
-    gate: Arc<Gate>,
-    certificates: Option<Arc<Certificates>>,
-) -> Reload {
-    let running = Mutex::new(running);
-    Reload::new(move || {
-        let Some(source) = &source else {
-            return rejected(
-                "this process has no file to read its configuration from; restart it".to_owned(),
-            );
-        };
-        // Before the source is read: of two reloads at one time, the one that has read the older state must not come last.
-        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = source().map_err(|problems| Rejected {
-            problems: problems.to_string().lines().map(str::to_owned).collect(),
-        })?;
-        apply(&mut running, &next, &gate, certificates.as_deref())
-    })
-}
-
-/// All or nothing: whatever can fail comes before the first change.
-fn apply(
-    running: &mut Config,
-    next: &Config,
-    gate: &Gate,
-    certificates: Option<&Certificates>,
-) -> Result<Reloaded, Rejected> {
-    let exposed = running.admin.listen.filter(|address| !address.ip().is_loopback());
-    if let (Some(address), true) = (exposed, next.admin.users.is_empty()) {
-        return rejected(format!(
-            "admin.users is empty, while the running process listens on {address}, where anybody could come in; \
-             restart it to listen on loopback"
-        ));
-    }
-    let users = users(&next.admin).or_else(rejected)?;
-    let renewed = match (certificates, &next.admin.tls) {
-        (Some(certificates), Some(tls)) => {
-            let files = files(tls);
-            let loaded = files.load().or_else(rejected)?;
-            Some((certificates, files, loaded))
-        }
-        _ => None,
-    };
-    let mut reloaded = Reloaded::default();
-    if !gate.users().are_same_as(&users) {
-        reloaded.applied.push("admin.users".to_owned());
-    }
-    let hosts = hosts(&next.admin);
-    if *gate.hosts() != hosts {
-        reloaded.applied.push("admin.allowed_hosts".to_owned());
-    }
-    gate.replace(users, hosts);
-    running.admin.users.clone_from(&next.admin.users);
-    running.admin.allowed_hosts.clone_from(&next.admin.allowed_hosts);
-    if let Some((certificates, files, loaded)) = renewed {
-        if certificates.replace(files, loaded) {
-            reloaded.applied.push("admin.tls".to_owned());
-        }
-        running.admin.tls.clone_from(&next.admin.tls);
-    }
-    reloaded.needs_restart = running.differences(next);
-    Ok(reloaded)
-}
-
-fn rejected<T>(problem: String) -> Result<T, Rejected> {
-    Err(Rejected { problems: vec![problem] })
 }

@@ -113,7 +113,7 @@ pub enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Read the configuration anew: apply who may log in, allowed hosts and certificates, name what needs a restart
+    /// Read the configuration anew and apply it while sessions run, or say why not; name what needs a restart
     #[command(after_help = EXIT_CODES)]
     Reload {
         #[command(flatten)]

@@ -5,16 +5,18 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use crate::routing::ClusterId;
+
 /// At most one moment for each cluster, as monotonic time since the controller started.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    moments: BTreeSet<(Duration, usize)>,
-    of: HashMap<usize, Duration>,
+    moments: BTreeSet<(Duration, ClusterId)>,
+    of: HashMap<ClusterId, Duration>,
 }
 
 impl Agenda {
     /// The cluster's next moment, in place of the one that it had.
-    pub(super) fn set(&mut self, cluster: usize, at: Option<Duration>) {
+    pub(super) fn set(&mut self, cluster: ClusterId, at: Option<Duration>) {
         if let Some(former) = self.of.remove(&cluster) {
             self.moments.remove(&(former, cluster));
         }
@@ -29,7 +31,7 @@ impl Agenda {
     }
 
     /// Whose moment has come. They stay due until they get another one.
-    pub(super) fn due(&self, now: Duration) -> Vec<usize> {
+    pub(super) fn due(&self, now: Duration) -> Vec<ClusterId> {
         self.moments.iter().take_while(|(at, _)| *at <= now).map(|(_, cluster)| *cluster).collect()
     }
 }
@@ -43,13 +45,16 @@ mod tests {
         let second = Duration::from_secs;
         let mut agenda = Agenda::default();
         assert_eq!(agenda.next(), None);
-        agenda.set(7, Some(second(3)));
-        agenda.set(8, Some(second(2)));
-        agenda.set(9, Some(second(2)));
-        assert_eq!((agenda.next(), agenda.due(second(2))), (Some(second(2)), vec![8, 9]));
-        agenda.set(8, Some(second(5)));
-        agenda.set(9, None);
-        assert_eq!((agenda.next(), agenda.due(second(4))), (Some(second(3)), vec![7]));
-        assert_eq!(agenda.due(second(5)), [7, 8]);
+        agenda.set(ClusterId(7), Some(second(3)));
+        agenda.set(ClusterId(8), Some(second(2)));
+        agenda.set(ClusterId(9), Some(second(2)));
+        assert_eq!(
+            (agenda.next(), agenda.due(second(2))),
+            (Some(second(2)), vec![ClusterId(8), ClusterId(9)])
+        );
+        agenda.set(ClusterId(8), Some(second(5)));
+        agenda.set(ClusterId(9), None);
+        assert_eq!((agenda.next(), agenda.due(second(4))), (Some(second(3)), vec![ClusterId(7)]));
+        assert_eq!(agenda.due(second(5)), [ClusterId(7), ClusterId(8)]);
     }
 }

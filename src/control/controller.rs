@@ -3,7 +3,7 @@
 //! Events change what is known of a cluster ([`Steward`]); the pure core decides anew; and if sessions would notice
 //! the difference, the next table is published. Nothing else in the process changes a route.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,30 +16,30 @@ use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::Pictures;
 use super::steward::{Steward, StewardOptions};
 use crate::proxy::Trouble;
-use crate::routing::{PoolRules, Publisher, Table};
+use crate::routing::{ClusterId, PoolRules, Publisher, Table};
 use crate::topology::{Knock, Observation, Operator};
 
 /// Everything that control reacts to.
 #[derive(Debug)]
 pub enum Event {
     /// A check came to its end.
-    Observed { cluster: usize, api: String, observation: Observation, took: Duration },
+    Observed { cluster: ClusterId, api: String, observation: Observation, took: Duration },
     /// `/cluster`, for which the node at `api` was `asked` then, was answered.
-    Discovered { cluster: usize, api: String, answer: ClusterAnswer, asked: Instant },
+    Discovered { cluster: ClusterId, api: String, answer: ClusterAnswer, asked: Instant },
     /// The cluster's `ttl`, from `/config`.
-    Ttl { cluster: usize, ttl: Duration },
+    Ttl { cluster: ClusterId, ttl: Duration },
     /// No node told the members.
-    Undiscovered { cluster: usize, problem: String },
+    Undiscovered { cluster: ClusterId, problem: String },
     /// A member's host name was looked up.
-    Resolved { cluster: usize, host: String, addresses: Result<Vec<std::net::IpAddr>, String> },
+    Resolved { cluster: ClusterId, host: String, addresses: Result<Vec<std::net::IpAddr>, String> },
     /// Something went wrong on a member's data port.
     Trouble(Trouble),
     /// A port of a member that some pool has for itself was asked.
-    Knocked { cluster: usize, member: String, port: u16, knock: Knock },
+    Knocked { cluster: ClusterId, member: String, port: u16, knock: Knock },
     /// An operator gives a member another weight, in one pool or in all; `None` takes it back. Answered with whether there
     /// is such a member and such a pool.
     Weigh {
-        cluster: usize,
+        cluster: ClusterId,
         pool: Option<String>,
         member: String,
         weight: Option<u16>,
@@ -48,7 +48,20 @@ pub enum Event {
     /// Somebody wants to know whether control turns, and whether all nodes are being asked.
     Pulse { answer: oneshot::Sender<bool> },
     /// An operator wants something of a member, and waits for the answer.
-    Operate { cluster: usize, member: String, wish: Operator, answer: oneshot::Sender<Option<Operated>> },
+    Operate { cluster: ClusterId, member: String, wish: Operator, answer: oneshot::Sender<Option<Operated>> },
+    /// The configuration has changed. Answered when it counts.
+    Reconfigure { changes: Reconfiguration, answer: oneshot::Sender<()> },
+}
+
+/// Which clusters come, change and go: in one step, with one table.
+#[derive(Debug, Default)]
+pub struct Reconfiguration {
+    /// New ones, and known ones that are to be served otherwise.
+    pub serve: Vec<(ClusterId, ClusterOptions)>,
+    /// Nobody has a session there any more.
+    pub forget: Vec<ClusterId>,
+    /// All that are shown from now on, in their order.
+    pub shown: Vec<ClusterId>,
 }
 
 /// What has come of an operator's wish; it is in the published table by then.
@@ -62,6 +75,10 @@ pub struct Operated {
 /// Events that may wait. Pollers wait for room; troubles are dropped instead, since the next one says the same.
 const QUEUE: usize = 4096;
 
+/// The first checks of one cluster begin this long after those of the one before: thousands at once would be late, and
+/// the memory that they take would not be given back.
+const FIRST_CHECKS_APART: Duration = Duration::from_millis(1);
+
 /// How control watches one cluster, and how the routes of its pools are made.
 #[derive(Debug)]
 pub struct ClusterOptions {
@@ -72,8 +89,10 @@ pub struct ClusterOptions {
 
 #[derive(Debug)]
 pub struct Controller {
-    stewards: Vec<Steward>,
+    stewards: BTreeMap<ClusterId, Steward>,
     publisher: Publisher,
+    inbox: Inbox,
+    names: Names,
     events: mpsc::Receiver<Event>,
     pictures: Pictures,
     agenda: Agenda,
@@ -91,7 +110,7 @@ impl Inbox {
     }
 
     /// Sets what an operator wants of a member. `None`: the cluster has no member of that name, or the process ends.
-    pub async fn operate(&self, cluster: usize, member: String, wish: Operator) -> Option<Operated> {
+    pub async fn operate(&self, cluster: ClusterId, member: String, wish: Operator) -> Option<Operated> {
         let (answer, answered) = oneshot::channel();
         self.0.send(Event::Operate { cluster, member, wish, answer }).await.ok()?;
         answered.await.ok()?
@@ -101,7 +120,7 @@ impl Inbox {
     /// is no such member or pool, or the process ends.
     pub async fn weigh(
         &self,
-        cluster: usize,
+        cluster: ClusterId,
         pool: Option<String>,
         member: String,
         weight: Option<u16>,
@@ -109,6 +128,20 @@ impl Inbox {
         let (answer, answered) = oneshot::channel();
         let sent = self.0.send(Event::Weigh { cluster, pool, member, weight, answer }).await;
         sent.is_ok() && answered.await.unwrap_or_default()
+    }
+
+    /// The same without waiting for it; `false`: there is no room for it just now.
+    pub fn try_reconfigure(&self, changes: Reconfiguration) -> bool {
+        let (answer, _) = oneshot::channel();
+        self.0.try_send(Event::Reconfigure { changes, answer }).is_ok()
+    }
+
+    /// Changes which clusters are served, and waits until it counts: its table is out then. Blocks; not for async code.
+    /// `false`: the process ends.
+    pub fn reconfigure(&self, changes: Reconfiguration) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.0.blocking_send(Event::Reconfigure { changes, answer }).is_ok()
+            && answered.blocking_recv().is_ok()
     }
 }
 
@@ -127,13 +160,18 @@ pub fn inbox() -> (Inbox, mpsc::Receiver<Event>) {
     (Inbox(sender), receiver)
 }
 
+/// The numbers of the clusters that a process begins with.
+pub fn first_ids(clusters: usize) -> impl Iterator<Item = ClusterId> {
+    (0..).map(ClusterId).take(clusters)
+}
+
 /// The table before the first decision: it leads nowhere, so that early clients wait.
 pub fn first_table(clusters: usize) -> Table {
-    Table { epoch: 0, clusters: std::iter::repeat_with(Arc::default).take(clusters).collect() }
+    Table::new(0, first_ids(clusters).map(|id| (id, Arc::default())))
 }
 
 impl Controller {
-    /// Must be called within the control runtime: the pollers start at once.
+    /// Must be called within the control runtime: the pollers start at once. The clusters get the [`first_ids`].
     pub fn start(
         clusters: Vec<ClusterOptions>,
         names: &Names,
@@ -142,14 +180,20 @@ impl Controller {
         events: mpsc::Receiver<Event>,
     ) -> Controller {
         let started = Instant::now();
-        let start = |(index, options): (usize, ClusterOptions)| {
-            let ClusterOptions { steward, patroni, pools } = options;
-            Steward::start(index, started, steward, pools, patroni, names.clone(), inbox.0.clone())
+        let mut controller = Controller {
+            stewards: BTreeMap::new(),
+            publisher,
+            inbox: inbox.clone(),
+            names: names.clone(),
+            events,
+            pictures: Pictures::new(started.into_std(), []),
+            agenda: Agenda::default(),
+            started,
         };
-        let stewards: Vec<Steward> = clusters.into_iter().enumerate().map(start).collect();
-        let blank = stewards.iter().map(|steward| steward.picture(Duration::ZERO));
-        let pictures = Pictures::new(started.into_std(), blank);
-        Controller { stewards, publisher, events, pictures, agenda: Agenda::default(), started }
+        let shown: Vec<ClusterId> = first_ids(clusters.len()).collect();
+        controller.serve(Duration::ZERO, shown.iter().copied().zip(clusters));
+        controller.show(Duration::ZERO, &shown);
+        controller
     }
 
     pub fn pictures(&self) -> Pictures {
@@ -166,7 +210,7 @@ impl Controller {
                 },
                 () = until(self.started, self.agenda.next()) => {
                     for cluster in self.agenda.due(self.started.elapsed()) {
-                        self.decide(cluster);
+                        self.decide(&[cluster]);
                     }
                 }
             }
@@ -175,106 +219,167 @@ impl Controller {
 
     fn handle(&mut self, event: Event) {
         let now = self.started.elapsed();
-        let cluster = match event {
-            Event::Observed { cluster, api, observation, took } => {
-                let scope = self.stewards[cluster].scope().map(str::to_owned);
-                let answered = matches!(observation, Observation::Answered(_));
-                self.stewards[cluster].observed(now, &api, observation, took);
-                if self.stewards[cluster].scope() != scope.as_deref() {
-                    self.settle_names();
-                }
-                self.decide(cluster);
-                if answered {
-                    // Only now: what it said is in the table.
-                    self.stewards[cluster].end_caution(&api, took);
-                }
+        let event = match event {
+            Event::Reconfigure { changes, answer } => {
+                self.reconfigure(now, changes);
+                // Whoever does not wait for the answer any more sees it in the pictures.
+                let _ = answer.send(());
                 return;
-            }
-            Event::Discovered { cluster, api, answer, asked } => {
-                let asked_at = asked.saturating_duration_since(self.started);
-                self.stewards[cluster].discovered(now, &api, answer, asked_at);
-                cluster
-            }
-            Event::Ttl { cluster, ttl } => {
-                self.stewards[cluster].ttl_is(ttl);
-                cluster
-            }
-            Event::Undiscovered { cluster, problem } => {
-                self.stewards[cluster].undiscovered(problem);
-                cluster
-            }
-            Event::Resolved { cluster, host, addresses } => {
-                self.stewards[cluster].resolved(host, addresses);
-                cluster
-            }
-            Event::Trouble(trouble) => {
-                // Held clients dial thousands of times a second; most of these failures tell nothing new.
-                if !self.stewards[trouble.cluster].troubled(now, &trouble) {
-                    return;
-                }
-                trouble.cluster
-            }
-            Event::Knocked { cluster, member, port, knock } => {
-                self.stewards[cluster].knocked(&member, port, knock);
-                cluster
             }
             Event::Pulse { answer } => {
                 // Whoever does not wait any more has drawn its conclusion.
-                let _ = answer.send(self.stewards.iter().all(Steward::is_asking));
+                let _ = answer.send(self.stewards.values().all(Steward::is_asking));
                 return;
             }
-            Event::Weigh { cluster, pool, member, weight, answer } => {
-                let known = self.stewards[cluster].weigh(pool.as_deref(), &member, weight);
-                self.decide(cluster);
+            event => event,
+        };
+        let Some(cluster) = event.cluster() else { return };
+        // One that has gone may still be told of.
+        let Some(steward) = self.stewards.get_mut(&cluster) else { return };
+        match event {
+            Event::Observed { api, observation, took, .. } => {
+                let scope = steward.scope().map(str::to_owned);
+                let answered = matches!(observation, Observation::Answered(_));
+                steward.observed(now, &api, observation, took);
+                if steward.scope() != scope.as_deref() {
+                    self.settle_names();
+                }
+                self.decide(&[cluster]);
+                if let Some(steward) = self.stewards.get_mut(&cluster).filter(|_| answered) {
+                    // Only now: what it said is in the table.
+                    steward.end_caution(&api, took);
+                }
+                return;
+            }
+            Event::Discovered { api, answer, asked, .. } => {
+                let asked_at = asked.saturating_duration_since(self.started);
+                steward.discovered(now, &api, answer, asked_at);
+            }
+            Event::Ttl { ttl, .. } => steward.ttl_is(ttl),
+            Event::Undiscovered { problem, .. } => steward.undiscovered(problem),
+            Event::Resolved { host, addresses, .. } => steward.resolved(host, addresses),
+            Event::Trouble(trouble) => {
+                // Held clients dial thousands of times a second; most of these failures tell nothing new.
+                if !steward.troubled(now, &trouble) {
+                    return;
+                }
+            }
+            Event::Knocked { member, port, knock, .. } => steward.knocked(&member, port, knock),
+            Event::Weigh { pool, member, weight, answer, .. } => {
+                let known = steward.weigh(pool.as_deref(), &member, weight);
+                self.decide(&[cluster]);
                 // Whoever does not wait for the answer any more sees it in the picture.
                 let _ = answer.send(known);
                 return;
             }
-            Event::Operate { cluster, member, wish, answer } => {
-                let operated = self.stewards[cluster].operate(&member, wish);
-                self.decide(cluster);
+            Event::Operate { member, wish, answer, .. } => {
+                let operated = steward.operate(&member, wish);
+                self.decide(&[cluster]);
                 // Whoever does not wait for the answer any more sees it in the picture.
                 let _ = answer.send(operated);
                 return;
             }
-        };
-        self.decide(cluster);
+            Event::Reconfigure { .. } | Event::Pulse { .. } => return,
+        }
+        self.decide(&[cluster]);
+    }
+
+    fn reconfigure(&mut self, now: Duration, changes: Reconfiguration) {
+        let Reconfiguration { serve, forget, shown } = changes;
+        let changed: Vec<ClusterId> = serve.iter().map(|(id, _)| *id).chain(forget.iter().copied()).collect();
+        for id in &forget {
+            self.stewards.remove(id);
+            self.agenda.set(*id, None);
+        }
+        self.serve(now, serve.into_iter());
+        self.settle_names();
+        self.decide(&changed);
+        self.show(now, &shown);
+    }
+
+    fn serve(&mut self, now: Duration, clusters: impl Iterator<Item = (ClusterId, ClusterOptions)>) {
+        let mut first_after = Duration::ZERO;
+        for (id, options) in clusters {
+            if let Some(steward) = self.stewards.get_mut(&id) {
+                steward.renew(now, options);
+                continue;
+            }
+            let (names, events) = (self.names.clone(), self.inbox.0.clone());
+            let steward = Steward::start(id, self.started, first_after, options, names, events);
+            self.stewards.insert(id, steward);
+            first_after += FIRST_CHECKS_APART;
+        }
+    }
+
+    fn show(&mut self, now: Duration, shown: &[ClusterId]) {
+        let stewards = shown.iter().filter_map(|id| self.stewards.get(id));
+        self.pictures.show(stewards.map(|steward| steward.picture(now)));
     }
 
     /// A cluster without a name in the configuration is called by its scope. Of several with one scope all but the
     /// first get a number, since names tell them apart in tables and metrics.
     fn settle_names(&mut self) {
-        let own_names = self.stewards.iter().filter(|steward| steward.scope().is_none());
+        let own_names = self.stewards.values().filter(|steward| steward.scope().is_none());
         let mut names: HashSet<String> = own_names.map(|steward| steward.name().to_string()).collect();
-        for cluster in 0..self.stewards.len() {
-            let Some(scope) = self.stewards[cluster].scope().map(str::to_owned) else { continue };
+        let mut renamed = Vec::new();
+        for (id, steward) in &mut self.stewards {
+            let Some(scope) = steward.scope().map(str::to_owned) else { continue };
             let taken = !names.insert(scope.clone());
-            let name = if taken { format!("{scope}-{}", cluster + 1) } else { scope };
-            if **self.stewards[cluster].name() != *name {
+            let name = if taken { format!("{scope}-{}", id.0 + 1) } else { scope };
+            if **steward.name() != *name {
                 if taken {
                     tracing::warn!(
                         cluster = name,
                         "several clusters have this scope; give each a name in the configuration"
                     );
                 }
-                self.stewards[cluster].rename(&name);
-                self.decide(cluster);
+                steward.rename(&name);
+                renamed.push(*id);
             }
         }
+        self.decide(&renamed);
     }
 
-    /// Decides anew; publishes when sessions would notice.
-    fn decide(&mut self, cluster: usize) {
+    /// Decides anew; publishes when sessions would notice: one table for all of it.
+    fn decide(&mut self, clusters: &[ClusterId]) {
         let now = self.started.elapsed();
-        let steward = &mut self.stewards[cluster];
-        if let Some(routes) = steward.decide(now) {
-            let mut table = Table::clone(&self.publisher.load());
+        let mut table: Option<Table> = None;
+        let mut edit = |change: &dyn Fn(&mut Table)| {
+            change(table.get_or_insert_with(|| Table::clone(&self.publisher.load())));
+        };
+        for &cluster in clusters {
+            let Some(steward) = self.stewards.get_mut(&cluster) else {
+                edit(&|table| table.remove(cluster));
+                continue;
+            };
+            if let Some(routes) = steward.decide(now) {
+                edit(&|table| table.set(cluster, Arc::clone(&routes)));
+            }
+            self.agenda.set(cluster, steward.decide_again_at());
+            self.pictures.replace(steward.picture(now));
+        }
+        if let Some(mut table) = table {
             table.epoch += 1;
-            table.clusters[cluster] = routes;
             self.publisher.publish(table);
         }
-        self.agenda.set(cluster, steward.decide_again_at());
-        self.pictures.replace(cluster, steward.picture(now));
+    }
+}
+
+impl Event {
+    /// Whom it is about; a change to the configuration is about all.
+    fn cluster(&self) -> Option<ClusterId> {
+        match self {
+            Event::Observed { cluster, .. }
+            | Event::Discovered { cluster, .. }
+            | Event::Ttl { cluster, .. }
+            | Event::Undiscovered { cluster, .. }
+            | Event::Resolved { cluster, .. }
+            | Event::Knocked { cluster, .. }
+            | Event::Weigh { cluster, .. }
+            | Event::Operate { cluster, .. }
+            | Event::Trouble(Trouble { cluster, .. }) => Some(*cluster),
+            Event::Reconfigure { .. } | Event::Pulse { .. } => None,
+        }
     }
 }
 

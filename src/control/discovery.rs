@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::controller::Event;
 use super::names::Names;
 use super::patroni::Patroni;
+use crate::routing::ClusterId;
 
 /// Rounds follow each other no faster than this, however often the picture changes: `/cluster` reads the DCS.
 const BREATH: Duration = Duration::from_millis(500);
@@ -38,7 +39,7 @@ pub struct Targets {
 
 impl Discovery {
     pub fn start(
-        cluster: usize,
+        cluster: ClusterId,
         interval: Duration,
         patroni: Patroni,
         names: Names,
@@ -86,7 +87,7 @@ struct Unheard;
 
 #[derive(Debug)]
 struct Round {
-    cluster: usize,
+    cluster: ClusterId,
     patroni: Patroni,
     names: Names,
     events: mpsc::Sender<Event>,

@@ -21,7 +21,9 @@ mod record;
 mod seeds;
 pub mod steward;
 
-pub use controller::{ClusterOptions, Controller, Event, Inbox, Operated, first_table, inbox};
+pub use controller::{
+    ClusterOptions, Controller, Event, Inbox, Operated, Reconfiguration, first_ids, first_table, inbox,
+};
 pub use credentials::{Credentials, Password};
 pub use incident::Incident;
 pub use names::Names;

@@ -68,15 +68,19 @@ impl Patroni {
         Ok(Patroni { options: Arc::new(options), names, state: Arc::new(Mutex::new(state)) })
     }
 
+    /// It asks in the same way, with the same memory.
+    pub fn is(&self, other: &Patroni) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Each one once, of those that share their way of asking.
     pub fn distinct(all: &[Patroni]) -> impl Iterator<Item = Patroni> {
-        let is_first = |&(index, patroni): &(usize, &Patroni)| {
-            all[..index].iter().all(|earlier| !Arc::ptr_eq(&earlier.state, &patroni.state))
-        };
+        let is_first =
+            |&(index, patroni): &(usize, &Patroni)| all[..index].iter().all(|earlier| !earlier.is(patroni));
         all.iter().enumerate().filter(is_first).map(|(_, patroni)| patroni.clone())
     }
 

@@ -1,18 +1,20 @@
 //! What control knows, for those who only look: the page, the API, the metrics.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::incident::{Incident, Totals};
-use crate::routing::Routes;
+use crate::routing::{ClusterId, Routes};
 use crate::stats::Histogram;
 use crate::topology::{Class, Decision, Member, Operator, Report, Silence};
 
 /// One cluster at one moment.
 #[derive(Debug, Clone)]
 pub struct ClusterPicture {
+    pub id: ClusterId,
     pub name: Arc<str>,
     /// Counts the cluster's tables; 0 before the first.
     pub epoch: u64,
@@ -77,19 +79,49 @@ pub struct Check {
 #[derive(Debug, Clone)]
 pub struct Pictures {
     started: Instant,
-    clusters: Arc<[Mutex<Arc<ClusterPicture>>]>,
+    shown: Arc<Mutex<Shown>>,
     changes: watch::Sender<u64>,
+}
+
+/// In the order of the configuration. A cluster that only drains is not among them.
+#[derive(Debug, Default)]
+struct Shown {
+    clusters: Vec<Arc<ClusterPicture>>,
+    places: HashMap<ClusterId, usize>,
+}
+
+impl Shown {
+    fn of(clusters: impl IntoIterator<Item = ClusterPicture>) -> Shown {
+        let clusters: Vec<_> = clusters.into_iter().map(Arc::new).collect();
+        let places = clusters.iter().enumerate().map(|(place, picture)| (picture.id, place)).collect();
+        Shown { clusters, places }
+    }
 }
 
 impl Pictures {
     /// `started` is what the durations in the pictures count from.
     pub fn new(started: Instant, clusters: impl IntoIterator<Item = ClusterPicture>) -> Pictures {
-        let clusters = clusters.into_iter().map(|picture| Mutex::new(Arc::new(picture))).collect();
-        Pictures { started, clusters, changes: watch::Sender::new(0) }
+        let shown = Arc::new(Mutex::new(Shown::of(clusters)));
+        Pictures { started, shown, changes: watch::Sender::new(0) }
     }
 
-    pub(super) fn replace(&self, cluster: usize, picture: ClusterPicture) {
-        *self.clusters[cluster].lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(picture);
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These and no others from now on, in their order.
+    pub(super) fn show(&self, clusters: impl IntoIterator<Item = ClusterPicture>) {
+        *self.shown() = Shown::of(clusters);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Nothing happens if it is not among those that are shown.
+    pub(super) fn replace(&self, picture: ClusterPicture) {
+        let mut shown = self.shown();
+        if let Some(&place) = shown.places.get(&picture.id) {
+            shown.clusters[place] = Arc::new(picture);
+        }
+        drop(shown);
         self.changes.send_modify(|count| *count += 1);
     }
 
@@ -100,15 +132,13 @@ impl Pictures {
 
     /// In the order of the configuration.
     pub fn all(&self) -> Vec<Arc<ClusterPicture>> {
-        let newest = |slot: &Mutex<Arc<ClusterPicture>>| {
-            Arc::clone(&slot.lock().unwrap_or_else(PoisonError::into_inner))
-        };
-        self.clusters.iter().map(newest).collect()
+        self.shown().clusters.clone()
     }
 
-    /// The cluster at this place of the configuration.
-    pub fn one(&self, cluster: usize) -> Arc<ClusterPicture> {
-        Arc::clone(&self.clusters[cluster].lock().unwrap_or_else(PoisonError::into_inner))
+    /// `None`: it has gone.
+    pub fn one(&self, cluster: ClusterId) -> Option<Arc<ClusterPicture>> {
+        let shown = self.shown();
+        shown.places.get(&cluster).map(|&place| Arc::clone(&shown.clusters[place]))
     }
 
     /// Every cluster has been decided at least once.

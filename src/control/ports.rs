@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::controller::Event;
 use super::poller::{Poller, PollerOptions};
 use crate::proxy::connect::{DialError, TcpOptions, dial};
+use crate::routing::ClusterId;
 use crate::topology::health::Thresholds;
 use crate::topology::{Knock, PortHealth};
 
@@ -22,7 +23,7 @@ type Key = (String, u16);
 
 #[derive(Debug)]
 pub(super) struct Ports {
-    cluster: usize,
+    cluster: ClusterId,
     /// Between two checks of a port, and how long one may take.
     interval: Duration,
     fast_interval: Duration,
@@ -40,11 +41,30 @@ struct Port {
 
 impl Ports {
     pub fn new(
-        cluster: usize,
+        cluster: ClusterId,
         [interval, fast_interval, timeout]: [Duration; 3],
         thresholds: Thresholds,
     ) -> Ports {
         Ports { cluster, interval, fast_interval, timeout, thresholds, known: BTreeMap::new() }
+    }
+
+    /// Asks at another pace and judges by other thresholds from now on; what is known of the ports stays.
+    pub fn set_pace(
+        &mut self,
+        [interval, fast_interval, timeout]: [Duration; 3],
+        thresholds: Thresholds,
+        events: &mpsc::Sender<Event>,
+    ) {
+        self.thresholds = thresholds;
+        if (self.interval, self.fast_interval, self.timeout) == (interval, fast_interval, timeout) {
+            return;
+        }
+        (self.interval, self.fast_interval, self.timeout) = (interval, fast_interval, timeout);
+        let mut known = std::mem::take(&mut self.known);
+        for (key, port) in &mut known {
+            port.poller = self.ask(key, &port.addresses, events);
+        }
+        self.known = known;
     }
 
     /// Asks these and no others. One that has moved keeps its record until it is heard at its new place.

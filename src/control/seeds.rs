@@ -27,6 +27,16 @@ impl Seeds {
         Seeds { seeds, fickle: HashSet::new() }
     }
 
+    /// Others from now on; what was learned of those that stay is kept.
+    pub(super) fn replace(&mut self, seeds: Vec<Seed>) {
+        let before = std::mem::replace(&mut self.seeds, seeds);
+        for seed in &mut self.seeds {
+            let known = before.iter().find(|known| known.api == seed.api);
+            seed.answered_as = known.and_then(|known| known.answered_as.clone());
+        }
+        self.fickle.retain(|api| self.seeds.iter().any(|seed| seed.api == *api));
+    }
+
     pub(super) fn all(&self) -> &[Seed] {
         &self.seeds
     }

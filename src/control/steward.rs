@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::addresses::AddressBook;
-use super::controller::{Event, Operated};
+use super::controller::{ClusterOptions, Event, Operated};
 use super::discovery::Discovery;
 use super::journal;
 use super::names::Names;
@@ -23,7 +23,7 @@ use super::ports::Ports;
 use super::record::Record;
 use super::seeds::{Lesson, Seeds};
 use crate::proxy::{Trouble, TroubleKind};
-use crate::routing::{Kind, PoolRules, Routes};
+use crate::routing::{ClusterId, PoolRules, Routes};
 use crate::stats::PoolStats;
 use crate::topology::cluster::Tracked;
 use crate::topology::health::Thresholds;
@@ -33,12 +33,12 @@ use crate::topology::{
 };
 
 mod asking;
+mod renewal;
+
+use renewal::{of_writers, provisional_name};
 
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
 const DISCOVERY_EVERY: u32 = 10;
-/// The first checks of one cluster begin this long after those of the one before: thousands at once would be late, and
-/// the memory that they take would not be given back.
-const FIRST_CHECKS_APART: Duration = Duration::from_millis(1);
 /// Patroni's default `ttl`, for as long as the cluster has not told its own.
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
 
@@ -61,7 +61,7 @@ pub struct StewardOptions {
 
 #[derive(Debug)]
 pub(super) struct Steward {
-    index: usize,
+    id: ClusterId,
     /// What the durations named `now` and `at` count from.
     started: Instant,
     name: Arc<str>,
@@ -71,6 +71,8 @@ pub(super) struct Steward {
     discovered: bool,
     discovery_tried: bool,
     discovery_problem: Option<String>,
+    /// The cluster's own, once it has told it.
+    ttl: Option<Duration>,
     /// The cluster's name in Patroni's words, and whether it is certain that its own nodes told it.
     scope: Option<String>,
     scope_is_certain: bool,
@@ -88,38 +90,37 @@ pub(super) struct Steward {
     of_writers: Arc<PoolStats>,
     record: Record,
     patroni: Patroni,
+    names: Names,
     events: mpsc::Sender<Event>,
 }
 
 impl Steward {
+    /// The first checks begin after `first_after`.
     pub fn start(
-        index: usize,
+        id: ClusterId,
         started: tokio::time::Instant,
-        options: StewardOptions,
-        pools: Vec<PoolRules>,
-        patroni: Patroni,
+        first_after: Duration,
+        options: ClusterOptions,
         names: Names,
         events: mpsc::Sender<Event>,
     ) -> Steward {
+        let ClusterOptions { steward: options, patroni, pools } = options;
         let leader_grace = options.leader_grace.unwrap_or(DEFAULT_TTL);
         let settings =
             Settings { thresholds: options.thresholds, leader_grace, pools: options.readers.clone() };
-        let primary = pools.iter().find(|rules| rules.kind == Kind::Primary);
-        // Without such a pool there is nobody to count.
-        let of_writers =
-            primary.map_or_else(|| Arc::new(PoolStats::new(0)), |rules| Arc::clone(&rules.stats));
         let seeds = options.seeds.clone();
         let every = options.interval * DISCOVERY_EVERY;
-        let discovery = Discovery::start(index, every, patroni.clone(), names, events.clone());
+        let discovery = Discovery::start(id, every, patroni.clone(), names.clone(), events.clone());
         let mut steward = Steward {
-            index,
+            id,
             started: started.into_std(),
-            name: Arc::from(options.name.clone().unwrap_or_else(|| format!("cluster{}", index + 1))),
+            name: Arc::from(options.name.clone().unwrap_or_else(|| provisional_name(id))),
             core: Cluster::new(settings, roster::provisional(&seeds)),
             seeds: Seeds::new(seeds),
             discovered: false,
             discovery_tried: false,
             discovery_problem: None,
+            ttl: None,
             scope: None,
             scope_is_certain: false,
             members_pending: false,
@@ -127,21 +128,22 @@ impl Steward {
             checks: BTreeMap::new(),
             pollers: HashMap::new(),
             ports: Ports::new(
-                index,
+                id,
                 [options.interval, options.fast_interval, options.connect_timeout],
                 options.thresholds,
             ),
             discovery,
             decision: None,
             routes: Arc::default(),
+            of_writers: of_writers(&pools),
             pools,
-            of_writers,
             record: Record::default(),
             patroni,
+            names,
             events,
             options,
         };
-        steward.follow_members(FIRST_CHECKS_APART * u32::try_from(index).unwrap_or(u32::MAX));
+        steward.follow_members(first_after);
         steward
     }
 
@@ -168,6 +170,7 @@ impl Steward {
     }
 
     pub fn ttl_is(&mut self, ttl: Duration) {
+        self.ttl = Some(ttl);
         if self.options.leader_grace.is_none() {
             self.core.set_leader_grace(ttl);
         }
@@ -349,6 +352,7 @@ impl Steward {
             addresses: self.addresses_of(&tracked.member.name),
         };
         ClusterPicture {
+            id: self.id,
             name: Arc::clone(&self.name),
             epoch: self.routes.epoch,
             routes: Arc::clone(&self.routes),

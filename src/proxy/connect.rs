@@ -93,6 +93,16 @@ impl TcpOptions {
         }
         self.user_timeout.map_or(Ok(()), |timeout| socket.set_tcp_user_timeout(Some(timeout)))
     }
+
+    /// The same for a socket that has had other options before.
+    ///
+    /// # Errors
+    /// Those of the system; all of them for a unix socket.
+    pub fn replace(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_keepalive(self.keepalive.is_some())?;
+        socket.set_tcp_user_timeout(self.user_timeout)?;
+        self.apply(socket)
+    }
 }
 
 /// Makes the coming close a reset: unsent data is dropped and no TIME_WAIT stays.

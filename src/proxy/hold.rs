@@ -76,7 +76,7 @@ impl Board {
     /// The newest routes of a pool's cluster.
     pub fn routes(&self, pool: &Pool) -> Arc<Routes> {
         let table = self.cell.load();
-        table.clusters.get(pool.options.cluster).map(Arc::clone).unwrap_or_default()
+        table.cluster(pool.options.cluster).map(Arc::clone).unwrap_or_default()
     }
 
     /// Whether the newest table lets a session of this pool go to this backend.

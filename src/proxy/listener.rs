@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
@@ -59,15 +59,61 @@ pub struct Bound {
     file: Option<SocketFile>,
 }
 
-/// A bound socket and what it serves.
-#[derive(Debug)]
-pub struct Listener {
-    pub socket: Bound,
-    pub access: Arc<Access>,
+/// Whom a socket's clients are for, and who they may be.
+#[derive(Debug, Clone)]
+pub struct Service {
     pub pool: Arc<Pool>,
+    pub access: Arc<Access>,
+}
+
+/// A bound socket and what it serves. The service may change at any time: the socket stays, and with it whoever waits in
+/// the kernel's backlog.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub socket: Bound,
+    /// Closed when no more connections are to be accepted; those that the kernel has taken already are still served.
+    pub service: watch::Receiver<Service>,
     pub permits: Arc<Semaphore>,
-    /// Cancelled when no more connections are to be accepted.
+    /// Cancelled when the process stops.
     pub accepting: CancellationToken,
+    /// Goes with the socket.
+    pub open: std::sync::mpsc::Sender<()>,
+}
+
+/// A socket that is served by some worker.
+#[derive(Debug)]
+pub struct Listening {
+    /// The real one: with the port that was free.
+    pub address: ListenAddress,
+    service: watch::Sender<Service>,
+    open: std::sync::mpsc::Receiver<()>,
+}
+
+impl Listening {
+    pub(super) fn new(
+        socket: Bound,
+        service: Service,
+        permits: Arc<Semaphore>,
+        accepting: CancellationToken,
+    ) -> (Listening, Listener) {
+        let address = socket.address.clone();
+        let (service, serves) = watch::channel(service);
+        let (until_closed, open) = std::sync::mpsc::channel();
+        let listener = Listener { socket, service: serves, permits, accepting, open: until_closed };
+        (Listening { address, service, open }, listener)
+    }
+
+    /// Whoever is accepted from now on is for this pool.
+    pub fn serve(&self, service: Service) {
+        self.service.send_replace(service);
+    }
+
+    /// Accepts whoever the kernel has taken already, and closes the socket. Blocks until that is done, which takes no longer
+    /// than a moment of the worker, or until `patience` is over.
+    pub fn close(self, patience: Duration) {
+        drop(self.service);
+        let _ = self.open.recv_timeout(patience);
+    }
 }
 
 impl fmt::Display for ListenAddress {
@@ -124,42 +170,60 @@ pub fn bind_ip(address: SocketAddr, free_bind: bool, tcp: TcpOptions) -> io::Res
 
 /// Accepts until told to stop; the socket is closed then.
 pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Handle]>) {
-    let Listener { socket: Bound { socket, file, .. }, access, pool, permits, accepting } = listener;
-    // Removed with the end of this future.
-    let _file = file;
-    let stop = accepting.clone();
-    let accept_all = async {
-        let socket = match watch(socket) {
-            Ok(socket) => socket,
-            Err(error) => {
-                tracing::error!(pool = &*pool.options.name, %error, "the listener cannot be watched");
-                return;
-            }
-        };
-        let mut shortage = Shortage::default();
-        loop {
-            match accept(&socket, &permits, &pool, &mut shortage).await {
-                Ok((permit, socket, client)) => {
-                    let (access, pool) = (Arc::clone(&access), Arc::clone(&pool));
-                    place(&here, &siblings, Accepted { socket, client, access, pool, permit });
-                }
-                Err(error) if concerns_one_connection(&error) => {}
-                Err(error) => {
-                    let advice = "if it is open files, raise their limit (LimitNOFILE, ulimit -n)";
-                    shortage.log(&pool, &error.to_string(), advice);
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
+    let Listener { socket: Bound { socket, file, .. }, mut service, permits, accepting, open } = listener;
+    // Removed with the end of this future, and only then is it told to be closed.
+    let (_open, _file) = (open, file);
+    let mut serves = service.borrow_and_update().clone();
+    let socket = match watched(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            let pool = &*serves.pool.options.name;
+            return tracing::error!(pool, %error, "the listener cannot be watched");
         }
     };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = accept_all => {}
+    let mut shortage = Shortage::default();
+    let serve = |(permit, socket, client): Arrival, Service { pool, access }: &Service| {
+        let (access, pool) = (Arc::clone(access), Arc::clone(pool));
+        place(&here, &siblings, Accepted { socket, client, access, pool, permit });
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = accepting.cancelled() => return,
+            changed = service.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                serves = service.borrow_and_update().clone();
+                // Those of the connections, which inherit them. A unix socket has none.
+                let _ = serves.pool.options.tcp.replace(&SockRef::from(&socket));
+                continue;
+            }
+            accepted = accept(&socket, &permits, &serves.pool, &mut shortage) => accepted,
+        };
+        match accepted {
+            Ok(arrival) => serve(arrival, &serves),
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => {
+                let advice = "if it is open files, raise their limit (LimitNOFILE, ulimit -n)";
+                shortage.log(&serves.pool, &error.to_string(), advice);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    // The last ones: their handshake is done, and closing the socket would reset them.
+    while let Ok(permit) = Arc::clone(&permits).try_acquire_owned()
+        && let Ok((socket, client)) = accept_now(&socket)
+    {
+        serve((permit, socket, client), &serves);
     }
 }
 
+/// A connection with its place among the process's sessions.
+type Arrival = (OwnedSemaphorePermit, OwnedFd, ClientAddress);
+
 #[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which an owned one does")]
-fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(socket)
 }
 
@@ -169,7 +233,7 @@ async fn accept(
     permits: &Arc<Semaphore>,
     pool: &Pool,
     shortage: &mut Shortage,
-) -> io::Result<(OwnedSemaphorePermit, OwnedFd, ClientAddress)> {
+) -> io::Result<Arrival> {
     loop {
         let mut ready = socket.readable().await?;
         if permits.available_permits() == 0 {
@@ -177,17 +241,19 @@ async fn accept(
             shortage.log(pool, "as many sessions as allowed are open", advice);
         }
         let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
-        let accepted = ready.try_io(|socket| {
-            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            Ok(acceptfrom_with(socket.get_ref(), flags)?)
-        });
-        if let Ok(accepted) = accepted {
-            let (socket, address) = accepted?;
-            let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-            // Of a listener's clients, those without an IP address have come through a unix socket.
-            return Ok((permit, socket, address.map_or(ClientAddress::Unix, ClientAddress::of)));
+        if let Ok(accepted) = ready.try_io(accept_now) {
+            let (socket, client) = accepted?;
+            return Ok((permit, socket, client));
         }
     }
+}
+
+fn accept_now(socket: &AsyncFd<OwnedFd>) -> io::Result<(OwnedFd, ClientAddress)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, address) = acceptfrom_with(socket.get_ref(), flags)?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    // Of a listener's clients, those without an IP address have come through a unix socket.
+    Ok((socket, address.map_or(ClientAddress::Unix, ClientAddress::of)))
 }
 
 /// accept(2): errors of the connection that was about to be accepted, to be treated like "try again".

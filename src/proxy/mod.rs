@@ -28,6 +28,7 @@ pub mod queue;
 pub mod refusal;
 pub mod relay;
 pub mod reply;
+pub mod room;
 pub mod session;
 pub mod sessions;
 pub mod socket;
@@ -38,10 +39,10 @@ pub mod worker;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::routing::{Balance, Kind};
+use crate::routing::{Balance, ClusterId, Kind};
 use crate::stats::PoolStats;
 
 pub use access::{Access, ClientAddress, Networks};
@@ -63,10 +64,9 @@ pub enum Protocol {
 }
 
 /// How a pool serves its clients.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PoolOptions {
-    /// The cluster's place in the table.
-    pub cluster: usize,
+    pub cluster: ClusterId,
     /// Unique in its cluster: by it the table is asked for the pool's routes.
     pub name: Arc<str>,
     pub kind: Kind,
@@ -88,7 +88,7 @@ pub struct PoolOptions {
 
 impl PoolOptions {
     /// A pool that makes nobody wait and limits nothing, for dials of a second.
-    pub fn new(cluster: usize, name: &str, kind: Kind) -> PoolOptions {
+    pub fn new(cluster: ClusterId, name: &str, kind: Kind) -> PoolOptions {
         PoolOptions {
             cluster,
             name: Arc::from(name),
@@ -138,20 +138,34 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(options: PoolOptions, stats: Arc<PoolStats>) -> Pool {
-        let SessionLimits { sessions, per_member, per_client, queue_timeout, queued } = options.limits;
+        options.limits.apply(&stats);
+        Pool { options, stats, turn: AtomicU64::new(0) }
+    }
+
+    /// The same pool with other options: what is counted and who waits stay. Limits that an operator has set are kept where
+    /// the configured ones are as they were. Nothing has changed before [`SessionLimits::apply`].
+    pub fn renewed(&self, options: PoolOptions) -> Pool {
+        let turn = AtomicU64::new(self.turn.load(Relaxed));
+        Pool { options, stats: Arc::clone(&self.stats), turn }
+    }
+}
+
+impl SessionLimits {
+    /// From now on these hold; sessions over them stay.
+    pub fn apply(self, stats: &PoolStats) {
+        let SessionLimits { sessions, per_member, per_client, queue_timeout, queued } = self;
         stats.limits.sessions.set(sessions);
         stats.limits.per_client.set(per_client);
         stats.limits.queued.set(Some(queued));
         stats.limits.set_queue_timeout(queue_timeout);
         stats.limit_members(None, per_member);
-        Pool { options, stats, turn: AtomicU64::new(0) }
     }
 }
 
 /// Something seen on a member's data port that its checks should know of.
 #[derive(Debug, Clone)]
 pub struct Trouble {
-    pub cluster: usize,
+    pub cluster: ClusterId,
     /// The pool whose session it was: its port of the member may be one of its own.
     pub pool: Arc<str>,
     pub member: Arc<str>,

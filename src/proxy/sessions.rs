@@ -16,8 +16,8 @@ use super::access::ClientAddress;
 use super::ended::{Ended, Recent};
 use super::proxy_protocol::Proxied;
 use super::tcplog::{self, Line};
-use crate::routing::{Backend, Table};
-use crate::stats::{Active, Admission, End, Gauge, Over, Phase, termination};
+use crate::routing::{Backend, ClusterId, Table};
+use crate::stats::{Active, Admission, End, Gauge, Over, Phase, PoolStats, termination};
 use crate::topology::Fate;
 
 /// One client's session.
@@ -221,12 +221,13 @@ impl Session {
     /// What a new table means for this session: the cause to cut it for, if any. One that does not relay yet looks
     /// at the table itself, and may go elsewhere.
     fn verdict(&self, table: &Table) -> Option<End> {
-        let routes = &table.clusters[self.pool.options.cluster];
         let progress = self.progress();
         if progress.phase != Phase::Relaying {
             return None;
         }
         let (member, _) = progress.on.as_ref()?;
+        // Without routes of its cluster or pool nobody would tell it that a role was lost.
+        let Some(routes) = table.cluster(self.pool.options.cluster) else { return Some(End::MemberGone) };
         let Some(backend) = routes.pool(&self.pool.options.name)?.backend(member) else {
             return Some(End::MemberGone);
         };
@@ -239,7 +240,7 @@ impl Session {
     }
 
     /// Whether it is on this member of this cluster, or about to be.
-    fn is_on(&self, cluster: usize, member: &str) -> bool {
+    fn is_on(&self, cluster: ClusterId, member: &str) -> bool {
         let on = |(name, _): &(Arc<str>, Active)| **name == *member;
         self.pool.options.cluster == cluster && self.progress().on.as_ref().is_some_and(on)
     }
@@ -325,9 +326,14 @@ impl Shard {
     }
 
     /// Cuts the sessions on one member, those of one pool or all; says how many.
-    pub fn cut_on(&self, cluster: usize, pool: Option<&str>, member: &str, end: End) -> usize {
+    pub fn cut_on(&self, cluster: ClusterId, pool: Option<&str>, member: &str, end: End) -> usize {
         let of_pool = |session: &Session| pool.is_none_or(|pool| *session.pool.options.name == *pool);
         self.cut_where(|session| (of_pool(session) && session.is_on(cluster, member)).then_some(end))
+    }
+
+    /// Cuts the sessions that these counters count; says how many.
+    pub fn cut_pool(&self, stats: &Arc<PoolStats>, end: End) -> usize {
+        self.cut_where(|session| Arc::ptr_eq(&session.pool.stats, stats).then_some(end))
     }
 
     /// Cuts the session with this number; says whether there is one.

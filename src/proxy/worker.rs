@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -23,11 +23,12 @@ use super::cancel::MAX_UNDER_WAY;
 use super::counts::Counts;
 use super::engine::Engine;
 use super::hold::Board;
-use super::listener::{self, Bound, Listener};
+use super::listener::{self, Bound, Listener, Listening, Service};
+use super::room::{Debt, Room};
 use super::sessions::{Session, Shard};
 use super::{Ended, Pool, SessionRow, TellTrouble, Trouble, TroubleKind, session};
-use crate::routing::Cell;
-use crate::stats::End;
+use crate::routing::{Cell, ClusterId};
+use crate::stats::{End, PoolStats};
 
 /// What the workers need from outside.
 #[derive(Debug)]
@@ -41,8 +42,9 @@ pub struct WorkersOptions {
 #[derive(Debug)]
 pub struct Workers {
     handles: Arc<[Handle]>,
-    permits: Arc<Semaphore>,
-    max_sessions: usize,
+    room: Room,
+    /// How many sockets were listened on: they are spread by that.
+    listened: AtomicUsize,
     accepting: CancellationToken,
     stop: CancellationToken,
     sessions: TaskTracker,
@@ -86,6 +88,7 @@ pub struct Worker {
     pub(super) trouble: TellTrouble,
     pub(super) cancels: Arc<Semaphore>,
     load: Arc<AtomicUsize>,
+    debt: Arc<Debt>,
     sessions: TaskTracker,
     random: AtomicU64,
 }
@@ -107,8 +110,8 @@ impl Workers {
     pub fn start(options: WorkersOptions, cell: &Cell, trouble: &TellTrouble) -> io::Result<Workers> {
         let mut workers = Workers {
             handles: Arc::from([]),
-            permits: Arc::new(Semaphore::new(options.max_sessions)),
-            max_sessions: options.max_sessions,
+            room: Room::new(options.max_sessions),
+            listened: AtomicUsize::new(0),
             accepting: CancellationToken::new(),
             stop: CancellationToken::new(),
             sessions: TaskTracker::new(),
@@ -129,6 +132,7 @@ impl Workers {
                 trouble: trouble.clone(),
                 cancels: Arc::clone(&cancels),
                 load: Arc::clone(&load),
+                debt: workers.room.debt(),
                 sessions: workers.sessions.clone(),
                 random: AtomicU64::new(seed(index)),
             };
@@ -147,17 +151,15 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Serves `pool` on a bound socket. Listeners are spread over the workers; each accepts for all of them.
-    pub fn listen(&self, number: usize, socket: Bound, access: Arc<Access>, pool: Arc<Pool>) {
-        let listener = Listener {
-            socket,
-            access,
-            pool,
-            permits: Arc::clone(&self.permits),
-            accepting: self.accepting.clone(),
-        };
+    /// Serves a bound socket, for as long as what is returned is there. Listeners are spread over the workers; each accepts
+    /// for all of them.
+    pub fn listen(&self, socket: Bound, service: Service) -> Listening {
+        let (permits, accepting) = (Arc::clone(&self.room.permits), self.accepting.clone());
+        let (listening, listener) = Listening::new(socket, service, permits, accepting);
+        let number = self.listened.fetch_add(1, Relaxed);
         // A worker that is gone has panicked outside of any session; there is nobody left to tell.
         let _ = self.handles[number % self.handles.len()].inbox.send(Job::Listen(listener));
+        listening
     }
 
     /// No new connections; held clients are told to go elsewhere.
@@ -204,8 +206,13 @@ impl Workers {
 
     /// Cuts the sessions on one member, those of one pool or all, for an operator; says how many. New ones may come at
     /// once.
-    pub fn close_sessions(&self, cluster: usize, pool: Option<&str>, member: &str) -> usize {
+    pub fn close_sessions(&self, cluster: ClusterId, pool: Option<&str>, member: &str) -> usize {
         self.handles.iter().map(|handle| handle.shard.cut_on(cluster, pool, member, End::Operator)).sum()
+    }
+
+    /// Cuts the sessions that these counters count, since their pool is served no more; says how many.
+    pub fn cut_pool(&self, stats: &Arc<PoolStats>) -> usize {
+        self.handles.iter().map(|handle| handle.shard.cut_pool(stats, End::Shutdown)).sum()
     }
 
     /// Cuts one session, for an operator; says whether there is one of this number.
@@ -223,7 +230,12 @@ impl Workers {
     }
 
     pub fn max_sessions(&self) -> usize {
-        self.max_sessions
+        self.room.max()
+    }
+
+    /// So many sessions at most from now on; those over it stay.
+    pub fn set_max_sessions(&self, max: usize) {
+        self.room.resize(max);
     }
 
     /// Open sessions in no order, at most [`MOST_ROWS`] of each worker.
@@ -265,7 +277,7 @@ impl Worker {
     async fn run(self: Arc<Self>, mut jobs: mpsc::UnboundedReceiver<Job>, siblings: Arc<[Handle]>) {
         let mut following = tokio::spawn(Arc::clone(&self).follow_table());
         let mut relaying = tokio::spawn(Arc::clone(&self).relay());
-        let mut listeners: Vec<AbortHandle> = Vec::new();
+        let mut listeners: Vec<(AbortHandle, watch::Receiver<Service>)> = Vec::new();
         loop {
             let job = tokio::select! {
                 // In order: who was accepted before a stop is served.
@@ -288,12 +300,16 @@ impl Worker {
             match job {
                 Some(Job::Serve(accepted)) => self.serve(accepted),
                 Some(Job::Listen(listener)) => {
+                    // Those that were closed are no loss.
+                    listeners.retain(|(_, service)| service.has_changed().is_ok());
+                    let service = listener.service.clone();
                     let accepting = listener::run(listener, Arc::clone(&self), Arc::clone(&siblings));
-                    listeners.push(tokio::spawn(accepting).abort_handle());
+                    listeners.push((tokio::spawn(accepting).abort_handle(), service));
                 }
                 Some(Job::Pulse(answer)) => {
                     // Whoever does not wait any more has drawn its conclusion.
-                    let _ = answer.send(!listeners.iter().any(AbortHandle::is_finished));
+                    listeners.retain(|(_, service)| service.has_changed().is_ok());
+                    let _ = answer.send(!listeners.iter().any(|(task, _)| task.is_finished()));
                 }
                 None => return,
             }
@@ -321,7 +337,8 @@ impl Worker {
 
     fn serve(self: &Arc<Self>, accepted: Accepted) {
         let Accepted { socket, client, access, pool, permit } = accepted;
-        let place = Place { _permit: permit, load: Arc::clone(&self.load) };
+        let place =
+            Place { permit: Some(permit), load: Arc::clone(&self.load), debt: Arc::clone(&self.debt) };
         let stream = match TcpStream::from_std(std::net::TcpStream::from(socket)) {
             Ok(stream) => stream,
             Err(error) => {
@@ -359,12 +376,14 @@ fn seed(index: usize) -> u64 {
 /// A session's place among all of the process and on its worker, until it goes.
 #[derive(Debug)]
 pub struct Place {
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
     load: Arc<AtomicUsize>,
+    debt: Arc<Debt>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.load.fetch_sub(1, Relaxed);
+        self.permit.take().into_iter().for_each(|permit| self.debt.take(permit));
     }
 }

@@ -74,7 +74,7 @@ mod tests {
     async fn a_follower_sees_the_table_that_woke_it() {
         let (publisher, cell) = cell(Table::default());
         let mut follower = cell.follow();
-        publisher.publish(Table { epoch: 7, ..Table::default() });
+        publisher.publish(Table::new(7, []));
         assert!(follower.changed().await);
         assert_eq!(cell.load().epoch, 7);
         drop(publisher);

@@ -12,5 +12,5 @@ pub mod weights;
 pub use cell::{Cell, Follower, Publisher};
 pub use pick::{Balance, Picked};
 pub use pool::{Backend, Candidate, Kind, PoolRoutes, PoolRules, Site, Warming};
-pub use table::{Routes, Table};
+pub use table::{ClusterId, Routes, Table};
 pub use weights::Weights;

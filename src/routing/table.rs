@@ -6,13 +6,48 @@ use std::time::Instant;
 use super::pool::{PoolRoutes, PoolRules, Site};
 use crate::topology::{Condition, Decision};
 
+/// A cluster in this process. Never given twice: whoever still has the number of one that went finds none, and never
+/// another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u32);
+
 /// The routes of all clusters at one epoch.
 #[derive(Debug, Default, Clone)]
 pub struct Table {
     /// Counts the published tables; 0 is the empty one before the first decision.
     pub epoch: u64,
-    /// In the order of the configuration; a cluster that is not decided yet has routes that lead nowhere.
-    pub clusters: Vec<Arc<Routes>>,
+    /// Sorted. A cluster that is not decided yet has routes that lead nowhere.
+    clusters: Vec<(ClusterId, Arc<Routes>)>,
+}
+
+impl Table {
+    pub fn new(epoch: u64, clusters: impl IntoIterator<Item = (ClusterId, Arc<Routes>)>) -> Table {
+        let mut table = Table { epoch, clusters: Vec::new() };
+        clusters.into_iter().for_each(|(id, routes)| table.set(id, routes));
+        table
+    }
+
+    /// `None`: the cluster has gone, or has not come yet.
+    pub fn cluster(&self, id: ClusterId) -> Option<&Arc<Routes>> {
+        self.place(id).ok().map(|place| &self.clusters[place].1)
+    }
+
+    pub fn set(&mut self, id: ClusterId, routes: Arc<Routes>) {
+        match self.place(id) {
+            Ok(place) => self.clusters[place].1 = routes,
+            Err(place) => self.clusters.insert(place, (id, routes)),
+        }
+    }
+
+    pub fn remove(&mut self, id: ClusterId) {
+        if let Ok(place) = self.place(id) {
+            self.clusters.remove(place);
+        }
+    }
+
+    fn place(&self, id: ClusterId) -> Result<usize, usize> {
+        self.clusters.binary_search_by_key(&id, |(known, _)| *known)
+    }
 }
 
 /// The routes of one cluster.

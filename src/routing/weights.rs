@@ -24,6 +24,11 @@ impl Weights {
         Weights { named, tag, operator: BTreeMap::new() }
     }
 
+    /// These, with what operators wanted of members `before`.
+    pub fn after(self, before: &Weights) -> Weights {
+        Weights { operator: before.operator.clone(), ..self }
+    }
+
     /// What an operator wants of a member from now on; `None` is what it had without one.
     pub fn set(&mut self, member: &str, weight: Option<u16>) {
         match weight {

@@ -113,16 +113,23 @@ impl Cluster {
         }
         let Some(tracked) = self.members.get_mut(name) else { return };
         tracked.health.record(now, observation, class, position);
-        let Settings { thresholds, pools, .. } = &self.settings;
-        let Tracked { health, standings, .. } = &mut *tracked;
-        let mut lagging = class == Class::Reader && !pools.is_empty();
-        for rules in pools {
-            let standing = standings.entry(rules.pool.clone()).or_default();
-            standing.record(now, class, health, rules, *thresholds);
-            lagging &= standing.is_lagging();
-        }
-        tracked.reclassify(now, if lagging { Class::Standby } else { class });
+        tracked.judge(now, class, &self.settings);
         self.settle_identity(now);
+    }
+
+    /// Other rules from now on. What is known of the members stays, and is judged by them at once.
+    pub fn set_rules(&mut self, now: Duration, thresholds: Thresholds, pools: Vec<ReaderRules>) {
+        (self.settings.thresholds, self.settings.pools) = (thresholds, pools);
+        let heard = |tracked: &Tracked| Some((tracked.member.name.clone(), tracked.health.last()?.clone()));
+        let heard: Vec<_> = self.members.values().filter_map(heard).collect();
+        for (name, observation) in heard {
+            let class = self.classify(&observation);
+            if let Some(tracked) = self.members.get_mut(&name) {
+                let pools = &self.settings.pools;
+                tracked.standings.retain(|pool, _| pools.iter().any(|rules| rules.pool == *pool));
+                tracked.judge(now, class, &self.settings);
+            }
+        }
     }
 
     /// A node has told whom the DCS holds for the leader. An older hearsay does not replace a newer one.
@@ -415,6 +422,17 @@ impl Tracked {
     /// What it is to a pool of readers; `None` while it has not been asked.
     pub fn standing(&self, pool: &str) -> Option<&Standing> {
         self.standings.get(pool)
+    }
+
+    /// What its last check makes of it, for each pool of readers and in all.
+    fn judge(&mut self, now: Duration, class: Class, Settings { thresholds, pools, .. }: &Settings) {
+        let mut lagging = class == Class::Reader && !pools.is_empty();
+        for rules in pools {
+            let standing = self.standings.entry(rules.pool.clone()).or_default();
+            standing.record(now, class, &self.health, rules, *thresholds);
+            lagging &= standing.is_lagging();
+        }
+        self.reclassify(now, if lagging { Class::Standby } else { class });
     }
 
     fn reclassify(&mut self, now: Duration, class: Class) {

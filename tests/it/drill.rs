@@ -22,7 +22,7 @@ use pilotfish::proxy::hold::Board;
 use pilotfish::proxy::sessions::Session;
 use pilotfish::proxy::{ClientAddress, Pool, PoolOptions, SessionLimits};
 use pilotfish::routing::cell::cell;
-use pilotfish::routing::{Kind, PoolRules, Table};
+use pilotfish::routing::{ClusterId, Kind, PoolRules, Table};
 use pilotfish::stats::PoolStats;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -107,7 +107,7 @@ async fn play(seed: u64, removed: Option<Rule>) -> Ledger {
     let rules = PoolRules::new(&options(None).name, Kind::Primary, &stats);
     // Two drills in three have members that may be full.
     let per_member = dice.pick(&[None, Some(2), Some(6)]);
-    let (publisher, cell) = cell(Table { epoch: 0, clusters: vec![Arc::default()] });
+    let (publisher, cell) = cell(Table::new(0, [(ClusterId::default(), Arc::default())]));
     let pool = Arc::new(Pool::new(options(per_member), stats));
     let board = Board::new(cell, CancellationToken::new());
     let mut control = Control::new(publisher, rules, removed);
@@ -160,7 +160,7 @@ fn options(per_member: Option<usize>) -> PoolOptions {
             queued: MAX_QUEUED,
             ..SessionLimits::default()
         },
-        ..PoolOptions::new(0, "primary", Kind::Primary)
+        ..PoolOptions::new(ClusterId::default(), "primary", Kind::Primary)
     }
 }
 

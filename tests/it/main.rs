@@ -9,6 +9,7 @@ mod import;
 mod monitoring;
 mod process;
 mod proxy;
+mod reload;
 mod routing;
 mod tidy;
 mod topology;

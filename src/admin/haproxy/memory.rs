@@ -4,13 +4,15 @@
 //! Looked at once a second. So a change is known to a second, and what came and went between two looks is not in the
 //! maxima.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-/// One memory for each pool, in the order of the configuration.
+use super::super::PoolKey;
+
+/// One memory for each pool.
 #[derive(Debug, Default)]
 pub struct Memory {
-    pools: Vec<PoolMemory>,
+    pools: HashMap<PoolKey, PoolMemory>,
     looked_at: Option<Duration>,
 }
 
@@ -63,22 +65,24 @@ pub struct PoolLook {
 
 impl Memory {
     /// Takes in a look at all pools. `now` counts from the start of the process.
-    pub fn take(&mut self, now: Duration, pools: &[PoolLook]) {
+    pub fn take(&mut self, now: Duration, pools: &[(PoolKey, PoolLook)]) {
         let elapsed = self.looked_at.replace(now).map(|before| now.saturating_sub(before));
         let at = Moment { now, elapsed };
-        self.pools.resize_with(pools.len(), PoolMemory::default);
-        for (memory, look) in self.pools.iter_mut().zip(pools) {
-            memory.take(at, look);
+        let looked_at: HashSet<&PoolKey> = pools.iter().map(|(key, _)| key).collect();
+        // Pools that have gone are forgotten too.
+        self.pools.retain(|key, _| looked_at.contains(key));
+        for (key, look) in pools {
+            self.pools.entry(key.clone()).or_default().take(at, look);
         }
     }
 
-    pub fn pool(&self, index: usize) -> Option<&PoolMemory> {
-        self.pools.get(index)
+    pub fn pool(&self, key: &PoolKey) -> Option<&PoolMemory> {
+        self.pools.get(key)
     }
 
     /// Forgets the maxima.
     pub fn clear_maxima(&mut self) {
-        for pool in &mut self.pools {
+        for pool in self.pools.values_mut() {
             let servers = pool.servers.values_mut().map(|server| &mut server.mark);
             for mark in servers.chain([&mut pool.frontend, &mut pool.backend]) {
                 (mark.most, mark.most_queued, mark.highest_rate) = (0, 0, 0);
@@ -160,6 +164,11 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::ClusterId;
+
+    fn key() -> PoolKey {
+        (ClusterId(0), "primary".into())
+    }
 
     fn look(up: bool, current: u64, total: u64) -> PoolLook {
         let server = Look { up, current, queued: 0, total };
@@ -174,9 +183,9 @@ mod tests {
         for (at, up, current, total) in
             [(1, false, 0, 0), (3, true, 5, 9), (4, false, 2, 9), (9, true, 1, 10)]
         {
-            memory.take(second(at), &[look(up, current, total)]);
+            memory.take(second(at), &[(key(), look(up, current, total))]);
         }
-        let mark = &memory.pool(0).unwrap().servers["a"].mark;
+        let mark = &memory.pool(&key()).unwrap().servers["a"].mark;
         assert_eq!(
             (mark.downs(), mark.down_for(), mark.unchanged_for(second(11))),
             (1, second(7), second(2))
@@ -184,7 +193,7 @@ mod tests {
         assert_eq!((mark.most, mark.rate, mark.highest_rate), (5, 0, 5));
         assert_eq!(mark.idle_for(second(11)), Some(second(2)));
         memory.clear_maxima();
-        let mark = &memory.pool(0).unwrap().servers["a"].mark;
+        let mark = &memory.pool(&key()).unwrap().servers["a"].mark;
         assert_eq!((mark.most, mark.highest_rate, mark.downs()), (0, 0, 1));
     }
 
@@ -193,8 +202,8 @@ mod tests {
         let mut memory = Memory::default();
         let mut numbers = |names: &[&str]| {
             let servers = names.iter().map(|name| ((*name).to_owned(), Look::default())).collect();
-            memory.take(Duration::ZERO, &[PoolLook { servers, ..PoolLook::default() }]);
-            let servers = &memory.pool(0).unwrap().servers;
+            memory.take(Duration::ZERO, &[(key(), PoolLook { servers, ..PoolLook::default() })]);
+            let servers = &memory.pool(&key()).unwrap().servers;
             servers.iter().map(|(name, server)| format!("{name}{}", server.id)).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(numbers(&["b", "c"]), "b1 c2");

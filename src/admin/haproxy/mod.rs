@@ -31,7 +31,7 @@ use self::row::Row;
 use self::zero::Zero;
 use super::pools;
 use super::view::{self, StatusView};
-use super::{PoolSource, Sources};
+use super::{PoolKey, PoolSource, Sources};
 use crate::routing::{Balance, Kind};
 use crate::stats::End;
 
@@ -45,7 +45,9 @@ pub struct Views {
 impl Views {
     /// Looks at all pools, once a second.
     pub fn look(&self, sources: &Sources) {
-        let looks: Vec<PoolLook> = sources.pools.iter().map(|source| look(sources, source)).collect();
+        let served = sources.served.load();
+        let looks = served.pools.iter().filter_map(|source| Some((source.key(), look(sources, source)?)));
+        let looks: Vec<(PoolKey, PoolLook)> = looks.collect();
         self.memory().take(sources.started.elapsed(), &looks);
     }
 
@@ -81,7 +83,8 @@ pub fn clear(sources: &Sources, all: bool) {
 }
 
 fn whole_rows(sources: &Sources, status: &StatusView) -> Vec<Row> {
-    let algorithms: Vec<&'static str> = sources.pools.iter().map(algorithm).collect();
+    let served = sources.served.load();
+    let algorithms = served.pools.iter().map(|source| (source.key(), algorithm(source))).collect();
     let now: Duration = sources.started.elapsed();
     let memory = sources.live.haproxy.memory();
     rows::rows(status, &rows::Facts { memory: &memory, now, algorithms: &algorithms })
@@ -99,9 +102,10 @@ fn algorithm(source: &PoolSource) -> &'static str {
     }
 }
 
-fn look(sources: &Sources, source: &PoolSource) -> PoolLook {
+/// `None`: its cluster has just gone.
+fn look(sources: &Sources, source: &PoolSource) -> Option<PoolLook> {
     let pool = &source.pool;
-    let picture = sources.pictures.one(pool.options.cluster);
+    let picture = sources.pictures.one(pool.options.cluster)?;
     let (routable, _) = pools::routable(picture.routes.pool(&pool.options.name));
     let counts = pool.stats.members();
     let ended: u64 = End::ALL.iter().map(|&end| pool.stats.ends(end)).sum();
@@ -115,7 +119,7 @@ fn look(sources: &Sources, source: &PoolSource) -> PoolLook {
         let up = routable.contains(name);
         (name.clone(), Look { up, current: counts.active, queued: 0, total: counts.total })
     };
-    PoolLook {
+    Some(PoolLook {
         frontend: Look { up: true, current: clients, queued: 0, total: ended + clients },
         backend: Look {
             up: !routable.is_empty(),
@@ -124,5 +128,5 @@ fn look(sources: &Sources, source: &PoolSource) -> PoolLook {
             total: counts.iter().map(|(_, counts)| counts.total).sum(),
         },
         servers: picture.members.iter().map(server).collect(),
-    }
+    })
 }

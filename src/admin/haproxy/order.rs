@@ -4,13 +4,14 @@
 //! maintenance is taken out of all pools. So that a loop over the readers does not stop the writes, the writer's state
 //! cannot be taken from a pool that it does not serve.
 
-use super::super::Sources;
 use super::super::actions;
 use super::super::caller::{Caller, Peer, Role};
 use super::super::view::{self, MemberView};
+use super::super::{PoolKey, Sources};
 use super::command::{Desk, Reply};
 use super::rows::proxies;
 use super::show::session_id;
+use crate::routing::ClusterId;
 use crate::topology::Operator;
 
 /// Something to be done.
@@ -35,7 +36,7 @@ pub enum Order {
     },
     /// Of a member in a pool, or of a pool.
     Limit {
-        pool: usize,
+        pool: PoolKey,
         member: Option<String>,
         limit: Option<usize>,
     },
@@ -45,10 +46,8 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub proxy: String,
-    pub cluster: usize,
+    pub cluster: ClusterId,
     pub pool: String,
-    /// The pool's place in the configuration.
-    pub index: usize,
     pub member: String,
     /// The cluster's writer, asked for by a pool that does not use it.
     writer_elsewhere: bool,
@@ -75,12 +74,10 @@ pub fn place(sources: &Sources, words: &[String]) -> Result<Place, String> {
         return Err("No such server.\n".to_owned());
     };
     let is_writer = proxy.cluster.writer.as_ref() == Some(&member.name);
-    let cluster = status.clusters.iter().position(|cluster| std::ptr::eq(cluster, proxy.cluster));
     Ok(Place {
         proxy: proxy.name.clone(),
-        cluster: cluster.unwrap_or(0),
+        cluster: proxy.cluster.id,
         pool: proxy.pool.name.clone(),
-        index: proxy.index,
         member: member.name.clone(),
         writer_elsewhere: is_writer && !proxy.pool.routable.contains(&member.name),
     })
@@ -185,7 +182,7 @@ fn limit(word: Option<&String>, missing: &str) -> Result<Option<usize>, String> 
 pub fn maxconn_server(desk: Desk<'_>, words: &[String]) -> Reply {
     let limited = place(desk.sources, words).and_then(|place| {
         let limit = limit(words.get(1), "Require <maxconn>.")?;
-        Ok(Order::Limit { pool: place.index, member: Some(place.member), limit })
+        Ok(Order::Limit { pool: (place.cluster, place.pool.into()), member: Some(place.member), limit })
     });
     limited.map_or_else(text, Reply::Order)
 }
@@ -195,7 +192,9 @@ pub fn maxconn_frontend(desk: Desk<'_>, words: &[String]) -> Reply {
     let named = words.first().and_then(|name| proxies(&status).into_iter().find(|proxy| proxy.name == *name));
     let Some(proxy) = named else { return text("No such frontend.\n") };
     let limited = limit(words.get(1), "Integer value expected.");
-    limited.map_or_else(text, |limit| Reply::Order(Order::Limit { pool: proxy.index, member: None, limit }))
+    limited.map_or_else(text, |limit| {
+        Reply::Order(Order::Limit { pool: proxy.key.clone(), member: None, limit })
+    })
 }
 
 pub fn maxconn_global(_: Desk<'_>, _: &[String]) -> Reply {
@@ -287,7 +286,11 @@ pub async fn carry_out(sources: &Sources, uid: u32, order: Order) -> String {
             String::new()
         }
         Order::Limit { pool, member, limit } => {
-            let pool = &sources.pools[pool].pool;
+            let served = sources.served.load();
+            let Some(source) = served.pools.iter().find(|source| source.key() == pool) else {
+                return "No such proxy.\n".to_owned();
+            };
+            let pool = &source.pool;
             match &member {
                 Some(member) => pool.stats.limit_members(Some(member), limit),
                 None => pool.stats.limits.sessions.set(limit),

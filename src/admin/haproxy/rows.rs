@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::super::PoolKey;
 use super::super::pools::{PoolMemberView, PoolView};
 use super::super::view::{ClusterView, MemberView, StatusView};
 use super::check;
@@ -24,7 +25,7 @@ pub struct Facts<'a> {
     /// Since the start of the process.
     pub now: Duration,
     /// HAProxy's word for each pool's way of spreading sessions.
-    pub algorithms: &'a [&'static str],
+    pub algorithms: &'a HashMap<PoolKey, &'static str>,
 }
 
 /// One pool with what HAProxy calls it.
@@ -33,8 +34,7 @@ pub struct Proxy<'a> {
     pub name: String,
     /// `iid`.
     pub number: usize,
-    /// Its place in the configuration.
-    pub index: usize,
+    pub key: PoolKey,
     pub cluster: &'a ClusterView,
     pub pool: &'a PoolView,
 }
@@ -49,14 +49,12 @@ pub fn proxies(status: &StatusView) -> Vec<Proxy<'_>> {
         1 => pool.name.clone(),
         _ => format!("{}_{}", cluster.name, pool.name),
     };
-    let proxy = |(index, (cluster, pool))| Proxy {
-        name: name(cluster, pool),
-        number: index + FIRST_PROXY,
-        index,
-        cluster,
-        pool,
-    };
-    pools().enumerate().map(proxy).collect()
+    let mut proxies = Vec::new();
+    for (index, (cluster, pool)) in pools().enumerate() {
+        let (name, key) = (name(cluster, pool), (cluster.id, pool.name.as_str().into()));
+        proxies.push(Proxy { name, number: index + FIRST_PROXY, key, cluster, pool });
+    }
+    proxies
 }
 
 /// All rows, as `show stat` lists them.
@@ -65,7 +63,7 @@ pub fn rows(status: &StatusView, facts: &Facts<'_>) -> Vec<Row> {
     let mut rows = Vec::new();
     for proxy in proxies(status) {
         let look =
-            Sight { facts, status, proxy: &proxy, memory: facts.memory.pool(proxy.index).unwrap_or(&none) };
+            Sight { facts, status, proxy: &proxy, memory: facts.memory.pool(&proxy.key).unwrap_or(&none) };
         rows.push(look.frontend());
         let members = proxy.cluster.members.iter();
         rows.extend(members.map(|member| look.server(member)));
@@ -130,7 +128,7 @@ impl Sight<'_> {
         row.number(Field::CliAbrt, self.ended_by(&[End::ClientReset, End::ClientTimeout, End::ClientLeft]));
         row.number(Field::SrvAbrt, self.ended_by(&[End::BackendReset, End::BackendTimeout]));
         self.uptime(&mut row, mark);
-        if let Some(algorithm) = self.facts.algorithms.get(self.proxy.index) {
+        if let Some(algorithm) = self.facts.algorithms.get(&self.proxy.key) {
             row.text(Field::Algo, *algorithm);
         }
         row

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::super::Sources;
 use super::command::{self, Desk, Level, Reply};
@@ -31,12 +32,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct RuntimeSocket {
     pub file: SocketFile,
     pub path: String,
-    /// What whoever can open it may do.
-    pub level: Level,
+    /// What whoever can open it may do, at the time.
+    pub level: watch::Receiver<Level>,
 }
 
-/// Serves until it is dropped.
-pub async fn run(sources: &Arc<Sources>, mut socket: RuntimeSocket) {
+/// Serves until it is told to close; whoever is in may stay.
+pub async fn run(sources: Arc<Sources>, socket: RuntimeSocket, close: CancellationToken) {
+    tokio::select! {
+        () = close.cancelled() => {}
+        () = accept_all(&sources, socket) => {}
+    }
+}
+
+async fn accept_all(sources: &Arc<Sources>, mut socket: RuntimeSocket) {
     let listener = socket.file.take().ok_or_else(|| io::ErrorKind::NotConnected.into());
     let listener = match listener.and_then(UnixListener::from_std) {
         Ok(listener) => listener,
@@ -47,8 +55,10 @@ pub async fn run(sources: &Arc<Sources>, mut socket: RuntimeSocket) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let path: Arc<str> = Arc::from(&*socket.path);
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let visit = Visit { sources: Arc::clone(sources), path: Arc::clone(&path), highest: socket.level };
-        match listener.accept().await {
+        let accepted = listener.accept().await;
+        let highest = *socket.level.borrow();
+        let visit = Visit { sources: Arc::clone(sources), path: Arc::clone(&path), highest };
+        match accepted {
             Ok((stream, _)) => drop(tokio::spawn(async move {
                 let _place = place;
                 if let Err(error) = visit.serve(stream).await {

@@ -45,7 +45,7 @@ fn process(sources: &Sources) -> info::Process {
         connections: sum(Field::ConnTot),
         connections_per_s: sum(Field::ConnRate),
         most_connections_per_s: sum(Field::ConnRateMax),
-        listeners: sources.pools.iter().map(|pool| pool.listen.len()).sum(),
+        listeners: sources.served.load().pools.iter().map(|pool| pool.listen.len()).sum(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         stopping: sources.stopping.load(std::sync::atomic::Ordering::Relaxed),
     }

@@ -21,7 +21,7 @@ impl Steward {
         self.checks.retain(|api, _| apis.contains(api));
         for api in apis {
             let (patroni, events) = (self.patroni.clone(), self.events.clone());
-            let (cluster, fast_interval) = (self.index, self.options.fast_interval);
+            let (cluster, fast_interval) = (self.id, self.options.fast_interval);
             self.pollers.entry(api).or_insert_with_key(|api| {
                 let options = PollerOptions { fast_interval, first_after };
                 let api = api.clone();

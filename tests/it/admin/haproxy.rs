@@ -237,10 +237,12 @@ fn the_documentation_names_each_column_that_is_filled() {
         stopping: false,
         sessions: 0,
         max_sessions: 1,
+        reloads: Default::default(),
         clusters: vec![cluster],
     };
     let (memory, now) = (Memory::default(), std::time::Duration::ZERO);
-    let rows = rows(&status, &Facts { memory: &memory, now, algorithms: &["roundrobin"] });
+    let algorithms = [((Default::default(), "".into()), "roundrobin")].into();
+    let rows = rows(&status, &Facts { memory: &memory, now, algorithms: &algorithms });
     let filled: BTreeSet<&str> =
         rows.iter().flat_map(|row| row.filled()).map(|(field, _)| field.column().name).collect();
     assert_eq!(told, filled);

@@ -7,6 +7,7 @@ use pilotfish::admin::history::{ClusterSample, History, MemberSample, PoolSample
 use pilotfish::admin::ring::{COARSE, FINE, FOLDED, Fold, Series};
 use pilotfish::admin::spark::{SMALL, Spark, WIDE, spark};
 use pilotfish::admin::view::{ClusterView, MemberView, PoolMemberView, PoolView};
+use pilotfish::routing::ClusterId;
 use pilotfish::stats::MemberCounts;
 
 #[test]
@@ -90,7 +91,11 @@ fn sample(total: u64, bytes: u64, lag: Option<u64>, since: u64) -> ClusterSample
     };
     let pool =
         |name: &str| PoolSample { name: name.to_owned(), held: 3, members: vec![("a".to_owned(), counts)] };
-    ClusterSample { pools: vec![pool("primary"), pool("replicas")], members: vec![member] }
+    ClusterSample {
+        pools: vec![pool("primary"), pool("replicas")],
+        members: vec![member],
+        ..ClusterSample::default()
+    }
 }
 
 #[test]
@@ -98,7 +103,7 @@ fn rates_come_from_two_samples_and_the_time_between_them() {
     let mut history = History::default();
     history.take(Duration::from_secs(1), &[sample(100, 1_000_000, None, 5)]);
     history.take(Duration::from_secs(2), &[sample(110, 1_004_000, Some(7), 5)]);
-    let cluster = history.cluster(0).expect("a cluster");
+    let cluster = history.cluster(ClusterId::default()).expect("a cluster");
     let pool = &cluster.pools[0];
     let started: Vec<f64> = pool.started_per_s.fine().collect();
     assert!(started[0].is_nan() && started[1] == 5.0, "no spike out of what was before: {started:?}");
@@ -121,9 +126,9 @@ fn a_change_of_class_is_counted_and_who_left_is_forgotten() {
     for since in [1, 1, 9, 9, 12] {
         history.take(Duration::from_secs(1), &[sample(0, 0, None, since)]);
     }
-    assert_eq!(history.cluster(0).expect("a cluster").members["a"].flips_lately(), 2);
+    assert_eq!(history.cluster(ClusterId::default()).expect("a cluster").members["a"].flips_lately(), 2);
     history.take(Duration::from_secs(1), &[ClusterSample::default()]);
-    assert!(history.cluster(0).expect("a cluster").members.is_empty());
+    assert!(history.cluster(ClusterId::default()).expect("a cluster").members.is_empty());
 }
 
 /// Two pools and three members; the numbers are sessions and bytes per second of each link.

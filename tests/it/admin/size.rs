@@ -10,11 +10,11 @@ use pilotfish::admin::auth::{Gate, Users};
 use pilotfish::admin::history::{ClusterSample, History, MemberSample, PoolSample};
 use pilotfish::admin::hosts::Hosts;
 use pilotfish::admin::ring::{COARSE, FOLDED};
-use pilotfish::admin::{Live, PoolSource, Sources, dashboard};
+use pilotfish::admin::{Live, PoolSource, Served, Serving, Sources, dashboard};
 use pilotfish::control::{Check, Checks, ClusterPicture, MemberPicture, Pictures, first_table, inbox};
 use pilotfish::proxy::listener::ListenAddress;
 use pilotfish::proxy::{Pool, PoolOptions, TellTrouble, Workers, WorkersOptions};
-use pilotfish::routing::{Kind, PoolRules, Routes, Site, cell};
+use pilotfish::routing::{ClusterId, Kind, PoolRules, Routes, Site, cell};
 use pilotfish::stats::{MemberCounts, PoolStats};
 use pilotfish::topology::{
     Class, Condition, Decision, Fate, Member, Operator, ReaderPool, Report, Role, Verdict,
@@ -65,8 +65,10 @@ fn full_history() -> History {
         let cluster = ClusterSample {
             pools: vec![pool("primary"), pool("replicas")],
             members: NODES.iter().map(member).collect(),
+            ..ClusterSample::default()
         };
-        history.take(Duration::from_secs(1), &vec![cluster; CLUSTERS]);
+        let of = |number| ClusterSample { id: id(number), ..cluster.clone() };
+        history.take(Duration::from_secs(1), &(0..CLUSTERS).map(of).collect::<Vec<_>>());
     }
     history
 }
@@ -79,25 +81,27 @@ fn sources() -> Sources {
         Workers::start(WorkersOptions { count: 1, max_sessions: 100 }, &cell, &quiet).expect("a thread");
     Sources {
         pictures: Pictures::new(Instant::now(), (0..CLUSTERS).map(picture)),
-        pools: (0..CLUSTERS).flat_map(pools).collect(),
+        served: Serving::new(Served { pools: (0..CLUSTERS).flat_map(pools).collect(), ..Served::default() }),
         workers: Arc::new(workers),
         started: Instant::now(),
         started_at: SystemTime::now(),
         stopping: AtomicBool::new(false),
         inbox,
         gate: Arc::new(Gate::new(Users::new(Vec::new()), Hosts::new([]))),
-        certificates: None,
-        patronis: Vec::new(),
         reload: Reload::new(|| Ok(Reloaded::default())),
         live: Live::default(),
     }
+}
+
+fn id(number: usize) -> ClusterId {
+    ClusterId(number as u32)
 }
 
 fn pools(cluster: usize) -> [PoolSource; 2] {
     [Kind::Primary, Kind::Replicas].map(|kind| {
         let stats = Arc::new(PoolStats::new(1));
         NODES.iter().for_each(|node| stats.member(node).count_session(0));
-        let options = PoolOptions::new(cluster, kind.as_str(), kind);
+        let options = PoolOptions::new(id(cluster), kind.as_str(), kind);
         let listen = vec![ListenAddress::Ip(SocketAddr::from(([10, 20, 30, 40], 5000)))];
         PoolSource { pool: Arc::new(Pool::new(options, stats)), listen }
     })
@@ -124,6 +128,7 @@ fn picture(number: usize) -> ClusterPicture {
     let nowhere = |_: &str, _: &PoolRules| Site { addresses: Arc::from([]), tags: &[], obstacle: None };
     let routes = Routes::new(Arc::from("production"), 9, &decision, &rules, Instant::now(), nowhere);
     ClusterPicture {
+        id: id(number),
         name: Arc::from(format!("production-{number}")),
         epoch: 9,
         routes: Arc::new(routes),

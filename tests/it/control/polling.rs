@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pilotfish::control::Event;
 use pilotfish::control::poller::{Poller, PollerOptions};
 use pilotfish::proxy::TroubleKind;
+use pilotfish::routing::ClusterId;
 use serde_json::json;
 
 use super::cluster::{FakeCluster, seed};
@@ -187,7 +188,7 @@ async fn nothing_spins_while_no_node_answers() {
 async fn a_poller_that_has_ended_by_itself_is_found() {
     let (events, mut heard) = tokio::sync::mpsc::channel(8);
     let options = PollerOptions { fast_interval: Duration::from_millis(1), first_after: Duration::ZERO };
-    let ask = || async { Event::Undiscovered { cluster: 0, problem: String::new() } };
+    let ask = || async { Event::Undiscovered { cluster: ClusterId::default(), problem: String::new() } };
     let asking = Poller::start(options, Duration::from_millis(1), events.clone(), ask);
     let broken = Poller::start(options, HOUR, events, || async { panic!("on purpose") });
     within("the end of the broken one", async {

@@ -8,7 +8,7 @@ use pilotfish::control::{
     Pictures, StewardOptions, first_table, inbox,
 };
 use pilotfish::proxy::{Trouble, TroubleKind};
-use pilotfish::routing::{Cell, Kind, PoolRules, Routes, cell};
+use pilotfish::routing::{Cell, ClusterId, Kind, PoolRules, Routes, cell};
 use pilotfish::stats::PoolStats;
 use pilotfish::topology::health::Thresholds;
 use pilotfish::topology::roster::Seed;
@@ -85,7 +85,7 @@ impl Rig {
     }
 
     pub fn routes(&self, cluster: usize) -> Arc<Routes> {
-        Arc::clone(&self.cell.load().clusters[cluster])
+        self.cell.load().cluster(ClusterId(cluster as u32)).map(Arc::clone).unwrap_or_default()
     }
 
     /// Waits for a picture of the first cluster that is as wanted.
@@ -120,12 +120,12 @@ impl Rig {
     }
 
     pub async fn weigh(&self, pool: Option<&str>, member: &str, weight: Option<u16>) -> bool {
-        self.inbox.weigh(0, pool.map(str::to_owned), member.to_owned(), weight).await
+        self.inbox.weigh(ClusterId::default(), pool.map(str::to_owned), member.to_owned(), weight).await
     }
 
     pub fn trouble(&self, member: &str, kind: TroubleKind) {
         self.inbox.trouble(Trouble {
-            cluster: 0,
+            cluster: ClusterId::default(),
             pool: Arc::from("primary"),
             member: Arc::from(member),
             kind,

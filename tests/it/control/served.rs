@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pilotfish::app::{App, StartError, Stopped};
+use pilotfish::admin::actions::Reload;
+use pilotfish::app::{App, Source, StartError, Stopped};
 use pilotfish::config::{Cluster, Config, Patroni};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -43,7 +44,13 @@ pub fn config(clusters: &[&FakeCluster]) -> Config {
 
 impl Served {
     pub fn start(config: Config) -> Served {
-        let app = App::prepare(config, None).unwrap_or_else(|error| panic!("{error}"));
+        Served::start_with(config, None).0
+    }
+
+    /// With a source for reloads, and what does them.
+    pub fn start_with(config: Config, source: Option<Source>) -> (Served, Reload) {
+        let app = App::prepare(config, source).unwrap_or_else(|error| panic!("{error}"));
+        let reload = app.reload();
         let admin = app.admin_address().expect("an admin page");
         let pools = app.pool_addresses();
         let (signals, received) = watch::channel(0);
@@ -52,7 +59,7 @@ impl Served {
             async move { drop(received.wait_for(|count| *count >= number).await) }
         };
         let outcome = tokio::spawn(app.run(signal(1), signal(2)));
-        Served { admin, pools, signals, outcome }
+        (Served { admin, pools, signals, outcome }, reload)
     }
 
     /// Serves this cluster, and waits until it has a table.

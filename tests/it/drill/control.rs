@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotfish::routing::{PoolRules, Publisher, Routes, Site, Table};
+use pilotfish::routing::{ClusterId, PoolRules, Publisher, Routes, Site, Table};
 use pilotfish::topology::health::Thresholds;
 use pilotfish::topology::{Cluster, Decision, Member, Observation, Settings, SilenceKind};
 
@@ -202,7 +202,7 @@ impl Control {
         let writer = writer.and_then(|name| NODES.iter().position(|node| *node == name));
         let mut state = town.state();
         state.ledger.routed(now, writer, &reason);
-        self.publisher.publish(Table { epoch: routes.epoch, clusters: vec![Arc::new(routes)] });
+        self.publisher.publish(Table::new(routes.epoch, [(ClusterId::default(), Arc::new(routes))]));
         self.enforced_at = Some(now + state.dice.below(WORKER_LAG) as Ms);
     }
 }

@@ -4,13 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pilotfish::proxy::listener::{ListenAddress, ListenOptions};
+use pilotfish::proxy::listener::{ListenAddress, ListenOptions, Listening, Service};
 use pilotfish::proxy::{
     Access, IdleLimits, Pool, PoolOptions, Protocol, SessionLimits, TcpOptions, TellTrouble, TroubleKind,
     Workers, WorkersOptions, listener,
 };
 use pilotfish::routing::cell::cell;
-use pilotfish::routing::{Backend, Balance, Candidate, Kind, PoolRoutes, Publisher, Routes, Table};
+use pilotfish::routing::{
+    Backend, Balance, Candidate, ClusterId, Kind, PoolRoutes, Publisher, Routes, Table,
+};
 use pilotfish::stats::{End, PoolStats};
 use pilotfish::topology::{Condition, Fate};
 
@@ -62,6 +64,7 @@ pub struct Bench {
     troubles: Arc<Mutex<Vec<(String, TroubleKind)>>>,
     publisher: Publisher,
     fallback: bool,
+    listening: Mutex<Vec<Listening>>,
 }
 
 /// One pool, as its clients and its operators see it.
@@ -91,12 +94,13 @@ impl Bench {
         let trouble = TellTrouble(Arc::new(move |trouble| {
             told.lock().expect("no panic").push((trouble.member.to_string(), trouble.kind));
         }));
-        let (publisher, cell) = cell(Table { epoch: 0, clusters: vec![Arc::default()] });
+        let (publisher, cell) = cell(Table::new(0, [(ClusterId::default(), Arc::default())]));
         let options = WorkersOptions { count: setup.workers, max_sessions: setup.max_sessions };
         let workers = Workers::start(options, &cell, &trouble).expect("threads");
-        let primary = Port::open(0, &workers, &setup, Kind::Primary);
-        let replicas = Port::open(1, &workers, &setup, Kind::Replicas);
-        Bench { primary, replicas, workers, troubles, publisher, fallback: setup.fallback }
+        let (primary, first) = Port::open(&workers, &setup, Kind::Primary);
+        let (replicas, second) = Port::open(&workers, &setup, Kind::Replicas);
+        let listening = Mutex::new(vec![first, second]);
+        Bench { primary, replicas, workers, troubles, publisher, fallback: setup.fallback, listening }
     }
 
     /// Publishes a table with these members and no others.
@@ -115,14 +119,16 @@ impl Bench {
             reason: "nobody holds the leader lock".to_owned(),
             pools: vec![self.routes(Kind::Primary, &places), self.routes(Kind::Replicas, &places)],
         };
-        self.publisher.publish(Table { epoch, clusters: vec![Arc::new(routes)] });
+        self.publisher.publish(Table::new(epoch, [(ClusterId::default(), Arc::new(routes))]));
     }
 
     /// One more listener of the primary pool; says where.
     pub fn also_listen(&self, listen: &ListenOptions, access: Access) -> ListenAddress {
         let bound = listener::bind(listen).expect("an address that is free");
         let address = bound.address.clone();
-        self.workers.listen(0, bound, Arc::new(access), Arc::clone(&self.primary.pool));
+        let service = Service { pool: Arc::clone(&self.primary.pool), access: Arc::new(access) };
+        let listening = self.workers.listen(bound, service);
+        self.listening.lock().expect("no panic").push(listening);
         address
     }
 
@@ -172,7 +178,7 @@ pub fn listen_at(address: ListenAddress, tcp: TcpOptions) -> ListenOptions {
 }
 
 impl Port {
-    fn open(number: usize, workers: &Workers, setup: &Setup, kind: Kind) -> Port {
+    fn open(workers: &Workers, setup: &Setup, kind: Kind) -> (Port, Listening) {
         let options = PoolOptions {
             balance: setup.balance,
             protocol: setup.protocol,
@@ -183,15 +189,16 @@ impl Port {
             idle: setup.idle,
             send_proxy: setup.send_proxy,
             limits: setup.limits,
-            ..PoolOptions::new(0, kind.as_str(), kind)
+            ..PoolOptions::new(ClusterId::default(), kind.as_str(), kind)
         };
         let stats = Arc::new(PoolStats::new(setup.workers));
         let pool = Arc::new(Pool::new(options, Arc::clone(&stats)));
         let listen = listen_at(ListenAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))), setup.tcp);
         let bound = listener::bind(&listen).expect("a free port");
         let ListenAddress::Ip(at) = bound.address else { panic!("no IP address") };
-        workers.listen(number, bound, Arc::default(), Arc::clone(&pool));
-        Port { at, stats, pool }
+        let service = Service { pool: Arc::clone(&pool), access: Arc::default() };
+        let listening = workers.listen(bound, service);
+        (Port { at, stats, pool }, listening)
     }
 
     /// A new connection to the pool.

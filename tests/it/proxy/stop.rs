@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotfish::proxy::listener::{self, ListenAddress};
+use pilotfish::proxy::listener::{self, ListenAddress, Service};
 use pilotfish::stats::End;
 use tokio::net::TcpStream;
 
@@ -84,12 +84,18 @@ async fn a_worker_whose_listener_has_ended_by_itself_stands_still() {
     let bench = Bench::new(Setup { workers: 2, ..Setup::default() });
     assert_eq!(bench.workers.standing_still(SOON).await, [0; 0]);
     // epoll takes no ordinary file, so this listener gives up at once.
-    let here = ListenAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let mut bound = listener::bind(&listen_at(here, Setup::default().tcp)).expect("a free port");
+    let here = || ListenAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let mut bound = listener::bind(&listen_at(here(), Setup::default().tcp)).expect("a free port");
     bound.socket = tempfile::tempfile().expect("a file").into();
-    bench.workers.listen(3, bound, Arc::default(), Arc::clone(&bench.primary.pool));
-    let found = async { while bench.workers.standing_still(SOON).await != [1] {} };
+    let service = || Service { pool: Arc::clone(&bench.primary.pool), access: Arc::default() };
+    let broken = bench.workers.listen(bound, service());
+    let found = async { while bench.workers.standing_still(SOON).await != [0] {} };
     within("the worker of that listener", found).await;
+    // One that was closed is no loss.
+    broken.close(SOON);
+    let another = listener::bind(&listen_at(here(), Setup::default().tcp)).expect("a free port");
+    bench.workers.listen(another, service()).close(SOON);
+    assert_eq!(bench.workers.standing_still(SOON).await, [0; 0]);
     // Nobody is to accept any more, and the threads have ended or will.
     bench.workers.stop_accepting();
     assert_eq!(bench.workers.standing_still(SOON).await, [0; 0]);

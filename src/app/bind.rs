@@ -1,0 +1,138 @@
+//! Everything that a configuration needs and that can fail: secrets, clients and sockets. Had before anything changes.
+
+use std::io;
+
+use super::StartError;
+use super::console::{Entrances, Secrets};
+use super::plan::{Plan, addresses};
+use super::reload::Running;
+use super::{clusters, transport};
+use crate::admin;
+use crate::config::{self, Config};
+use crate::control::{Names, Patroni};
+use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
+use crate::proxy::listener::{self, Bound, ListenAddress};
+
+/// Descriptors kept for everything but workers, sessions and the admin side: logs, the dials of cancel requests, and a few
+/// clusters' listeners and checks.
+const RESERVED_DESCRIPTORS: u64 = 256;
+/// Doors of the admin side: its address and its socket.
+const ADMIN_DOORS: u64 = 2;
+/// Kept beside these for each further cluster: its listeners, and a check of each of some five members.
+const DESCRIPTORS_PER_CLUSTER: u64 = 8;
+/// Clusters that the first reserve is enough for.
+const FEW_CLUSTERS: u64 = 16;
+/// A session has two sockets.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
+/// More than the ports of this host allow, whatever the limit of open files is.
+const MOST_SESSIONS: usize = 10_000_000;
+/// A configuration that can be put into effect without failing.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub config: Config,
+    pub plan: Plan,
+    pub max_sessions: usize,
+    pub secrets: Secrets,
+    /// By which each cluster is asked.
+    pub patronis: Vec<Patroni>,
+    /// For each of the addresses that nobody listens on yet.
+    pub sockets: Vec<Option<Bound>>,
+    pub entrances: Entrances,
+}
+
+impl Prepared {
+    /// # Errors
+    /// The first thing that cannot be had. Nothing of what runs has changed then.
+    pub fn new(
+        config: Config,
+        workers: usize,
+        names: &Names,
+        running: Option<&Running>,
+    ) -> Result<Prepared, StartError> {
+        // Before anything is bound: what is wrong with these is wrong with the configuration.
+        let secrets = Secrets::load(&config.admin)?;
+        let max_sessions = session_limit(config.max_sessions, workers, config.clusters.len())?;
+        let plan = running.map_or_else(|| Plan::new(&[], &[], &config), |running| running.plan(&config));
+        let patronis = patronis(&config, names, running)?;
+        let tcp = |place: usize| transport::tcp(&config.clusters[place].tcp);
+        let bind = |((place, pool, listen), kept): ((usize, &str, &config::Listen), &Option<usize>)| {
+            kept.is_none().then(|| bind(pool, &transport::listen_options(listen, tcp(place)))).transpose()
+        };
+        let sockets = addresses(&config).zip(&plan.sockets).map(bind).collect::<Result<_, _>>()?;
+        let entrances = Entrances::bind(&config.admin, running.map(|running| &running.config.admin))?;
+        Ok(Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances })
+    }
+}
+
+fn bind(pool: &str, options: &listener::ListenOptions) -> Result<Bound, StartError> {
+    listener::bind(options).map_err(|error| unbound(&format!("pool {pool}"), options.address.clone(), error))
+}
+
+/// Clusters that are asked in the same way share a client: each holds all the system's authorities. One that runs goes on.
+fn patronis(config: &Config, names: &Names, running: Option<&Running>) -> Result<Vec<Patroni>, StartError> {
+    let alike = |one: &config::Cluster, other: &config::Cluster| {
+        let how = |patroni: &config::Patroni| (patroni.timeout, patroni.tls.clone(), patroni.auth.clone());
+        how(&one.patroni) == how(&other.patroni)
+    };
+    let mut patronis: Vec<Patroni> = Vec::new();
+    for (place, cluster) in config.clusters.iter().enumerate() {
+        let served = running.iter().flat_map(|running| running.served());
+        let known =
+            served.filter(|served| alike(&served.config, cluster)).map(|served| &served.patroni).next();
+        let earlier = || config.clusters[..place].iter().position(|other| alike(other, cluster));
+        let known = known.or_else(|| earlier().map(|place| &patronis[place])).cloned();
+        patronis.push(known.map_or_else(|| patroni(cluster, names), Ok)?);
+    }
+    Ok(patronis)
+}
+
+/// Raises the limit of open files as far as allowed, and derives how many sessions fit.
+pub(super) fn session_limit(
+    wanted: Option<usize>,
+    workers: usize,
+    clusters: usize,
+) -> Result<usize, StartError> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        // Going on with what there is.
+        limit = getrlimit(Resource::Nofile);
+    }
+    let files = limit.current.unwrap_or(u64::MAX);
+    let of_clusters = DESCRIPTORS_PER_CLUSTER * (clusters as u64).saturating_sub(FEW_CLUSTERS);
+    let of_admin = ADMIN_DOORS * admin::server::MAX_CONNECTIONS as u64;
+    let of_admin = of_admin + admin::haproxy::runtime::MAX_CONNECTIONS as u64;
+    let reserved = RESERVED_DESCRIPTORS + of_admin + DESCRIPTORS_PER_WORKER * workers as u64 + of_clusters;
+    let possible = files.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION;
+    let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, MOST_SESSIONS);
+    match wanted {
+        Some(wanted) if wanted > possible => Err(StartError::Descriptors { wanted, limit: files, possible }),
+        wanted => Ok(wanted.unwrap_or(possible)),
+    }
+}
+
+pub(super) fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {
+    let hint = match (error.kind(), &address) {
+        (io::ErrorKind::AddrInUse, ListenAddress::Ip(_)) => {
+            "; another process has it (see: ss -ltnp), or choose another port"
+        }
+        (io::ErrorKind::AddrInUse, ListenAddress::Unix(_)) => "; another process has it (see: ss -lxp)",
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            "; this host does not have that address (free_bind: true does not mind)"
+        }
+        (io::ErrorKind::PermissionDenied, ListenAddress::Ip(_)) => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE"
+        }
+        (io::ErrorKind::NotFound, _) => "; is its directory there?",
+        _ => "",
+    };
+    StartError::Bind { what: what.to_owned(), address, error, hint }
+}
+
+fn patroni(cluster: &config::Cluster, names: &Names) -> Result<Patroni, StartError> {
+    let of = cluster.name.clone().unwrap_or_else(|| "without a name".to_owned());
+    let options =
+        clusters::patroni(&cluster.patroni, &of).and_then(|options| Patroni::new(options, names.clone()));
+    options.map_err(|problem| StartError::Tls { cluster: of, problem })
+}

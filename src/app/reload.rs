@@ -1,0 +1,342 @@
+//! What is served now, and how that becomes something else while sessions run.
+//!
+//! A change has two halves. [`Prepared`] reads, checks and binds everything new: whatever can fail is there, and until it is
+//! whole nothing has changed. Then [`Running::commit`] changes over: first the table, so that new pools lead somewhere; then
+//! the sockets, which stay open with whoever waits in the kernel and only get another pool; then the admin side. A start is
+//! the same change, from nothing.
+//!
+//! Sessions keep the pool that they began with. What is not wished any more drains: it takes nobody new, its cluster is
+//! still watched, and after `drain_timeout` what is left is cut.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::bind::Prepared;
+use super::console::{Console, permit};
+use super::plan::{Known, Plan, addresses};
+use super::served::Served;
+use super::{Source, StartError, transport};
+use crate::admin::actions::{Rejected, Reload, Reloaded};
+use crate::admin::server::Doors;
+use crate::admin::{self, PoolSource, Sources};
+use crate::config::{self, Config};
+use crate::control::{Names, Patroni, Reconfiguration};
+use crate::proxy::listener::{Bound, Listening, Service};
+use crate::routing::ClusterId;
+
+/// How long a socket may take to close; it is a moment's work.
+const CLOSING: Duration = Duration::from_secs(1);
+/// How often it is looked who has gone.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// Keys that are read once: threads cannot be taken from the sessions that live on them, and the log is the process's.
+const AT_START_ONLY: [&str; 2] = ["workers", "log"];
+
+/// Everything that runs by the configuration.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub config: Config,
+    clusters: Vec<Served>,
+    /// Not in the configuration any more, but they still have sessions.
+    leaving: Vec<Served>,
+    sockets: Vec<(config::ListenAddress, Listening)>,
+    console: Console,
+    followed: Vec<(Patroni, AbortHandle)>,
+    next_id: u32,
+    context: Context,
+}
+
+/// What a change works on.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// Weak: it holds the reload.
+    pub sources: Weak<Sources>,
+    pub doors: Doors,
+    pub names: Names,
+    pub workers: usize,
+    /// Where the files for Patroni are followed.
+    pub control: Handle,
+    pub drain_timeout: Arc<AtomicU64>,
+}
+
+/// Where the running configuration is, once it runs. One change at a time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Slot(Arc<Mutex<Option<Running>>>);
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn fill(&self, running: Running) {
+        *self.lock() = Some(running);
+    }
+
+    /// Reads the configuration anew and puts it into effect. Blocks.
+    pub fn reload(&self, source: Option<Source>) -> Reload {
+        let slot = self.clone();
+        Reload::new(move || {
+            let Some(source) = &source else {
+                return rejected("this process has no file to read its configuration from; restart it");
+            };
+            // Before the source is read: of two reloads at one time, the one that has read the older state must not come
+            // last.
+            let mut running = slot.lock();
+            let Some(running) = running.as_mut() else {
+                return rejected("the process is only just starting; try again in a moment");
+            };
+            let next = source().map_err(|problems| Rejected {
+                problems: problems.to_string().lines().map(str::to_owned).collect(),
+            })?;
+            running.change(next)
+        })
+    }
+
+    /// Lets go of what has drained, for ever.
+    pub async fn sweep(self) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            // A change under way may wait for this thread; it sweeps too.
+            if let Ok(mut running) = self.0.try_lock()
+                && let Some(running) = running.as_mut()
+            {
+                running.sweep(Instant::now());
+            }
+        }
+    }
+}
+
+impl Running {
+    pub fn new(context: Context, console: Console) -> Running {
+        Running {
+            config: Config::of(Vec::new()),
+            clusters: Vec::new(),
+            leaving: Vec::new(),
+            sockets: Vec::new(),
+            console,
+            followed: Vec::new(),
+            next_id: 0,
+            context,
+        }
+    }
+
+    /// All clusters that somebody may have a session with.
+    pub fn served(&self) -> impl Iterator<Item = &Served> {
+        self.clusters.iter().chain(&self.leaving)
+    }
+
+    /// What of this configuration is there already.
+    pub fn plan(&self, next: &Config) -> Plan {
+        let sources = self.context.sources.upgrade();
+        let picture = |id| sources.as_ref().and_then(|sources| sources.pictures.one(id));
+        let known: Vec<Known> =
+            self.served().map(|served| served.known(picture(served.id).as_deref())).collect();
+        let listening: Vec<_> = self.sockets.iter().map(|(address, _)| address.clone()).collect();
+        Plan::new(&known, &listening, next)
+    }
+
+    fn change(&mut self, next: Config) -> Result<Reloaded, Rejected> {
+        let Some(sources) = self.context.sources.upgrade() else { return rejected("the process ends") };
+        let exposed = self.config.admin.listen.filter(|address| !address.ip().is_loopback());
+        if let (Some(address), true) = (exposed, next.admin.users.is_empty()) {
+            // Whoever is connected there stays for a while, and would not have to log in any more.
+            return rejected(&format!(
+                "admin.users is empty, while the running process listens on {address}, where anybody could come in; \
+                 let it listen on loopback by a first reload, and take the users away by a second"
+            ));
+        }
+        let Context { workers, names, .. } = &self.context;
+        let prepared = Prepared::new(next, *workers, names, Some(self));
+        let prepared = prepared.or_else(|error| rejected(&error.to_string()))?;
+        let differences = self.config.differences(&prepared.config);
+        let for_start_only = |key: &String| {
+            AT_START_ONLY.iter().any(|only| {
+                key.strip_prefix(only).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+            })
+        };
+        let (needs_restart, mut applied): (Vec<String>, Vec<String>) =
+            differences.into_iter().partition(for_start_only);
+        let admitted = self.commit(prepared, &sources).or_else(|error| rejected(&error.to_string()))?;
+        for key in admitted {
+            if !applied.iter().any(|known| known.starts_with(key)) {
+                applied.push(key.to_owned());
+            }
+        }
+        applied.sort();
+        Ok(Reloaded { applied, needs_restart })
+    }
+
+    /// Changes over. Blocks until control has taken it over; not for async code.
+    ///
+    /// # Errors
+    /// When the system lets nobody watch a new door of the admin side. All else is in effect then.
+    pub fn commit(
+        &mut self,
+        prepared: Prepared,
+        sources: &Arc<Sources>,
+    ) -> Result<Vec<&'static str>, StartError> {
+        let Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances } = prepared;
+        let is_start = self.config.clusters.is_empty();
+        let changes = self.arrange(&config, &plan, patronis);
+        // Only a process that ends does not answer.
+        sources.inbox.reconfigure(changes);
+        sources.workers.set_max_sessions(max_sessions);
+        let pools = self.listen(&config, plan, sockets, sources);
+        let mut admitted = self.console.admit(&config.admin, secrets);
+        if self.config.admin.allowed_hosts != config.admin.allowed_hosts {
+            admitted.push("admin.allowed_hosts");
+        }
+        let patronis = self.clusters.iter().map(|served| (served.id, served.patroni.clone())).collect();
+        let certificates = self.console.certificates();
+        sources.served.replace(admin::Served { pools, patronis, certificates });
+        let opened = self.console.open(&config.admin, entrances, &self.context.doors, sources);
+        self.follow_files();
+        let timeout = u64::try_from(config.drain_timeout.as_millis()).unwrap_or(u64::MAX);
+        self.context.drain_timeout.store(timeout, Relaxed);
+        let Config { workers, log, .. } = std::mem::replace(&mut self.config, config);
+        if !is_start {
+            // They are as they were at the start.
+            (self.config.workers, self.config.log) = (workers, log);
+        }
+        opened.map(|()| admitted)
+    }
+
+    /// Who is served from now on, and who leaves.
+    fn arrange(&mut self, config: &Config, plan: &Plan, patronis: Vec<Patroni>) -> Reconfiguration {
+        let (workers, patience) = (self.context.workers, config.drain_timeout);
+        let former = std::mem::take(&mut self.clusters).into_iter().chain(std::mem::take(&mut self.leaving));
+        let mut former: HashMap<ClusterId, Served> = former.map(|served| (served.id, served)).collect();
+        let mut changes = Reconfiguration::default();
+        for ((cluster, id), patroni) in config.clusters.iter().zip(&plan.clusters).zip(patronis) {
+            let id = id.unwrap_or_else(|| {
+                self.next_id += 1;
+                ClusterId(self.next_id - 1)
+            });
+            changes.shown.push(id);
+            let served = match former.remove(&id) {
+                Some(before) if before.is(cluster, &patroni) => before,
+                before => {
+                    let served = Served::new(id, cluster, patroni, workers, before, patience);
+                    changes.serve.push((id, served.options()));
+                    served
+                }
+            };
+            self.clusters.push(served);
+        }
+        let leave = |served: Served| {
+            tracing::info!(cluster = served.config.name, id = served.id.0, "a cluster is served no more");
+            served.leave(patience)
+        };
+        self.leaving = former.into_values().map(leave).collect();
+        changes
+    }
+
+    /// Every address gets its pool; those that are not wished any more are closed.
+    fn listen(
+        &mut self,
+        config: &Config,
+        plan: Plan,
+        bound: Vec<Option<Bound>>,
+        sources: &Sources,
+    ) -> Vec<PoolSource> {
+        let former = std::mem::take(&mut self.sockets).into_iter().map(|(_, listening)| Some(listening));
+        let mut former: Vec<Option<Listening>> = former.collect();
+        let mut listens: HashMap<(usize, String), Vec<_>> = HashMap::new();
+        for (((place, name, listen), kept), bound) in addresses(config).zip(plan.sockets).zip(bound) {
+            let Some(pool) = self.clusters[place].pool(name) else { continue };
+            let access = Arc::new(transport::access(listen));
+            let service = Service { pool: Arc::clone(&pool.pool), access };
+            let listening = match (kept.and_then(|place| former[place].take()), bound) {
+                (Some(listening), _) => {
+                    listening.serve(service);
+                    if let config::ListenAddress::Unix(path) = &listen.address {
+                        permit(path, listen.mode);
+                    }
+                    listening
+                }
+                (None, Some(bound)) => {
+                    tracing::info!(pool = name, listen = bound.address.to_string(), "listening");
+                    sources.workers.listen(bound, service)
+                }
+                (None, None) => continue,
+            };
+            listens.entry((place, name.to_owned())).or_default().push(listening.address.clone());
+            self.sockets.push((listen.address.clone(), listening));
+        }
+        for listening in former.into_iter().flatten() {
+            tracing::info!(listen = listening.address.to_string(), "listening no more");
+            listening.close(CLOSING);
+        }
+        let mut pools = Vec::new();
+        for (place, served) in self.clusters.iter().enumerate() {
+            for pool in &served.pools {
+                let listen = listens.remove(&(place, pool.pool.options.name.to_string())).unwrap_or_default();
+                pools.push(PoolSource { pool: Arc::clone(&pool.pool), listen });
+            }
+        }
+        pools
+    }
+
+    /// The files of everybody's credentials for Patroni, each once.
+    fn follow_files(&mut self) {
+        let patronis: Vec<Patroni> = self.served().map(|served| served.patroni.clone()).collect();
+        self.followed.retain(|(followed, task)| {
+            let stays = patronis.iter().any(|patroni| patroni.is(followed));
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for patroni in patronis {
+            if !self.followed.iter().any(|(followed, _)| followed.is(&patroni)) {
+                let task = self.context.control.spawn(patroni.clone().follow());
+                self.followed.push((patroni, task.abort_handle()));
+            }
+        }
+    }
+
+    /// Lets go of pools and clusters that nobody is at any more, and cuts who is there too long.
+    fn sweep(&mut self, now: Instant) {
+        if self.served().all(|served| served.leaving.is_empty() && !served.is_news) {
+            return;
+        }
+        let Some(sources) = self.context.sources.upgrade() else { return };
+        let mut changes = Reconfiguration::default();
+        changes.shown.extend(self.clusters.iter().map(|served| served.id));
+        for served in self.clusters.iter_mut().chain(&mut self.leaving) {
+            let before = served.leaving.len();
+            served.leaving.retain(|leaving| !leaving.has_gone(now, &sources.workers));
+            served.is_news |= served.leaving.len() < before;
+            match (served.is_news, served.has_drained()) {
+                (false, _) => {}
+                (true, true) => changes.forget.push(served.id),
+                (true, false) => changes.serve.push((served.id, served.options())),
+            }
+        }
+        if (changes.serve.is_empty() && changes.forget.is_empty()) || !sources.inbox.try_reconfigure(changes)
+        {
+            // Next time.
+            return;
+        }
+        self.clusters.iter_mut().chain(&mut self.leaving).for_each(|served| served.is_news = false);
+        for gone in self.leaving.iter().filter(|served| served.has_drained()) {
+            tracing::info!(cluster = gone.config.name, id = gone.id.0, "a cluster that went has drained");
+        }
+        self.leaving.retain(|served| !served.has_drained());
+        self.follow_files();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.followed.iter().for_each(|(_, task)| task.abort());
+    }
+}
+
+fn rejected<T>(problem: &str) -> Result<T, Rejected> {
+    Err(Rejected { problems: vec![problem.to_owned()] })
+}
