@@ -1,6 +1,6 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build check test test-nightly bench bench-micro bench-scale bench-failover deb rpm static image \
+.PHONY: help demo demo-down build check test test-nightly fuzz bench bench-micro bench-scale bench-failover deb rpm static image \
 	deny test-packages test-image reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 # Debian keeps haproxy, pgbouncer and their like in sbin.
@@ -38,6 +38,10 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
 	@deploy/setup rust
 	PILOTFISH_TRACES=$${PILOTFISH_TRACES:-1000000} cargo test --locked --release --test it made_up nobody_is_misled -- --nocapture
+
+fuzz: ## look for hostile inputs with libFuzzer, a minute a target; ARGS='30 config'; needs a nightly compiler
+	@deploy/setup rust fuzz
+	fuzz/run $(ARGS)
 
 bench: build ## the data plane beside HAProxy's and nginx's, on loopback; ARGS='--quick --rows ping,bulk8'
 	@deploy/setup bench

@@ -70,7 +70,7 @@ fn port_number(text: &str) -> Result<u16, String> {
 }
 
 /// A name of the DNS, or an IPv4 address.
-pub(super) fn host_name(text: &str) -> Result<String, String> {
+pub(crate) fn host_name(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("has no host; write HOST:PORT".into());
     }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::config::host_name;
+
 /// What an address stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -47,6 +49,11 @@ pub fn parse(text: &str) -> Address {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let ipv6 = matches!(family, "ipv6" | "tcp6") || host.parse::<Ipv6Addr>().is_ok();
     Address::Tcp { host: host.into(), ipv6, port: port.into() }
+}
+
+/// An IP address, or a name as the configuration takes it.
+pub fn is_host(host: &str) -> bool {
+    host.parse::<Ipv6Addr>().is_ok() || host_name(host).is_ok()
 }
 
 /// `HOST:PORT` with brackets where they are needed.

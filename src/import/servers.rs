@@ -100,8 +100,7 @@ fn server(line: &Line, at: usize, defaults: &Options, notes: &Notes) -> Option<S
             "records of type SRV are not looked up; list Patroni's addresses under endpoints".into(),
         );
     }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-    if host.is_empty() || !host.chars().all(plain) {
+    if !address::is_host(&host) {
         notes.slip(line.number, format!("{:?} is not the address of a server; write HOST:PORT", shown(text)));
         return None;
     }
@@ -144,7 +143,7 @@ fn take(line: &Line, choice: &Choice<'_>, options: &mut Options) -> Result<(), S
             options.port = said(line, choice, port.ok_or("port needs a number from 1 to 65535")?);
         }
         "addr" => match address::parse(argument) {
-            Address::Tcp { host, .. } if !host.is_empty() => options.addr = Some(host),
+            Address::Tcp { host, .. } if address::is_host(&host) => options.addr = Some(host),
             _ => return Err("addr needs an IP address".into()),
         },
         "track" => options.track = text(),

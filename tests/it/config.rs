@@ -11,7 +11,6 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 mod reference;
-mod slips;
 
 const MINIMAL: &str = include_str!("../../config/minimal.yaml");
 const FULL: &str = include_str!("../../config/full.yaml");

@@ -8,7 +8,6 @@ use std::sync::LazyLock;
 
 use pilotfish::config::Config;
 use pilotfish::import::{self, Class, Import, Slip, Source, keywords};
-use proptest::prelude::*;
 
 use crate::process::child::{File, command, output};
 
@@ -165,60 +164,6 @@ fn no_secret_comes_out() {
         for secret in ["open sesame", "pass#word", "wonderland", "cGF0cm9uaTpvcGVu", "O53DSWFkgJwdqlVL"] {
             assert!(!told.contains(secret), "{name}: {secret}");
         }
-    }
-}
-
-/// The fixtures, with words of each other put in and parts taken away.
-fn mutated() -> impl Strategy<Value = String> {
-    let texts: Vec<String> = fixtures().into_iter().map(|(_, _, text)| text).collect();
-    let words: Vec<String> =
-        texts.iter().flat_map(|text| text.split_inclusive(char::is_whitespace)).map(str::to_owned).collect();
-    let change = (any::<prop::sample::Index>(), prop::sample::select(words), 0..4u8);
-    (prop::sample::select(texts), prop::collection::vec(change, 1..8)).prop_map(|(text, changes)| {
-        let mut pieces: Vec<String> = text.split_inclusive(char::is_whitespace).map(str::to_owned).collect();
-        for (at, word, what) in changes {
-            let at = at.index(pieces.len().max(1)).min(pieces.len().saturating_sub(1));
-            match what {
-                0 => pieces.insert(at, word),
-                1 if pieces.len() > 1 => drop(pieces.remove(at)),
-                2 => pieces.truncate(at.max(1)),
-                _ => pieces[at] = word,
-            }
-        }
-        pieces.concat()
-    })
-}
-
-/// Whatever goes in, what comes out reads, but for files and variables that are not here.
-fn comes_out_well(text: &str) {
-    let Ok(import) = import(text) else { return };
-    let Some(yaml) = &import.yaml else { return };
-    if !import.is_whole() {
-        return;
-    }
-    let Err(problems) = Config::parse("config.yaml", yaml, &env) else { return };
-    // What is not for sure has to be said.
-    let stated = |problem: &str| {
-        ["cannot be read", "is not set", "overlaps", "is taken", "given twice", "names two"]
-            .iter()
-            .any(|word| problem.contains(word))
-    };
-    let open: Vec<String> =
-        problems.iter().filter(|problem| !stated(&problem.message)).map(ToString::to_string).collect();
-    assert!(open.is_empty(), "{}\nfrom:\n{text}\ncame:\n{yaml}", open.join("\n"));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn mutated_files_never_come_out_broken(text in mutated()) {
-        comes_out_well(&text);
-    }
-
-    #[test]
-    fn garbage_is_no_configuration(text in "(global|listen a|bind|server|[ \\t\\n\"'\\\\#${}.:*/@0-9a-z-]|\\PC){0,200}") {
-        comes_out_well(&text);
     }
 }
 

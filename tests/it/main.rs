@@ -4,6 +4,7 @@ mod admin;
 mod config;
 mod control;
 mod drill;
+mod hostile;
 mod import;
 mod monitoring;
 mod process;
