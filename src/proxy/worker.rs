@@ -333,6 +333,8 @@ impl Worker {
             }
             self.board.changed.notify_waiters();
         }
+        // Whoever published is gone: there is no new table to wait for, and a return would only begin this anew.
+        std::future::pending().await
     }
 
     fn serve(self: &Arc<Self>, accepted: Accepted) {
