@@ -26,6 +26,7 @@ const FEW_CLUSTERS: u64 = 16;
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// More than the ports of this host allow, whatever the limit of open files is.
 const MOST_SESSIONS: usize = 10_000_000;
+
 /// A configuration that can be put into effect without failing.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -70,9 +71,8 @@ fn bind(pool: &str, options: &listener::ListenOptions) -> Result<Bound, StartErr
 
 /// Clusters that are asked in the same way share a client: each holds all the system's authorities. One that runs goes on.
 fn patronis(config: &Config, names: &Names, running: Option<&Running>) -> Result<Vec<Patroni>, StartError> {
-    let alike = |one: &config::Cluster, other: &config::Cluster| {
-        let how = |patroni: &config::Patroni| (patroni.timeout, patroni.tls.clone(), patroni.auth.clone());
-        how(&one.patroni) == how(&other.patroni)
+    let alike = |config::Cluster { patroni: one, .. }: &config::Cluster, other: &config::Cluster| {
+        (one.timeout, &one.tls, &one.auth) == (other.patroni.timeout, &other.patroni.tls, &other.patroni.auth)
     };
     let mut patronis: Vec<Patroni> = Vec::new();
     for (place, cluster) in config.clusters.iter().enumerate() {

@@ -22,8 +22,8 @@ use crate::config;
 use crate::proxy::listener::{self, ListenAddress};
 use crate::proxy::socket_file::{self, SocketFile};
 
-/// How long a door may take to close; it is a moment's work.
-const CLOSING: Duration = Duration::from_secs(1);
+/// How long a socket may take to close; it is a moment's work.
+pub(super) const CLOSING: Duration = Duration::from_secs(1);
 
 /// Who may come in and by which certificate, from the files and variables that the configuration names.
 #[derive(Debug)]

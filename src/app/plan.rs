@@ -59,7 +59,7 @@ fn clusters(known: &[Known], next: &Config) -> Vec<Option<ClusterId>> {
             let in_common = |known: &&Known| known.nodes.intersection(&nodes).count();
             let is_free = |known: &&Known| !found.contains(&Some(known.id));
             let fits = |known: &&Known| in_common(known) > 0 && (!by_name || known.name == cluster.name);
-            let best = known.iter().filter(is_free).filter(fits).max_by_key(in_common);
+            let best = known.iter().filter(fits).filter(is_free).max_by_key(in_common);
             found[place] = best.map(|known| known.id);
         }
     }

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::bind::Prepared;
-use super::console::{Console, permit};
+use super::console::{CLOSING, Console, permit};
 use super::plan::{Known, Plan, addresses};
 use super::served::Served;
 use super::{Source, StartError, transport};
@@ -29,8 +29,6 @@ use crate::control::{Names, Patroni, Reconfiguration};
 use crate::proxy::listener::{Bound, Listening, Service};
 use crate::routing::ClusterId;
 
-/// How long a socket may take to close; it is a moment's work.
-const CLOSING: Duration = Duration::from_secs(1);
 /// How often it is looked who has gone.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// Keys that are read once: threads cannot be taken from the sessions that live on them, and the log is the process's.
@@ -186,10 +184,7 @@ impl Running {
         sources.inbox.reconfigure(changes);
         sources.workers.set_max_sessions(max_sessions);
         let pools = self.listen(&config, plan, sockets, sources);
-        let mut admitted = self.console.admit(&config.admin, secrets);
-        if self.config.admin.allowed_hosts != config.admin.allowed_hosts {
-            admitted.push("admin.allowed_hosts");
-        }
+        let admitted = self.console.admit(&config.admin, secrets);
         let patronis = self.clusters.iter().map(|served| (served.id, served.patroni.clone())).collect();
         let certificates = self.console.certificates();
         sources.served.replace(admin::Served { pools, patronis, certificates });

@@ -77,13 +77,6 @@ impl Patroni {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Each one once, of those that share their way of asking.
-    pub fn distinct(all: &[Patroni]) -> impl Iterator<Item = Patroni> {
-        let is_first =
-            |&(index, patroni): &(usize, &Patroni)| all[..index].iter().all(|earlier| !earlier.is(patroni));
-        all.iter().enumerate().filter(is_first).map(|(_, patroni)| patroni.clone())
-    }
-
     /// Why the certificates or the password that are in the files now are not those in use.
     pub fn problem(&self) -> Option<String> {
         self.state().problem.clone()
