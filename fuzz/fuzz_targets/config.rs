@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pilotfish_fuzz::config(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| pilotfish_fuzz::config(bytes, &|_| None));

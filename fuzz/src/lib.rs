@@ -8,15 +8,13 @@ use pilotfish::control::patroni;
 use pilotfish::import::{self, Source};
 use pilotfish::proxy::{first_packet, proxy_protocol};
 
-/// What `${VAR}` may stand for in a made-up file.
-fn variable(name: &str) -> Option<String> {
-    matches!(name, "FIVE" | "PG1").then(|| "5".to_owned())
-}
+/// What variables stand for.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A configuration is refused with a place within it for each problem, or it reads back as itself.
-pub fn config(bytes: &[u8]) {
+pub fn config(bytes: &[u8], env: Environment<'_>) {
     let text = String::from_utf8_lossy(bytes);
-    match Config::parse("config.yaml", &text, &variable) {
+    match Config::parse("config.yaml", &text, env) {
         Ok(config) => {
             let shown = config.to_string();
             let again = Config::parse("shown", &shown, &|_| None);
@@ -37,22 +35,20 @@ pub fn config(bytes: &[u8]) {
 
 /// HAProxy's file is refused with words and lines of its own, or what comes out is a configuration, but for what only the
 /// machine can tell: files, variables, and addresses that are taken twice.
-pub fn import(bytes: &[u8]) {
+pub fn import(bytes: &[u8], env: Environment<'_>) {
     let text = String::from_utf8_lossy(bytes);
     let hash = |_: &str| Some("$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW".to_owned());
-    let import =
-        match import::haproxy(&Source { name: "haproxy.cfg", text: &text, env: &variable, hash: &hash }) {
-            Ok(import) => import,
-            Err(slips) => {
-                return assert!(!slips.is_empty() && slips.iter().all(|slip| !slip.message.is_empty()));
-            }
-        };
+    let source = Source { name: "haproxy.cfg", text: &text, env, hash: &hash };
+    let import = match import::haproxy(&source) {
+        Ok(import) => import,
+        Err(slips) => return assert!(!slips.is_empty() && slips.iter().all(|slip| !slip.message.is_empty())),
+    };
     let lines = text.split('\n').count();
     for note in &import.notes {
         assert!(note.line <= lines && !note.text.contains('\n'), "{note:?}");
     }
     let Some(yaml) = import.yaml.as_ref().filter(|_| import.is_whole()) else { return };
-    let Err(problems) = Config::parse("config.yaml", yaml, &variable) else { return };
+    let Err(problems) = Config::parse("config.yaml", yaml, env) else { return };
     let of_the_machine = |problem: &str| {
         let words = ["cannot be read", "is not set", "overlaps", "is taken", "given twice", "names two"];
         words.iter().any(|word| problem.contains(word))

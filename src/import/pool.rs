@@ -399,6 +399,9 @@ fn tls(servers: &[Server], check: &Check, members: &[Member], around: &Around<'_
         .or(common(servers, "check-sni", |s| &s.options.check_sni, notes))
         .or(check.server_name.clone().map(|value| Said { value, line: check.line, words: "sni".into() }));
     match host {
+        Some(host) if crate::config::host_name(&host.value).is_err() => {
+            notes.lost(host.line, format!("{}: {:?} is no host name", host.words, shown(&host.value)));
+        }
         Some(host) => tls.set("server_name", quoted(&host.value), host.line, host.words),
         None if !trusts_all => notes.lost(
             members[0].line,

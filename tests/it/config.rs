@@ -32,7 +32,7 @@ static TLS_DIR: LazyLock<String> = LazyLock::new(|| {
     folder.into()
 });
 
-fn env(name: &str) -> Option<String> {
+pub fn env(name: &str) -> Option<String> {
     let value = match name {
         "FIVE" => "5",
         "EMPTY" => "",

@@ -19,31 +19,31 @@ const MOST_BYTES: usize = 4096;
 
 #[test]
 fn configurations() {
-    play("config", &["config", "fuzz/seeds/config"], target::config);
+    play("config", files("config"), |bytes| target::config(bytes, &crate::config::env));
 }
 
 #[test]
 fn files_of_haproxy() {
-    play("import", &["tests/it/import", "fuzz/seeds/import"], target::import);
+    let files = crate::import::fixtures().into_iter().map(|(_, _, text)| text.into_bytes());
+    play("import", files.collect(), |bytes| target::import(bytes, &crate::import::env));
 }
 
 #[test]
 fn answers_of_patroni() {
-    play("patroni", &["fuzz/seeds/patroni"], target::patroni);
+    play("patroni", files("fuzz/seeds/patroni"), target::patroni);
 }
 
 #[test]
 fn first_packets() {
-    play("first_packet", &["fuzz/seeds/first_packet"], target::first_packet);
+    play("first_packet", files("fuzz/seeds/first_packet"), target::first_packet);
 }
 
 #[test]
 fn proxy_headers() {
-    play("proxy_header", &["fuzz/seeds/proxy_header"], target::proxy_header);
+    play("proxy_header", files("fuzz/seeds/proxy_header"), target::proxy_header);
 }
 
-fn play(name: &str, folders: &[&str], target: fn(&[u8])) {
-    let seeds: Vec<Vec<u8>> = folders.iter().flat_map(|folder| files(folder)).collect();
+fn play(name: &str, seeds: Vec<Vec<u8>>, target: fn(&[u8])) {
     assert!(!seeds.is_empty(), "{name} has no seeds");
     seeds.iter().for_each(|seed| target(seed));
     let first = number("PILOTFISH_SEED").unwrap_or(1);
@@ -56,13 +56,10 @@ fn play(name: &str, folders: &[&str], target: fn(&[u8])) {
     }
 }
 
-/// The files of a folder that need not be there, in their order.
+/// The files of a folder, in their order.
 fn files(folder: &str) -> Vec<Vec<u8>> {
-    let Ok(entries) = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) else {
-        return Vec::new();
-    };
+    let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
-    paths.retain(|path| path.is_file() && path.extension().is_none_or(|e| e != "expected"));
     paths.sort();
     paths.iter().map(|path| std::fs::read(path).expect("a seed")).collect()
 }

@@ -40,7 +40,7 @@ static TLS_DIR: LazyLock<String> = LazyLock::new(|| {
     folder.to_owned()
 });
 
-fn env(name: &str) -> Option<String> {
+pub fn env(name: &str) -> Option<String> {
     ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
 }
 
@@ -48,7 +48,7 @@ fn import(text: &str) -> Result<Import, Vec<Slip>> {
     import::haproxy(&Source { name: "haproxy.cfg", text, env: &env, hash: &|_| Some(HASH.to_owned()) })
 }
 
-fn fixtures() -> Vec<(String, PathBuf, String)> {
+pub fn fixtures() -> Vec<(String, PathBuf, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/import");
     let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").path());
     let mut files: Vec<PathBuf> =
