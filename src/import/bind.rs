@@ -92,7 +92,10 @@ fn one(line: &Line, unix: &UnixBind, tls: bool, binds: &mut Binds, notes: &Notes
 
     let model = Listen {
         address: String::new(),
-        mode: find("mode").map(|choice| choice.argument.to_owned()).or_else(|| unix.mode.clone()),
+        mode: match find("mode") {
+            Some(choice) => permissions(choice.argument, line, notes),
+            None => unix.mode.clone(),
+        },
         accept_proxy: match find("accept-proxy") {
             Some(_) => EVERYBODY.map(str::to_owned).to_vec(),
             None => Vec::new(),
@@ -120,6 +123,18 @@ fn one(line: &Line, unix: &UnixBind, tls: bool, binds: &mut Binds, notes: &Notes
             Listen { address, mode, accept_proxy, free_bind: model.free_bind && !is_unix, ..model.clone() }
         }));
     }
+}
+
+/// The mode of a socket's file, if it is one that pilotfish gives.
+pub fn permissions(mode: &str, line: &Line, notes: &Notes) -> Option<String> {
+    match u32::from_str_radix(mode, 8) {
+        Ok(bits) if bits <= 0o777 => return Some(mode.to_owned()),
+        Ok(_) => notes.lost(line.number, format!("mode {}: permissions go up to 777", shown(mode))),
+        // That nothing stands behind the word is said already.
+        Err(_) if mode.is_empty() => {}
+        Err(_) => notes.slip(line.number, format!("mode {}: permissions are octal digits", shown(mode))),
+    }
+    None
 }
 
 fn limits(line: &Line, choice: &Choice<'_>, binds: &mut Binds, notes: &Notes) {

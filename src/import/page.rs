@@ -208,7 +208,13 @@ pub fn socket(line: &Line, unix: &UnixBind, page: &mut Page, notes: &Notes) {
         return notes.slip(line.number, format!("level {}: user, operator or admin", shown(level)));
     }
     let said = format!("stats socket {}", shown(&path));
-    page.socket = Some(Socket { path, level, mode: find("mode"), line: line.number, said });
+    page.socket = Some(Socket {
+        path,
+        level,
+        mode: find("mode").and_then(|mode| bind::permissions(&mode, line, notes)),
+        line: line.number,
+        said,
+    });
 }
 
 /// A mode with four digits, as pilotfish writes it.

@@ -1,5 +1,6 @@
 //! The section global: what holds for the whole process.
 
+use super::bind;
 use super::notes::Notes;
 use super::page::{self, Page};
 use super::pool::Global;
@@ -15,7 +16,7 @@ pub fn read(sections: &[Section], page: &mut Page, notes: &Notes) -> (Settings, 
     for line in lines().filter(|line| line.is("unix-bind")) {
         let find = |name: &str| line.words.iter().position(|word| word == name).map(|at| line.word(at + 1));
         global.unix.prefix = find("prefix").unwrap_or("").to_owned();
-        global.unix.mode = find("mode").map(str::to_owned);
+        global.unix.mode = find("mode").and_then(|mode| bind::permissions(mode, line, notes));
         for owner in ["user", "group", "uid", "gid"].into_iter().filter(|owner| find(owner).is_some()) {
             notes.lost(line.number, format!("{owner}: a socket belongs to whom pilotfish runs as"));
         }

@@ -16,6 +16,8 @@ const V1_BEGIN: &[u8] = b"PROXY ";
 const V1_SHORTEST: usize = 15;
 const V1_LONGEST: usize = 107;
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// As much of the signature as is asked for before it is called one: as long as the header of PostgreSQL's first packet.
+const V2_TELLING: usize = 8;
 /// The signature, version and command, family, and two bytes of length.
 const V2_FIXED: usize = 16;
 /// Version 2, command LOCAL.
@@ -38,9 +40,10 @@ pub enum Parse {
     Garbage(&'static str),
 }
 
-/// Whether a connection begins as a header does, as far as the bytes go.
+/// Whether a connection begins as a header does. More bytes do not make it a packet of PostgreSQL's: what begins so would be
+/// longer than any.
 pub fn looks_like_header(bytes: &[u8]) -> bool {
-    bytes.len() >= V1_BEGIN.len() && begins(bytes)
+    bytes.starts_with(V1_BEGIN) || (bytes.len() >= V2_TELLING && begins(bytes))
 }
 
 fn begins(bytes: &[u8]) -> bool {
