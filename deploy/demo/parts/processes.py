@@ -78,8 +78,11 @@ def spawn(command: list[str], directory: Path, log: Path) -> None:
     """Starts a program that outlives us: own session, no terminal, and none of the caller's PG* or PATRONI_* settings."""
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(directory), "LANG": "C.UTF-8"}
     with open(log, "a") as output:
-        subprocess.Popen(command, cwd=directory, env=environment, start_new_session=True,
-                         stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(command, cwd=directory, env=environment, start_new_session=True,
+                                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    # Popen returns in the middle of exec: until the kernel has laid out the arguments, `inside` does not know it.
+    while not _read(child.pid, directory) and child.poll() is None:
+        time.sleep(0.001)
 
 
 def wait_until_none(problem, seconds: float) -> None:
