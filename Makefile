@@ -31,6 +31,7 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked --lib --bins --test it
+	PILOTFISH_RELOADS=1000 cargo test --locked --test it reload::stress -- --nocapture
 	cargo test --locked --doc
 	cargo test --locked --test e2e -- --test-threads=1
 	$(MAKE) test-packages

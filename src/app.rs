@@ -215,16 +215,12 @@ impl App {
 /// Serves the first configuration.
 async fn begin(
     prepared: Prepared,
-    mut running: Running,
+    running: Running,
     slot: Slot,
     sources: Arc<Sources>,
 ) -> Result<(), StartError> {
     // It waits for control, which runs on this thread.
-    let begin = tokio::task::spawn_blocking(move || {
-        running.commit(prepared, &sources)?;
-        slot.fill(running);
-        Ok(())
-    });
+    let begin = tokio::task::spawn_blocking(move || slot.begin(running, prepared, &sources));
     begin.await.map_err(io::Error::other)?
 }
 

@@ -70,8 +70,17 @@ impl Slot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn fill(&self, running: Running) {
-        *self.lock() = Some(running);
+    /// Serves the first configuration. Whoever asks for a reload meanwhile waits for it. Blocks, as [`Running::commit`].
+    pub fn begin(
+        &self,
+        mut running: Running,
+        prepared: Prepared,
+        sources: &Arc<Sources>,
+    ) -> Result<(), StartError> {
+        let mut slot = self.lock();
+        running.commit(prepared, sources)?;
+        *slot = Some(running);
+        Ok(())
     }
 
     /// Reads the configuration anew and puts it into effect. Blocks.
@@ -223,7 +232,10 @@ impl Running {
             self.clusters.push(served);
         }
         let leave = |served: Served| {
-            tracing::info!(cluster = served.config.name, id = served.id.0, "a cluster is served no more");
+            // Once: it may still drain at the next change, and the one after.
+            if !served.pools.is_empty() {
+                tracing::info!(cluster = served.config.name, id = served.id.0, "a cluster is served no more");
+            }
             served.leave(patience)
         };
         self.leaving = former.into_values().map(leave).collect();

@@ -13,7 +13,15 @@ pub struct Status {
     pub stopping: bool,
     pub sessions: u64,
     pub max_sessions: u64,
+    pub reloads: Reloads,
     pub clusters: Vec<Cluster>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Reloads {
+    pub last_ago_s: Option<f64>,
+    pub problems: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::answers::{Cluster, Member, Pool, Status};
+use super::answers::{Cluster, Member, Pool, Reloads, Status};
 use super::arguments::{Form, Wanted};
 use super::client::{Client, read};
 use super::output::{harmless, print, print_json};
@@ -100,11 +100,24 @@ fn text(status: &Status) -> String {
     let up = ago(*uptime_s);
     let mut text =
         format!("pilotfish {version}: {state}, up for {up}, {sessions} of at most {max_sessions} sessions\n");
+    text.extend(last_reload(&status.reloads).into_iter().map(|line| line + "\n"));
     for cluster in &status.clusters {
         text.push('\n');
         lines_of(cluster).iter().for_each(|line| text.push_str(&format!("{line}\n")));
     }
     text
+}
+
+/// What runs may not be what the file says.
+fn last_reload(reloads: &Reloads) -> Vec<String> {
+    let Some(ago_s) = reloads.last_ago_s else { return Vec::new() };
+    let ago = ago(ago_s);
+    if reloads.problems.is_empty() {
+        return vec![format!("the configuration was reloaded {ago} ago")];
+    }
+    let head = format!("the last reload, {ago} ago, was rejected; what ran before goes on:");
+    let problems = reloads.problems.iter().map(|problem| harmless(&format!("  {problem}")));
+    std::iter::once(head).chain(problems).collect()
 }
 
 fn lines_of(cluster: &Cluster) -> Vec<String> {

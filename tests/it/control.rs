@@ -1,7 +1,7 @@
 //! The control plane against fake Patroni nodes: how they are asked, what is believed, what follows.
 
 pub mod cluster;
-mod credentials;
+pub mod credentials;
 mod discovery;
 mod failover;
 pub mod fake;

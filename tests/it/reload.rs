@@ -1,5 +1,6 @@
 //! What a reload changes, and what it leaves alone.
 
+mod doors;
 mod kinds;
 mod live;
 mod stress;
@@ -23,11 +24,17 @@ pub struct Live {
 
 impl Live {
     pub async fn start(config: Config) -> Live {
+        let live = Live::begin(config);
+        live.served.until_condition("ok").await;
+        live
+    }
+
+    /// Without a wait for a writer.
+    pub fn begin(config: Config) -> Live {
         let source = Arc::new(Mutex::new(Ok(config.clone())));
         let read = Arc::clone(&source);
         let read = Box::new(move || read.lock().expect("no panic").clone());
         let (served, reload) = Served::start_with(config, Some(read));
-        served.until_condition("ok").await;
         Live { served, reload, source }
     }
 

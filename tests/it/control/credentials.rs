@@ -24,7 +24,7 @@ const REPORT: &str = r#"{"state": "running", "role": "replica"}"#;
 
 /// A node as `verify_client: required` and a proxy with a login make it.
 /// Its certificate is for this name, or for its own address.
-async fn node(authority: &Authority, name: Option<&str>) -> SocketAddr {
+pub async fn node(authority: &Authority, name: Option<&str>) -> SocketAddr {
     let listener = TcpListener::bind((own_address(), 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let (certificate, key) = authority.issue_for(&[name.unwrap_or(&address.ip().to_string())]);
@@ -60,7 +60,7 @@ async fn node(authority: &Authority, name: Option<&str>) -> SocketAddr {
 }
 
 /// Credentials that such a node likes, in the authority's folder.
-fn good(authority: &Authority) -> Credentials {
+pub fn good(authority: &Authority) -> Credentials {
     let (certificate, key) = authority.issue_for(&["pilotfish"]);
     authority.write(&certificate, &key);
     std::fs::write(authority.path("password"), "hunter2\nof old\n").expect("a file");

@@ -233,6 +233,14 @@ async fn a_reload_by_command() {
     let (code, shown, errors) = console.ask(&["reload"]).await;
     assert_eq!((code, shown.as_str()), (1, ""));
     assert!(errors.contains("nothing was changed") && errors.contains(":1:11: clusters:"), "{errors}");
+    let told = console.ask(&["status"]).await.1;
+    let [_, head, problem, ..] = &told.lines().collect::<Vec<_>>()[..] else { panic!("{told}") };
+    assert!(head.starts_with("the last reload, ") && head.contains(" ago, was rejected; "), "{told}");
+    assert!(problem.contains(":1:11: clusters:"), "{told}");
+    std::fs::write(&path, text).expect("a file");
+    assert_eq!(console.ask(&["reload"]).await.0, 0);
+    let told = console.ask(&["status"]).await.1;
+    assert!(told.lines().nth(1).is_some_and(|l| l.starts_with("the configuration was reloaded ")), "{told}");
 }
 
 /// Where to ask and as whom, and what the exit code says when it comes to nothing.
