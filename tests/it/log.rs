@@ -51,7 +51,8 @@ fn logged() -> BTreeSet<String> {
     let mut messages = BTreeSet::new();
     for source in sources(&["src"]) {
         let code: String = source.code().map(|(_, line)| format!("{line}\n")).collect();
-        for call in code.split("tracing::").skip(1) {
+        for (at, head) in code.match_indices("tracing::") {
+            let call = &code[at + head.len()..];
             let shows = ["info!(", "warn!(", "error!(", "$level!("].iter().any(|head| call.starts_with(head));
             let Some((_, arguments)) = call.split_once('(').filter(|_| shows) else { continue };
             let literal = last_literal(arguments);
