@@ -1,7 +1,7 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down build check test test-nightly fuzz bench bench-micro bench-scale bench-failover deb rpm static image \
-	deny test-packages test-image reload-stress fmt clean
+	deny test-packages test-pair test-image reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 # Debian keeps haproxy, pgbouncer and their like in sbin.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -34,6 +34,7 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 	cargo test --locked --doc
 	cargo test --locked --test e2e -- --test-threads=1
 	$(MAKE) test-packages
+	$(MAKE) test-pair
 
 test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
 	@deploy/setup rust
@@ -90,6 +91,11 @@ test-packages: ## the unit, the packages' life from installation to purge, compo
 	@deploy/setup rust packages
 	cargo build --locked --bin pilotfish
 	PILOTFISH_BINARY=target/debug/pilotfish $${PILOTFISH_VENV:-/var/tmp/pilotfish-$$(id -u)/venv}/bin/python -B tests/packages/test_deploy.py
+
+test-pair: ## two pilotfish before a real cluster, killed, cut off and upgraded: libpq, DNS, keepalived; part of test
+	@deploy/setup rust cluster pair
+	cargo build --locked --bin pilotfish
+	tests/pair/run $(ARGS)
 
 test-image: image ## the image, unpacked and run without an engine
 	tests/packages/sandbox python3 -B tests/packages/image.py $$(ls -t target/packages/*.oci.tar | head -n 1)
