@@ -85,4 +85,5 @@ def lost(link, clients):
     """Acknowledged writes that are not there."""
     with psycopg.connect(link) as session:
         there = {tuple(row) for row in session.execute("SELECT worker, number FROM noted")}
-    return [(client.name, number) for client in clients for number in client.acknowledged if (client.name, number) not in there]
+    noted = [(client.name, number) for client in clients for number in client.acknowledged]
+    return [write for write in noted if write not in there]

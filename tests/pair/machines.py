@@ -8,16 +8,25 @@ import os
 import pathlib
 import signal
 import subprocess
+import time
 
+PATIENCE_S = 60
 CLONE_NEWNET = 0x40000000
 LOGS = pathlib.Path("/run/pair")
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def run(*words):
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def until(condition, what):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"after {PATIENCE_S} s still not: {what() if callable(what) else what}"
+        time.sleep(0.02)
 
 
 class Net:
@@ -52,8 +61,9 @@ class Machine:
     def __init__(self, name):
         self.name = name
         # A /run/pilotfish of its own; all else of the file system is shared.
-        begin = f"mount -t tmpfs -o mode=755 tmpfs /run/pilotfish && ip link set lo up && hostname {name} && echo made && exec sleep infinity"
-        self.holder = subprocess.Popen(["unshare", "--net", "--mount", "--uts", "sh", "-c", begin],
+        steps = ("mount -t tmpfs -o mode=755 tmpfs /run/pilotfish", "ip link set lo up", f"hostname {name}", "echo made",
+                 "exec sleep infinity")
+        self.holder = subprocess.Popen(["unshare", "--net", "--mount", "--uts", "sh", "-c", " && ".join(steps)],
                                        stdout=subprocess.PIPE, text=True)
         assert self.holder.stdout.readline() == "made\n", f"no namespaces for {name}"
         self.pid = self.holder.pid
@@ -93,7 +103,7 @@ class Program:
         with open(self.log, "a") as log:
             self.begin = log.tell()
             self.child = subprocess.Popen(words, env=os.environ | environment, stdin=subprocess.DEVNULL,
-                                          stdout=log, stderr=subprocess.STDOUT)
+                                          stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
     def lives(self):
         return self.child.poll() is None

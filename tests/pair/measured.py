@@ -4,8 +4,10 @@ import os
 import re
 from dataclasses import dataclass
 
-from clients import KINDS, PAUSE_S
+import psycopg
+from clients import KINDS
 
+NOTICED_S = 0.5
 MARKS = "<!-- measured -->", "<!-- end of measured -->"
 
 
@@ -24,15 +26,6 @@ class Outcome:
     def __str__(self):
         gaps = ", ".join(f"{kind}s {gap:.1f} s" for kind, gap in self.gaps.items())
         return f"{gaps}; {self.broken} broken, {self.failed} failed connects {'; '.join(self.errors)}"
-
-    def cell(self):
-        """For the document. A pause of the client itself is no gap."""
-        if not self.errors and self.gap() < 10 * PAUSE_S:
-            return "nothing"
-        sessions = max(self.gaps["writer"], self.gaps["reader"])
-        lines = [f"**{sessions:.1f} s**, newcomers {self.gaps['newcomer']:.1f} s"]
-        lines += [f"{count} {what}" for count, what in ((self.broken, "broken"), (self.failed, "failed connects")) if count]
-        return "<br>".join(lines)
 
 
 @dataclass(frozen=True)
@@ -53,10 +46,27 @@ def outcome(clients, begin, end):
 
 
 def table(rows):
-    ways = list(rows[0].outcomes)
+    """The longest gap of all rounds, and from how few to how many failed."""
+    ways, titles = list(rows[0].outcomes), list(dict.fromkeys(row.title for row in rows))
     lines = ["| one of two is … | " + " | ".join(ways) + " |", "|---|" + "---|" * len(ways)]
-    lines += [f"| {row.title} | " + " | ".join(found.cell() for found in row.outcomes.values()) + " |" for row in rows]
+    for title in titles:
+        cells = (cell([row.outcomes[way] for row in rows if row.title == title]) for way in ways)
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def cell(found):
+    sessions = max(one.gaps[kind] for one in found for kind in ("writer", "reader"))
+    newcomers = max(one.gaps["newcomer"] for one in found)
+    # A pause of the client itself is no gap.
+    if not any(one.errors for one in found) and max(sessions, newcomers) < NOTICED_S:
+        return "nothing"
+    lines = [f"**{sessions:.1f} s**, newcomers {newcomers:.1f} s"]
+    for what, counts in ("broken", [one.broken for one in found]), ("failed connects", [one.failed for one in found]):
+        low, high = min(counts), max(counts)
+        if high:
+            lines.append(f"{what}: {low} to {high}" if low < high else f"{what}: {high}")
+    return "<br>".join(lines)
 
 
 def machine():
@@ -68,6 +78,7 @@ def machine():
 def write(document, rows):
     text = document.read_text()
     begin, end = (text.index(mark) for mark in MARKS)
-    load = f"load average {os.getloadavg()[0]:.1f}"
-    text = f"{text[:begin]}{MARKS[0]}\n{table(rows)}\n\n{machine()}, {load}.\n{text[end:]}"
+    rounds = len(rows) // len({row.title for row in rows})
+    how = f"The longest of {rounds} rounds. psycopg {psycopg.__version__}, libpq {psycopg.pq.version()}, {machine()}, load average {os.getloadavg()[0]:.1f}"
+    text = f"{text[:begin]}{MARKS[0]}\n{table(rows)}\n\n{how}.\n{text[end:]}"
     document.write_text(text)
