@@ -5,8 +5,9 @@ import pathlib
 import re
 import subprocess
 
-from document import PAIR, PROJECT, SHARED, blocks
+from document import PAIR, SHARED, configuration
 from machines import LOGS, Machine, run, until
+from reader import PROJECT
 
 KEEPALIVED = PROJECT / "deploy/keepalived/keepalived.conf"
 
@@ -21,8 +22,7 @@ def prepare():
     for name, line in ("passwd", "pilotfish:x:61234:61234::/:/bin/false\n"), ("group", "pilotfish:x:61234:\n"):
         text = pathlib.Path("/etc", name).read_text()
         (etc / name).write_text(text if "\npilotfish:" in text else text + line)
-    [config] = blocks("yaml")
-    (etc / "pilotfish/config.yaml").write_text(config)
+    (etc / "pilotfish/config.yaml").write_text(configuration())
     (etc / "keepalived/keepalived.conf").write_text(KEEPALIVED.read_text())
     binary = LOGS / "bin/pilotfish"
     binary.write_bytes((PROJECT / os.environ["PILOTFISH_BINARY"]).read_bytes())

@@ -11,8 +11,9 @@ import time
 import measured
 from balancer import Balancer, prepare
 from clients import KINDS, TABLE, Client, lost
-from document import DOCUMENT, NAME, PAIR, PROJECT, WAYS, for_readers, links
+from document import DOCUMENT, NAME, PAIR, WAYS, for_readers, links
 from machines import LOGS, PATIENCE_S, Machine, Net, run, until
+from reader import PROJECT
 
 CLUSTER = PROJECT / "deploy/demo/cluster"
 REST_PORT = 8008
