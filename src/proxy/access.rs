@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::proxy_protocol::{self, Parse, Proxied, canonical};
 use super::sessions::Session;
+use super::stream::Stream;
 use crate::stats::End;
 
 /// How long a proxy may take for its header. It has it ready; three seconds, the least that the protocol's text asks
@@ -97,7 +97,7 @@ impl Access {
     ///
     /// # Errors
     /// With the end of the session.
-    pub(super) async fn admit(&self, client: &mut TcpStream, session: &Session) -> Result<(), End> {
+    pub(super) async fn admit(&self, client: &mut Stream, session: &Session) -> Result<(), End> {
         if self.trusted.contain(session.client())
             && let Some(proxied) = read_header(client, session).await?
         {
@@ -108,7 +108,7 @@ impl Access {
 }
 
 /// What goes before the first byte towards a member: nothing, unless the pool says who its clients are.
-pub(super) fn announcement(client: &TcpStream, session: &Session) -> Vec<u8> {
+pub(super) fn announcement(client: &Stream, session: &Session) -> Vec<u8> {
     if !session.pool.options.send_proxy {
         return Vec::new();
     }
@@ -124,14 +124,14 @@ pub(super) fn announcement(client: &TcpStream, session: &Session) -> Vec<u8> {
 
 /// Whether a client whose protocol is not known begins with a header, which it may not send. Nothing is taken from either
 /// side. It is over when the server has spoken: what comes later is no header to anybody.
-pub(super) async fn begins_with_header(client: &TcpStream, backend: &TcpStream) -> bool {
+pub(super) async fn begins_with_header(client: &Stream, backend: &Stream) -> bool {
     let deadline = Instant::now() + HEADER_PATIENCE;
-    let mut first = [0; proxy_protocol::TELLING];
+    let (mut first, mut spoken) = ([0; proxy_protocol::TELLING], [0]);
     loop {
         let count = tokio::select! {
             biased;
-            peeked = client.peek(&mut first) => peeked.unwrap_or(0),
-            _ = backend.readable() => return false,
+            looked = client.look(&mut first) => looked.unwrap_or(0),
+            _ = backend.look(&mut spoken) => return false,
         };
         match &first[..count] {
             [] => return false,
@@ -144,7 +144,7 @@ pub(super) async fn begins_with_header(client: &TcpStream, backend: &TcpStream) 
     }
 }
 
-async fn read_header(client: &mut TcpStream, session: &Session) -> Result<Option<Proxied>, End> {
+async fn read_header(client: &mut Stream, session: &Session) -> Result<Option<Proxied>, End> {
     let deadline = Instant::now() + HEADER_PATIENCE;
     let mut bytes = Vec::new();
     loop {
