@@ -119,14 +119,22 @@ pub(super) fn unbound(what: &str, address: ListenAddress, error: io::Error) -> S
         (io::ErrorKind::AddrInUse, ListenAddress::Ip(_)) => {
             "; another process has it (see: ss -ltnp), or choose another port"
         }
-        (io::ErrorKind::AddrInUse, ListenAddress::Unix(_)) => "; another process has it (see: ss -lxp)",
+        (io::ErrorKind::AddrInUse, ListenAddress::Unix(_)) => {
+            "; another process listens there (see: ss -lxp), or choose another path"
+        }
+        (io::ErrorKind::AlreadyExists, ListenAddress::Unix(_)) => "; remove it, or choose another path",
+        (io::ErrorKind::PermissionDenied, ListenAddress::Unix(_)) => {
+            "; the user that pilotfish runs as has to be allowed to write into its directory, and to what is there"
+        }
+        (io::ErrorKind::NotFound, ListenAddress::Unix(_)) => {
+            "; its directory is missing: make it, or let systemd do so (RuntimeDirectory=)"
+        }
         (io::ErrorKind::AddrNotAvailable, _) => {
             "; this host does not have that address (free_bind: true does not mind)"
         }
         (io::ErrorKind::PermissionDenied, ListenAddress::Ip(_)) => {
             "; ports below 1024 need CAP_NET_BIND_SERVICE"
         }
-        (io::ErrorKind::NotFound, _) => "; is its directory there?",
         _ => "",
     };
     StartError::Bind { what: what.to_owned(), address, error, hint }
@@ -137,4 +145,46 @@ fn patroni(cluster: &config::Cluster, names: &Names) -> Result<Patroni, StartErr
     let options =
         clusters::patroni(&cluster.patroni, &of).and_then(|options| Patroni::new(options, names.clone()));
     options.map_err(|problem| StartError::Tls { cluster: of, problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    use super::*;
+    use crate::proxy::TcpOptions;
+
+    fn refusal(path: &Path) -> String {
+        let path = path.display();
+        let text = format!("clusters:\n  - patroni: [10.0.0.1]\n    primary: {{listen: \"unix:{path}\"}}\n");
+        let config = Config::parse("config.yaml", &text, &|_| None).expect("a configuration");
+        let (_, pool, listen) = addresses(&config).next().expect("an address");
+        let options = transport::listen_options(listen, TcpOptions::default());
+        bind(pool, &options).expect_err("no socket").to_string()
+    }
+
+    #[test]
+    fn who_cannot_have_a_unix_socket_is_told_what_to_do() {
+        let folder = std::env::temp_dir().join(format!("pilotfish-bind-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let _live = UnixListener::bind(folder.join("live")).expect("a socket");
+        std::fs::write(folder.join("file"), "").expect("a file");
+        for (name, advice) in [
+            ("live", "another process listens there"),
+            ("nowhere/socket", "its directory is missing"),
+            ("file", "there is a file that is no socket; remove it"),
+        ] {
+            let refusal = refusal(&folder.join(name));
+            assert!(refusal.contains(advice), "{refusal}");
+        }
+        std::fs::remove_dir_all(&folder).expect("an end");
+        // Root may do everything, so this one cannot be had on purpose.
+        let denied = unbound(
+            "pool primary",
+            ListenAddress::Unix("/run/a".into()),
+            io::ErrorKind::PermissionDenied.into(),
+        );
+        assert!(denied.to_string().contains("allowed to write into its directory"), "{denied}");
+    }
 }

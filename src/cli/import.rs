@@ -59,11 +59,12 @@ fn finish(name: &str, import: &Import) -> Result<(), Failure> {
     let (taken, not_needed) = (count(Class::Taken), count(Class::NotNeeded));
     let sum = format!("{name}: {taken} taken over, {not_needed} not needed, {} lost", count(Class::Lost));
     let problems = import.yaml.as_ref().and_then(|yaml| {
-        Config::parse("configuration", yaml, &|variable| std::env::var(variable).ok()).err()
+        Config::parse("new configuration", yaml, &|variable| std::env::var(variable).ok()).err()
     });
     match problems {
         Some(problems) => {
-            Err(Failure::new(EXIT_LOSSES, format!("{problems}\n{sum}; `run` would refuse it here")))
+            let why = "`run` would refuse it here for what is said above of the new configuration";
+            Err(Failure::new(EXIT_LOSSES, format!("{problems}\n{sum}; {why}")))
         }
         None if import.is_whole() => {
             complain(&sum);

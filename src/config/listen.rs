@@ -147,6 +147,7 @@ fn entry<'a>(node: &Node<'a>) -> Option<(Node<'a>, Listen)> {
 /// `unix:PATH`, or an IP address with its port.
 fn address(text: &str) -> Result<ListenAddress, String> {
     match text.strip_prefix("unix:") {
+        None if text.starts_with('/') => Err(format!("is a path; write unix:{text} for a unix socket")),
         None => value::listen_address(text).map(ListenAddress::Ip),
         Some(path) if path.starts_with('/') && path.len() <= limits::MAX_SOCKET_PATH_BYTES => {
             Ok(ListenAddress::Unix(path.into()))

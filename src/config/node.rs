@@ -189,7 +189,11 @@ impl<'a> Node<'a> {
         let expected = format!("one of {}", words.join(", "));
         let text = self.text(&expected)?;
         let choice = W::WORDS.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
-        choice.or_else(|| self.mismatch(&expected))
+        let elsewhere = W::ELSEWHERE.iter().find(|(theirs, _)| *theirs == text).map(|(_, ours)| *ours);
+        choice.or_else(|| match elsewhere.or_else(|| nearest(text, &words)) {
+            Some(near) => self.mismatch(&format!("{expected}; did you mean {near}?")),
+            None => self.mismatch(&expected),
+        })
     }
 
     /// `auto`, or what `read` makes of it.

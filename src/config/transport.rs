@@ -20,10 +20,10 @@ pub struct IdleTimeouts {
 /// Both sides of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tcp {
-    /// Default: after 30 s, each 5 s, 3 times. `None` (`off`): the system's own setting does not count either.
+    /// Default: after 30 s, each 5 s, 3 times. `None` (`off`): an idle peer is not asked.
     pub keepalive: Option<Keepalive>,
-    /// How long sent data may stay unacknowledged, 1 s to 1 day. `None` (`off`, the default): as long as the kernel's
-    /// `tcp_retries2` allows.
+    /// How long sent data may stay unacknowledged, or the peer's window shut, 1 s to 1 day. `None` (`off`, the default):
+    /// as long as the kernel's `tcp_retries2` allows, about 15 minutes.
     pub user_timeout: Option<Duration>,
 }
 

@@ -7,6 +7,9 @@ pub trait Word: Copy + PartialEq + 'static {
     /// Every choice with its word.
     const WORDS: &'static [(&'static str, Self)];
 
+    /// What HAProxy calls some of them.
+    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[];
+
     /// The word for this choice.
     fn word(self) -> &'static str {
         Self::WORDS.iter().find(|(_, choice)| *choice == self).map_or("", |(word, _)| word)
@@ -25,6 +28,14 @@ impl Word for Balance {
         ("source", Self::Source),
         ("first", Self::First),
     ];
+    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[
+        ("leastconn", "least_connections"),
+        ("roundrobin", "round_robin"),
+        ("static-rr", "round_robin"),
+        ("random", "random2"),
+        ("random(2)", "random2"),
+        ("hash", "source"),
+    ];
 }
 
 impl Word for Fallback {
@@ -33,10 +44,13 @@ impl Word for Fallback {
 
 impl Word for Verify {
     const WORDS: &'static [(&'static str, Self)] = &[("full", Self::Full), ("none", Self::None)];
+    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[("required", "full")];
 }
 
 impl Word for SendProxy {
     const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("v2", Self::V2)];
+    const ELSEWHERE: &'static [(&'static str, &'static str)] =
+        &[("send-proxy-v2", "v2"), ("send-proxy", "v2"), ("v1", "v2")];
 }
 
 impl Word for SyncState {
@@ -63,11 +77,15 @@ const LONGEST: usize = 32;
 
 /// The choice that `word` is a slip of, if one is near enough: up to a third of its letters differ.
 pub fn nearest<'c>(word: &str, choices: &[&'c str]) -> Option<&'c str> {
+    similar(&word.to_lowercase().replace(['-', ' '], "_"), choices)
+}
+
+/// The same of words that are written as they are.
+pub fn similar<'c>(word: &str, choices: &[&'c str]) -> Option<&'c str> {
     if word.len() > LONGEST {
         return None;
     }
-    let word = word.to_lowercase().replace(['-', ' '], "_");
-    let (distance, choice) = choices.iter().map(|choice| (distance(&word, choice), *choice)).min()?;
+    let (distance, choice) = choices.iter().map(|choice| (distance(word, choice), *choice)).min()?;
     (distance * 3 <= choice.len()).then_some(choice)
 }
 

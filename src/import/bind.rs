@@ -15,6 +15,8 @@ pub struct Listen {
     pub address: String,
     /// Of a unix socket, in octal digits.
     pub mode: Option<String>,
+    /// `accept-proxy` stands in its line.
+    pub expects_proxy: bool,
     /// Who may send a PROXY header; empty: nobody.
     pub accept_proxy: Vec<String>,
     pub free_bind: bool,
@@ -96,6 +98,7 @@ fn one(line: &Line, unix: &UnixBind, tls: bool, binds: &mut Binds, notes: &Notes
             Some(choice) => permissions(choice.argument, line, notes),
             None => unix.mode.clone(),
         },
+        expects_proxy: find("accept-proxy").is_some(),
         accept_proxy: match find("accept-proxy") {
             Some(_) => EVERYBODY.map(str::to_owned).to_vec(),
             None => Vec::new(),
@@ -105,12 +108,6 @@ fn one(line: &Line, unix: &UnixBind, tls: bool, binds: &mut Binds, notes: &Notes
         line: line.number,
         said: format!("bind {}", shown(addresses)),
     };
-    if find("accept-proxy").is_some() {
-        notes.taken(
-            line.number,
-            "accept-proxy: accept_proxy, from everybody as in HAProxy; name the addresses of your proxies there",
-        );
-    }
     for text in addresses.split(',') {
         let places = places(line, text, unix, find("v6only").is_some(), notes);
         binds.listens.extend(places.into_iter().map(|address| {

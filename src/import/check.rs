@@ -3,6 +3,7 @@
 use super::notes::Notes;
 use super::proxies::Proxy;
 use super::sections::{Line, shown};
+use super::setting::Said;
 
 /// Who passes the check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Check {
     pub addr: Option<String>,
     pub server_name: Option<String>,
     /// Who it logs in as (HTTP basic auth); the password is not kept.
-    pub user: Option<String>,
+    pub user: Option<Said<String>>,
 }
 
 /// Patroni's health checks (its REST API, `do_GET` of `patroni/api.py`), and who answers 200 to them.
@@ -64,8 +65,8 @@ pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Result<Check, (usize, String)> 
         return Err(of_no_pool);
     };
     let mut check = match option.word(1) {
-        "httpchk" => http(proxy, option)?,
-        "tcp-check" => tcp(proxy).ok_or(of_no_pool)?,
+        "httpchk" => http(proxy, option, notes)?,
+        "tcp-check" => tcp(proxy, notes).ok_or(of_no_pool)?,
         _ => {
             return Err((
                 option.number,
@@ -79,17 +80,17 @@ pub fn read(proxy: &Proxy<'_>, notes: &Notes) -> Result<Check, (usize, String)> 
     Ok(check)
 }
 
-/// `option httpchk [METHOD] [URI] [VERSION]`, and `http-check send`.
-fn http(proxy: &Proxy<'_>, option: &Line) -> Result<Check, (usize, String)> {
+/// `option httpchk [METHOD] [URI] [VERSION]`, where headers may follow the version in one word, and `http-check send`.
+fn http(proxy: &Proxy<'_>, option: &Line, notes: &Notes) -> Result<Check, (usize, String)> {
     let mut asked = (option, if option.words.len() > 3 { option.word(3) } else { option.word(2) });
-    let mut user = None;
+    let mut user = login(option, notes);
     let sends = proxy.rules("http-check send");
     for line in &sends {
         let find = |name: &str| line.words.iter().position(|word| word == name).map(|at| line.word(at + 1));
         if let Some(uri) = find("uri").or_else(|| find("uri-lf")) {
             asked = (line, uri);
         }
-        user = user.or_else(|| basic_auth(line));
+        user = login(line, notes).or(user);
     }
     let (line, uri) = asked;
     let mut check = path(line, uri, &proxy.rules("http-check expect")).map_err(|why| (line.number, why))?;
@@ -97,25 +98,50 @@ fn http(proxy: &Proxy<'_>, option: &Line) -> Result<Check, (usize, String)> {
     Ok(check)
 }
 
-/// `hdr Authorization "Basic …"`: the name of the user in it.
-fn basic_auth(line: &Line) -> Option<String> {
+/// Who a check logs in as. A login that cannot be taken over is lost, and said to be.
+fn login(line: &Line, notes: &Notes) -> Option<Said<String>> {
+    let value = authorization(line)?;
+    let words = format!("{} {}", line.word(0), line.word(1));
+    let user = basic_user(&value).map(|value| Said { value, line: line.number, words });
+    if user.is_none() {
+        notes.lost(
+            line.number,
+            format!("{}: no login of type Basic with a name and a password; write patroni.auth", line.said()),
+        );
+    }
+    user
+}
+
+/// The value of the header: `hdr Authorization "Basic …"`, or a line within a word that holds a whole request.
+fn authorization(line: &Line) -> Option<String> {
+    if let Some(at) = line.words.iter().position(|word| word.eq_ignore_ascii_case("authorization")) {
+        return Some(line.word(at + 1).to_owned());
+    }
+    let mut headers = line.words.iter().flat_map(|word| word.split(['\r', '\n']));
+    headers.find_map(|header| {
+        let (name, value) = header.split_once(':')?;
+        name.trim().eq_ignore_ascii_case("authorization").then(|| value.trim().to_owned())
+    })
+}
+
+/// The name in `Basic …`.
+fn basic_user(value: &str) -> Option<String> {
     use base64::Engine as _;
-    let at = line.words.iter().position(|word| word.eq_ignore_ascii_case("authorization"))?;
-    let encoded = line.word(at + 1).strip_prefix("Basic ")?;
+    let (kind, encoded) = value.split_once(' ')?;
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.trim()).ok()?;
-    let (user, _password) =
-        std::str::from_utf8(&decoded).ok()?.split_once(':').map(|(u, p)| (u.to_owned(), p))?;
-    Some(user)
+    let (user, _password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    kind.eq_ignore_ascii_case("basic").then(|| user.to_owned())
 }
 
 /// `tcp-check send "GET /primary HTTP/1.0\r\n\r\n"`.
-fn tcp(proxy: &Proxy<'_>) -> Option<Check> {
+fn tcp(proxy: &Proxy<'_>, notes: &Notes) -> Option<Check> {
     proxy.rules("tcp-check send").into_iter().find_map(|line| {
         let mut request = line.word(2).split_whitespace();
         let method = request.next()?;
         let uri = request.next().filter(|uri| uri.starts_with('/'))?;
         let known = ["GET", "HEAD", "OPTIONS"].contains(&method);
-        path(line, uri, &[]).ok().filter(|_| known)
+        let check = path(line, uri, &[]).ok().filter(|_| known)?;
+        Some(Check { user: login(line, notes), ..check })
     })
 }
 

@@ -1,7 +1,7 @@
 //! The way over from HAProxy: its configuration in, pilotfish's out, and what became of each line.
 //!
 //! The text is cut into words (`words`), the words into sections (`sections`, `condition`), and each proxy is taken with its
-//! defaults (`proxies`). A frontend with the backend that it leads to is a pool if its health check asks Patroni (`check`,
+//! defaults (`proxies`). What HAProxy would refuse is told from what it knows (`grammar`, `vocabulary`). A frontend with the backend that it leads to is a pool if its health check asks Patroni (`check`,
 //! `pool`); pools that ask the same Patroni are a cluster (`clusters`), which `yaml` writes. On the way everybody puts down
 //! what became of a line (`notes`); the `table` answers for the lines of which nobody spoke.
 //!
@@ -13,6 +13,7 @@ mod bind;
 mod check;
 mod clusters;
 mod condition;
+mod grammar;
 pub mod keywords;
 mod notes;
 mod options;
@@ -27,6 +28,7 @@ mod servers;
 mod sessions;
 mod setting;
 mod table;
+mod vocabulary;
 mod words;
 mod yaml;
 
@@ -83,6 +85,7 @@ pub fn haproxy(source: &Source<'_>) -> Result<Import, Vec<Slip>> {
     let mut page = Page::default();
     let (process, global) = process::read(&sections, &mut page, &notes);
     let proxies = proxies::proxies(&sections, &notes);
+    grammar::check(&sections, &proxies, &global.unix, &notes);
     let around = Around { proxies: &proxies, global: &global, notes: &notes };
     let mut reader = Reader {
         around: &around,
@@ -167,13 +170,8 @@ impl<'a> Reader<'a> {
         let choice = unconditional.or_else(|| front.last("default_backend"));
         match choice {
             _ if front.has_servers() => self.pool(front, front),
-            Some(line) => match self.backend(line.word(1)) {
-                Some(back) => self.pool(front, back),
-                None => {
-                    let wanted = shown(line.word(1));
-                    notes.slip(line.number, format!("there is no backend {wanted:?} in this file"));
-                }
-            },
+            // Where there is none, that is said already.
+            Some(line) => self.backend(line.word(1)).into_iter().for_each(|back| self.pool(front, back)),
             None => notes.lost(number, format!("{kind} {name}: it leads to no backend; left out")),
         }
     }

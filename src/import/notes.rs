@@ -1,7 +1,7 @@
 //! What is said of each line, and what is wrong with the file.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What became of something that HAProxy was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +46,8 @@ pub struct Slip {
 pub struct Notes {
     notes: RefCell<BTreeSet<Note>>,
     slips: RefCell<BTreeSet<Slip>>,
+    /// Variables that are not set, by the line that asks for them.
+    unset: RefCell<BTreeMap<usize, Vec<String>>>,
 }
 
 impl Notes {
@@ -69,6 +71,15 @@ impl Notes {
         self.slips.borrow_mut().insert(Slip { line, message: message.into() });
     }
 
+    /// A variable that a line asks for is not set: it is lost, and named with all that is wrong with the line.
+    pub fn unset(&self, line: usize, name: &str) {
+        self.lost(
+            line,
+            format!("the variable {name} is not set here, so it is empty; set it as HAProxy's service does"),
+        );
+        self.unset.borrow_mut().entry(line).or_default().push(name.to_owned());
+    }
+
     /// Whether anything has been said of this line.
     pub fn mention(&self, line: usize) -> bool {
         let first = |line| Note { line, class: Class::Taken, text: String::new() };
@@ -79,6 +90,14 @@ impl Notes {
 
     /// All, in the order of the file.
     pub fn into_parts(self) -> (Vec<Note>, Vec<Slip>) {
-        (self.notes.into_inner().into_iter().collect(), self.slips.into_inner().into_iter().collect())
+        let unset = self.unset.into_inner();
+        let explained = |mut slip: Slip| {
+            for name in unset.get(&slip.line).into_iter().flatten() {
+                slip.message.push_str(&format!("; the variable {name} is not set here"));
+            }
+            slip
+        };
+        let slips = self.slips.into_inner().into_iter().map(explained).collect();
+        (self.notes.into_inner().into_iter().collect(), slips)
     }
 }

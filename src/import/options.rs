@@ -3,6 +3,7 @@
 use super::keywords::{self, Keyword, Place};
 use super::notes::{Class, Notes};
 use super::sections::{Line, shown};
+use super::vocabulary;
 
 /// One option with its argument, where it has one.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +29,18 @@ pub fn read<'a>(line: &'a Line, from: usize, place: Place, notes: &Notes) -> Vec
     while let Some(name) = words.next() {
         let row = keywords::find(place, name);
         let mut argument = "";
+        if let Some(why) = vocabulary::complaint(vocabulary::root(place), &[name]) {
+            notes.slip(line.number, why);
+        }
         if row.is_some_and(|row| row.arguments > 0) {
             match words.next() {
-                Some(word) => argument = word,
+                Some(word) => {
+                    argument = word;
+                    let why = vocabulary::complaint(vocabulary::root(place), &[name, word]);
+                    if let Some(why) = why.filter(|_| row.is_some_and(|row| row.name == name)) {
+                        notes.slip(line.number, why);
+                    }
+                }
                 None => notes.slip(line.number, format!("{} needs a value behind it", shown(name))),
             }
         }

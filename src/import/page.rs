@@ -72,6 +72,9 @@ pub fn read(proxy: &Proxy<'_>, sections: &[Section], page: &mut Page, hash: Hash
         notes.lost(other.line, format!("{}: the page has one address, {}", other.said, first.address));
     }
     listen(&first.address, first.line, &first.said, page, notes);
+    for listen in binds.listens.iter().filter(|listen| listen.expects_proxy) {
+        notes.lost(listen.line, "accept-proxy: the page takes no PROXY header");
+    }
     page.certificate = binds.certificate;
     paths(proxy, notes);
     for line in proxy
@@ -202,10 +205,9 @@ pub fn socket(line: &Line, unix: &UnixBind, page: &mut Page, notes: &Notes) {
             .lost(line.number, format!("{}: the path begins with / and has up to 107 bytes", line.said()));
     }
     let level = find("level");
-    if let Some(level) =
-        level.as_ref().filter(|level| !["user", "operator", "admin"].contains(&level.as_str()))
-    {
-        return notes.slip(line.number, format!("level {}: user, operator or admin", shown(level)));
+    // Of another level it is said already what it can be.
+    if level.as_ref().is_some_and(|level| !["user", "operator", "admin"].contains(&level.as_str())) {
+        return;
     }
     let said = format!("stats socket {}", shown(&path));
     page.socket = Some(Socket {

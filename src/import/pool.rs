@@ -105,11 +105,7 @@ pub fn read(front: &Proxy<'_>, back: &Proxy<'_>, around: &Around<'_>) -> Result<
         sessions: sessions::settings(front, back, &servers, &binds, notes),
         checks: checks(back, &servers, notes),
         tls: tls(&servers, &check, &members, around),
-        user: check.user.clone().map(|value| Said {
-            value,
-            line: check.line,
-            words: "http-check send".into(),
-        }),
+        user: check.user.clone(),
         own: Settings::default(),
         listens: listens.listens,
         members,
@@ -210,9 +206,24 @@ fn listens(front: &Proxy<'_>, binds: &Binds, notes: &Notes) -> Listens {
     let mut listens = binds.listens.clone();
     for listen in &mut listens {
         listen.allow.clone_from(&access.allow);
-        let trusts_everybody = listen.accept_proxy.iter().eq(EVERYBODY.iter());
-        if !access.proxies.is_empty() && (listen.accept_proxy.is_empty() || trusts_everybody) {
-            listen.accept_proxy.clone_from(&access.proxies);
+        let is_unix = listen.address.starts_with("unix:");
+        let everybody = |networks: &[String]| networks.iter().eq(EVERYBODY.iter());
+        match is_unix {
+            // Clients of a unix socket have no address that a rule could name.
+            true if everybody(&access.proxies) => listen.accept_proxy = vec!["unix".to_owned()],
+            true => {}
+            false if access.proxies.is_empty() => {}
+            false => listen.accept_proxy.clone_from(&access.proxies),
+        }
+        if listen.expects_proxy {
+            let whom = match &listen.accept_proxy {
+                _ if is_unix => "from everybody who may open the socket".to_owned(),
+                trusted if everybody(trusted) => {
+                    "from everybody as in HAProxy; name the addresses of your proxies there".to_owned()
+                }
+                trusted => format!("from {}, as a rule says", trusted.join(", ")),
+            };
+            notes.taken(listen.line, format!("accept-proxy: accept_proxy, {whom}"));
         }
     }
     Listens { listens, per_client: access.per_client }
@@ -318,6 +329,9 @@ fn of_primary(back: &Proxy<'_>, servers: &[Server], notes: &Notes) {
     }
     for server in servers {
         let options = &server.options;
+        if let Some(backup) = &options.backup {
+            notes.not_needed(backup.line, "backup: who is the primary is Patroni's word");
+        }
         if let Some(weight) = options.weight.as_ref().filter(|weight| weight.value == 0) {
             notes.lost(weight.line, "weight 0: who is the primary is Patroni's word; use its tag nofailover");
         }

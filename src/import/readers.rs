@@ -41,10 +41,11 @@ pub fn settings(back: &Proxy<'_>, servers: &[Server], check: &Check, own: &mut S
         let fates = format!("{{promoted: cut{lagging}, noloadbalance: cut}}");
         own.set("open_sessions", fates, cut.line, cut.words);
     }
-    for backup in servers.iter().filter_map(|server| server.options.backup.as_ref()) {
+    for server in servers.iter().filter(|server| server.options.backup.is_some()) {
+        let name = shown(&server.name);
         notes.lost(
-            backup.line,
-            "backup: readers have no backups; give members a tag and write `zone` to prefer some",
+            server.line,
+            format!("backup: {name} takes its share; give members a tag and write `zone` to prefer some"),
         );
     }
 }

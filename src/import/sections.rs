@@ -66,6 +66,11 @@ impl Line {
         keyword.split(' ').all(|word| words.next().is_some_and(|found| found == word))
     }
 
+    /// Whether it shows a login to Patroni, also within a request that is one word.
+    pub fn is_secret(&self) -> bool {
+        self.words.iter().any(|word| word.to_ascii_lowercase().contains("authorization"))
+    }
+
     /// How it is spoken of: shortened, harmless on a terminal, and without what may be secret.
     pub fn said(&self) -> String {
         let no = if self.no { "no " } else { "" };
@@ -75,8 +80,7 @@ impl Line {
             ["stats", "auth", who, ..] => vec!["stats", "auth", who.split(':').next().unwrap_or("")],
             ["user", ..] | ["setenv" | "presetenv", ..] => secret(2),
             ["cluster-secret" | "cookie", ..] => secret(1),
-            // Also within a request that is one word.
-            _ if words.iter().any(|word| word.to_ascii_lowercase().contains("authorization")) => secret(2),
+            _ if self.is_secret() => secret(2),
             _ => words,
         };
         shown(&format!("{no}{}", words.join(" ")))
@@ -160,26 +164,21 @@ impl Reader<'_> {
     }
 
     fn read(&mut self, text: &str) {
-        let cut = match words::cut(text, &|name| self.variable(name)) {
+        let env = |name: &str| self.variable(name);
+        let cut = match words::cut(text, &env).and_then(|cut| words::with_address(cut, &env)) {
             Ok(cut) => cut,
             // HAProxy cuts lines of a block that does not count too.
             Err(why) => return self.notes.slip(self.line, why),
         };
         let mut words = cut.words;
+        if self.is_active() {
+            cut.unset.iter().for_each(|name| self.notes.unset(self.line, &shown(name)));
+        }
         if words.first().is_some_and(|word| word.starts_with('.')) {
             return self.directive(&words);
         }
         if words.is_empty() || !self.is_active() {
             return;
-        }
-        for name in cut.unset {
-            let name = shown(&name);
-            self.notes.lost(
-                self.line,
-                format!(
-                    "the variable {name} is not set here, so it is empty; set it as HAProxy's service does"
-                ),
-            );
         }
         for name in cut.filled {
             self.notes.taken(self.line, format!("the variable {} as it is now", shown(&name)));

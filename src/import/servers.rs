@@ -7,6 +7,7 @@ use super::options::{self, Choice};
 use super::proxies::Proxy;
 use super::sections::{Line, is_name, shown};
 use super::setting::{Said, time_ms};
+use crate::config::limits::{self, Bounds};
 
 /// What the options of a server say. Times in milliseconds.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +107,7 @@ fn server(line: &Line, at: usize, defaults: &Options, notes: &Notes) -> Option<S
     }
     let port = match port.parse::<u16>() {
         Ok(number) if number != 0 && !port.starts_with('+') => Some(number),
-        _ if port.is_empty() || port.starts_with(['+', '-']) => None,
+        _ if matches!(&*port, "" | "0") || port.starts_with(['+', '-']) => None,
         _ => {
             notes.slip(line.number, format!("{:?} has no port from 1 to 65535", shown(text)));
             return None;
@@ -158,8 +159,9 @@ fn take(line: &Line, choice: &Choice<'_>, options: &mut Options) -> Result<(), S
         "rise" => options.rise = said(line, choice, number()?),
         "weight" => {
             let weight = number()?;
-            if weight > 256 {
-                return Err("weight goes from 0 to 256".into());
+            let Bounds { least, most, .. } = limits::WEIGHT;
+            if !(least..=most).contains(&weight) {
+                return Err(format!("weight goes from {least} to {most}"));
             }
             options.weight = said(line, choice, weight);
         }

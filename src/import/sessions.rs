@@ -6,7 +6,7 @@ use super::pool::common;
 use super::proxies::Proxy;
 use super::sections::Line;
 use super::servers::Server;
-use super::setting::{Said, Settings, in_ms, number_at, show_ms, time_at, time_within};
+use super::setting::{Said, Settings, in_ms, number_at, number_within, time_at, time_within};
 use crate::config::limits;
 
 /// The keys of a cluster that are about its sessions.
@@ -64,9 +64,15 @@ pub fn settings(
 fn keepalive(front: &Proxy<'_>, back: &Proxy<'_>, sessions: &mut Settings, notes: &Notes) {
     let mut parts: Vec<(&str, String, &Line)> = Vec::new();
     for (key, suffix) in [("idle", "idle"), ("interval", "intvl"), ("count", "cnt")] {
-        let read = |line: &Line| match key {
-            "count" => number_at(line, 1, notes).map(|count| count.to_string()),
-            _ => seconds_at(line, notes),
+        let read = |line: &Line| {
+            let at = (line.number, line.said());
+            match key {
+                "count" => number_at(line, 1, notes).map(|count| {
+                    number_within(count, &limits::KEEPALIVE_COUNT, (at.0, &at.1), notes).to_string()
+                }),
+                _ => seconds_at(line, notes)
+                    .map(|ms| time_within(ms, &limits::KEEPALIVE, (at.0, &at.1), notes)),
+            }
         };
         let client = front.last(&format!("clitcpka-{suffix}")).and_then(|line| Some((read(line)?, line)));
         let server = back.last(&format!("srvtcpka-{suffix}")).and_then(|line| Some((read(line)?, line)));
@@ -84,10 +90,12 @@ fn keepalive(front: &Proxy<'_>, back: &Proxy<'_>, sessions: &mut Settings, notes
     sessions.set("tcp_keepalive", format!("{{{}}}", map.join(", ")), first.number, said.join(", "));
 }
 
-/// A time that is in seconds where it has no unit, as HAProxy has it for keepalive alone.
-fn seconds_at(line: &Line, notes: &Notes) -> Option<String> {
-    match line.word(1).parse::<u64>() {
-        Ok(seconds) => Some(show_ms(seconds.saturating_mul(1000))),
-        Err(_) => time_at(line, 1, notes).map(show_ms),
-    }
+/// A time in milliseconds that is in seconds where it has no unit, as HAProxy has it for keepalive alone. TCP counts whole
+/// ones.
+fn seconds_at(line: &Line, notes: &Notes) -> Option<u64> {
+    let ms = match line.word(1).parse::<u64>() {
+        Ok(seconds) => Some(seconds.saturating_mul(1000)),
+        Err(_) => time_at(line, 1, notes),
+    };
+    ms.map(|ms| ms.div_ceil(1000).saturating_mul(1000))
 }

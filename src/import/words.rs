@@ -26,6 +26,24 @@ pub fn cut(line: &str, env: Environment<'_>) -> Result<Cut, String> {
     Ok(cutter.cut)
 }
 
+/// The same line with the variables in the address of a `bind` or `server` filled in, which HAProxy does outside of quotes
+/// too.
+pub fn with_address(mut cut: Cut, env: Environment<'_>) -> Result<Cut, String> {
+    let at = match cut.words.first().map(String::as_str) {
+        Some("bind") => 1,
+        Some("server") => 2,
+        Some("server-template") => 3,
+        _ => return Ok(cut),
+    };
+    if let Some(address) = cut.words.get_mut(at).filter(|address| address.contains('$')) {
+        let filled = self::cut(&format!("\"{address}\""), env)?;
+        *address = filled.words.concat();
+        cut.unset.extend(filled.unset);
+        cut.filled.extend(filled.filled);
+    }
+    Ok(cut)
+}
+
 struct Cutter<'a> {
     rest: Peekable<Chars<'a>>,
     /// `None` between words: an empty pair of quotes is a word too.
@@ -148,7 +166,7 @@ impl Cutter<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::cut;
+    use super::{cut, with_address};
 
     fn env(name: &str) -> Option<String> {
         match name {
@@ -179,6 +197,18 @@ mod tests {
         }
         let cut = cut(r#"a "$HOST $NONE ${OTHER-x}""#, &env).expect("words");
         assert_eq!((cut.filled, cut.unset), (vec!["HOST".to_owned()], vec!["NONE".to_owned()]));
+    }
+
+    #[test]
+    fn addresses_have_variables_outside_of_quotes_too() {
+        for (line, words) in [
+            ("bind $HOST:5000", &["bind", "10.0.0.1:5000"][..]),
+            ("server a ${HOST}:5432 sni $HOST", &["server", "a", "10.0.0.1:5432", "sni", "$HOST"]),
+            ("log $HOST:514 local0", &["log", "$HOST:514", "local0"]),
+        ] {
+            let cut = with_address(cut(line, &env).expect(line), &env).expect(line);
+            assert_eq!(cut.words, words, "{line}");
+        }
     }
 
     #[test]

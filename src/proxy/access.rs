@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::proxy_protocol::{self, Parse, Proxied, canonical};
 use super::sessions::Session;
@@ -20,6 +20,8 @@ use crate::stats::End;
 /// How long a proxy may take for its header. It has it ready; three seconds, the least that the protocol's text asks
 /// for, allow for a lost packet.
 const HEADER_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether the rest of a header has come: the kernel tells of the first bytes alone.
+const HALF_HEADER_STEP: Duration = Duration::from_millis(10);
 
 /// Where a client is, as it is shown and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +85,13 @@ impl Access {
         self.allow.as_ref().is_none_or(|networks| networks.contain(client))
     }
 
+    /// Whether a header of this client is forged: of others it is expected, but this one is not trusted. Where nobody is,
+    /// bytes are just bytes.
+    pub(super) fn is_wary_of(&self, client: ClientAddress) -> bool {
+        let trusts_somebody = self.trusted.unix || !self.trusted.ip.is_empty();
+        trusts_somebody && !self.trusted.contain(client)
+    }
+
     /// Lets a new connection in, or says why not. Nothing is read of one that is not allowed; of a trusted proxy's, its
     /// header and not a byte more.
     ///
@@ -111,6 +120,28 @@ pub(super) fn announcement(client: &Stream, session: &Session) -> Vec<u8> {
         ClientAddress::Unix => None,
     };
     proxy_protocol::encode(session.proxied().or_else(of_connection))
+}
+
+/// Whether a client whose protocol is not known begins with a header, which it may not send. Nothing is taken from either
+/// side. It is over when the server has spoken: what comes later is no header to anybody.
+pub(super) async fn begins_with_header(client: &Stream, backend: &Stream) -> bool {
+    let deadline = Instant::now() + HEADER_PATIENCE;
+    let (mut first, mut spoken) = ([0; proxy_protocol::TELLING], [0]);
+    loop {
+        let count = tokio::select! {
+            biased;
+            looked = client.look(&mut first) => looked.unwrap_or(0),
+            _ = backend.look(&mut spoken) => return false,
+        };
+        match &first[..count] {
+            [] => return false,
+            bytes if proxy_protocol::looks_like_header(bytes) => return true,
+            bytes if !proxy_protocol::begins(bytes) => return false,
+            // Half a header. The rest of what is none would come at once too.
+            _ if Instant::now() >= deadline => return true,
+            _ => sleep(HALF_HEADER_STEP).await,
+        }
+    }
 }
 
 async fn read_header(client: &mut Stream, session: &Session) -> Result<Option<Proxied>, End> {

@@ -21,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// descriptors; those above the limit wait.
 pub const MAX_UNDER_WAY: usize = 64;
 
-/// Sends `request` to all members that the pool's sessions may be on, and waits until they have acted on it. A member that cannot be reached is passed
-/// over: the session to be cancelled has ended there.
+/// Sends `request` to all members that the pool's sessions may be on, and waits until they have acted on it. A member
+/// that cannot be reached is passed over: the session to be cancelled has ended there.
 pub async fn forward(routes: &PoolRoutes, request: &[u8], connect_timeout: Duration) {
     let request: Arc<[u8]> = Arc::from(request);
     let mut under_way = tokio::task::JoinSet::new();

@@ -11,17 +11,24 @@ use std::net::{IpAddr, SocketAddr};
 
 use proxy_header::{ParseConfig, ProxiedAddress, ProxyHeader};
 
+const BROKEN: &str = "a broken PROXY protocol header";
 const V1_BEGIN: &[u8] = b"PROXY ";
+/// What comes next: between which addresses, or that nobody knows.
+const V1_FAMILIES: [&[u8]; 2] = [b"TCP4 ", b"TCP6 "];
+const V1_UNKNOWN: &[u8] = b"UNKNOWN";
 /// `PROXY UNKNOWN` and the end of the line.
 const V1_SHORTEST: usize = 15;
 const V1_LONGEST: usize = 107;
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// As much of the signature as is asked for before it is called one: as long as the header of PostgreSQL's first packet.
-const V2_TELLING: usize = 8;
+/// It takes less to tell a line of version 1.
+pub const TELLING: usize = 8;
 /// The signature, version and command, family, and two bytes of length.
 const V2_FIXED: usize = 16;
 /// Version 2, command LOCAL.
 const V2_LOCAL: u8 = 0x20;
+/// Version 2, command PROXY.
+const V2_PROXY: u8 = 0x21;
 
 /// Between whom the connection is, as the header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +50,31 @@ pub enum Parse {
 /// Whether a connection begins as a header does. More bytes do not make it a packet of PostgreSQL's: what begins so would be
 /// longer than any.
 pub fn looks_like_header(bytes: &[u8]) -> bool {
-    bytes.starts_with(V1_BEGIN) || (bytes.len() >= V2_TELLING && begins(bytes))
+    bytes.starts_with(V1_BEGIN) || (bytes.len() >= TELLING && begins(bytes))
 }
 
-fn begins(bytes: &[u8]) -> bool {
-    let agrees = |with: &[u8]| bytes.iter().zip(with).all(|(a, b)| a == b);
-    agrees(V1_BEGIN) || agrees(V2_SIGNATURE)
+/// Whether a header may begin so.
+pub fn begins(bytes: &[u8]) -> bool {
+    agrees(bytes, V1_BEGIN) || agrees(bytes, V2_SIGNATURE)
+}
+
+fn agrees(bytes: &[u8], with: &[u8]) -> bool {
+    bytes.iter().zip(with).all(|(a, b)| a == b)
+}
+
+/// Whether more bytes can make a header of these: a sender of anything else is not waited for.
+fn may_become_one(bytes: &[u8]) -> bool {
+    if let Some(line) = bytes.strip_prefix(V1_BEGIN) {
+        let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let of_addresses = |&byte: &u8| byte.is_ascii_hexdigit() || b" .:\r".contains(&byte);
+        let addresses = line.iter().skip(V1_FAMILIES[0].len()).all(of_addresses);
+        let has_family = V1_FAMILIES.iter().any(|family| agrees(line, family)) && addresses;
+        return has_family || agrees(line, V1_UNKNOWN);
+    }
+    match bytes.get(V2_SIGNATURE.len()) {
+        Some(&version) if bytes.starts_with(V2_SIGNATURE) => matches!(version, V2_LOCAL | V2_PROXY),
+        _ => true,
+    }
 }
 
 /// Looks at the first bytes of a connection that must begin with a header.
@@ -56,7 +82,10 @@ pub fn parse(bytes: &[u8]) -> Parse {
     if !begins(bytes) {
         return Parse::Garbage("no PROXY protocol header, which this address must send");
     }
-    if bytes.len() < V1_SHORTEST {
+    if !may_become_one(bytes) {
+        return Parse::Garbage(BROKEN);
+    }
+    if bytes.len() < V1_SHORTEST && !bytes.contains(&b'\n') {
         return Parse::Need(V1_SHORTEST);
     }
     let length = if bytes.starts_with(V1_BEGIN) { line(bytes) } else { Ok(frame(bytes)) };
@@ -100,7 +129,7 @@ fn decode(header: &[u8]) -> Result<Option<Proxied>, &'static str> {
         Ok((parsed, length)) if length == header.len() => Ok(parsed.proxied_address().map(|address| {
             Proxied { source: canonical(address.source), destination: canonical(address.destination) }
         })),
-        _ => Err("a broken PROXY protocol header"),
+        _ => Err(BROKEN),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::access::{Access, announcement};
+use super::access::{Access, announcement, begins_with_header};
 use super::connect::{DialError, dial};
 use super::counts::Counts;
 use super::first_packet::FirstPacket;
@@ -57,6 +57,8 @@ pub fn run(
     mut ending: Ending,
     place: Place,
 ) -> impl Future<Output = ()> + Send {
+    let is_bare =
+        ending.session.pool.options.protocol == Protocol::Tcp && access.is_wary_of(ending.session.client());
     let opening = Box::pin(open(Arc::clone(&worker), client, access, Arc::clone(&ending.session)));
     async move {
         let _place = place;
@@ -64,7 +66,15 @@ pub fn run(
             Err(end) => return ending.set(end),
             Ok((client, Connection { backend, stats })) => {
                 let counts = Counts { session: Arc::clone(&ending.session), member: stats };
-                worker.engine.relay(client, backend, ending.session.pool.options.protocol, counts)
+                let (worker, session) = (&worker, &ending.session);
+                async move {
+                    // PostgreSQL's first packet has been read already, and is no header.
+                    if is_bare && Box::pin(begins_with_header(&client, &backend)).await {
+                        session.remark("a PROXY protocol header from an address that is not in accept_proxy");
+                        return End::ProxyHeader;
+                    }
+                    worker.engine.relay(client, backend, session.pool.options.protocol, counts).await
+                }
             }
         };
         let session = &ending.session;
@@ -401,20 +411,20 @@ impl<'a> Attempts<'a> {
                     "its members are full (max_sessions_per_member), and {} clients wait already, its max_queued",
                     limits.queued.get().unwrap_or_default()
                 ),
-                "max_sessions_per_member, or max_queued to let more wait",
+                "max_sessions_per_member, or max_queued so that more can wait,",
             ),
             _ => (
                 format!(
                     "its members were full (max_sessions_per_member) for its queue_timeout of {:.0} s",
                     limits.queue_timeout().as_secs_f64()
                 ),
-                "max_sessions_per_member, or queue_timeout to wait for longer",
+                "max_sessions_per_member, or queue_timeout so that they wait longer,",
             ),
         };
         Refusal {
             sqlstate: TOO_MANY_CONNECTIONS,
             message: format!("pilotfish: pool \"{pool}\" of cluster \"{cluster}\": {message}"),
-            hint: format!("End idle sessions, or raise {remedy} of the pool in pilotfish's configuration."),
+            hint: format!("End idle sessions, or raise {remedy} for this pool in pilotfish's configuration."),
         }
     }
 }

@@ -22,10 +22,12 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path`; who may write to the file, by `mode`, may connect. A socket there that nobody listens on is what a process left that was killed: it is replaced.
+    /// Listens at `path`; who may write to the file, by `mode`, may connect. A socket there that nobody listens on is what
+    /// a process left that was killed: it is replaced.
     ///
     /// # Errors
-    /// Those of the system; `AddrInUse` when another process listens there.
+    /// Those of the system; `AddrInUse` when another process listens there, `AlreadyExists` when a file that is no socket
+    /// is in the way.
     pub fn bind(path: &Path, mode: u32) -> io::Result<SocketFile> {
         clear(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;

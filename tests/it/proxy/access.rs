@@ -178,6 +178,42 @@ async fn nobody_else_may_send_a_header() {
     }
 }
 
+/// Where somebody is trusted to send headers, the header of anybody else is refused whatever the protocol is. Where nobody
+/// is, bytes are just bytes.
+#[tokio::test]
+async fn nobody_else_may_send_a_header_before_bytes_of_any_protocol() {
+    let tcp = || Setup { protocol: Protocol::Tcp, ..Setup::default() };
+    let v2_header = [super::proxy_protocol::SIGNATURE, &V2_LOCAL].concat();
+    for header in [V1, &v2_header] {
+        for pieces in [vec![header], vec![&header[..3], &header[3..]]] {
+            let stage = Stage::with(tcp(), access(None, &["127.0.0.9/32"])).await;
+            let mut client = stage.client().await;
+            for piece in pieces {
+                client.say(piece).await;
+            }
+            let _ = within("the end", client.stream.read_to_end(&mut Vec::new())).await;
+            stage.bench.primary.ended(End::ProxyHeader, 1).await;
+            // The member was dialled, and heard nothing.
+            stage.member.session().await.hear_end().await;
+            stage.bench.emptied().await;
+        }
+        let stage = Stage::with(tcp(), access(None, &[])).await;
+        let mut client = stage.client().await;
+        client.say(header).await;
+        drop(stage.member.session_saying(header).await);
+    }
+    // A trusted one's header is taken off, and what only begins like one goes through.
+    let stage = Stage::with(tcp(), access(None, &["127.0.0.1/32"])).await;
+    let mut client = stage.client().await;
+    client.say(&[V1, b"hello"].concat()).await;
+    drop(stage.member.session_saying(b"hello").await);
+    let stage = Stage::with(tcp(), access(None, &["127.0.0.9/32"])).await;
+    let mut client = stage.client().await;
+    client.say(b"PRO").await;
+    client.say(b"GRAM").await;
+    drop(stage.member.session_saying(b"PROGRAM").await);
+}
+
 #[tokio::test]
 async fn the_proxied_address_is_the_one_that_must_be_allowed() {
     let stage = Stage::new(access(Some(&["192.0.2.0/24"]), &["127.0.0.1/32"])).await;

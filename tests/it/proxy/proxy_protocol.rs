@@ -115,6 +115,26 @@ fn what_is_sent_is_what_is_read() {
     assert_eq!(encode(None)[..13], [SIGNATURE, &[0x20]].concat());
 }
 
+/// A sender of what cannot become a header any more is not waited for.
+#[test]
+fn what_cannot_become_a_header_is_refused_at_once() {
+    for bytes in [
+        &b"PROXY FOO"[..],
+        b"PROXY FOO\r\n",
+        b"PROXY TCP4\r\n",
+        b"PROXY TCP5",
+        b"PROXY TCP4 nobody",
+        b"PROXY \r\n",
+        b"PROXYv2",
+        b"PROXY UNKNOWN\n",
+        b"\r\n\r\nGET",
+        &[SIGNATURE, &[0x11]].concat(),
+        &[SIGNATURE, &[0x22]].concat(),
+    ] {
+        assert!(matches!(parse(bytes), Parse::Garbage(_)), "{:?}", String::from_utf8_lossy(bytes));
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
