@@ -113,7 +113,7 @@ async fn what_patroni_is_shown_and_has_to_show_changes_by_a_reload() {
 
     let [cert, key, password] = ["cert.pem", "key.pem", "password"].map(|file| path(&authority, file));
     let shown =
-        format!(", cert: {cert}, key: {key}}}, auth: {{username: pilotfish, password: 'file:{password}'}}");
+        format!(", cert: {cert}, key: {key}}}, auth: {{username: pilotfish, password_file: '{password}'}}");
     let told = live.read(read(path(&authority, "ca.pem"), shown)).await.expect("a good configuration");
     assert!(told.needs_restart.is_empty(), "{told:?}");
     live.served.until("the node is known for what it is", class("reader")).await;
