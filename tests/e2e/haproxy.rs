@@ -34,7 +34,8 @@ pub fn table(socket: &Path) -> Table {
 }
 
 pub fn rows(text: &str) -> Table {
-    let mut lines = text.lines().filter(|line| !line.is_empty());
+    // HAProxy's page puts the length of each piece between.
+    let mut lines = text.lines().filter(|line| line.contains(','));
     let names: Vec<&str> = lines.next().expect("a heading").trim_start_matches("# ").split(',').collect();
     let row = |line: &str| {
         let row: HashMap<String, String> = names
