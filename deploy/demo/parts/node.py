@@ -186,7 +186,7 @@ class Node(Member):
                 "basebackup": [{"checkpoint": "fast"}, "no-sync"],
                 "remove_data_directory_on_rewind_failure": True,
                 "remove_data_directory_on_diverged_timelines": True,
-                "pg_hba": ["host all all 127.0.0.0/8 trust", "host replication all 127.0.0.0/8 trust"],
+                "pg_hba": [f"host {what} all {net} trust" for what in ("all", "replication") for net in s.trusted()],
                 "parameters": {
                     "unix_socket_directories": "", "ssl": "on",
                     "ssl_cert_file": f"{self.cluster}/tls/server.crt", "ssl_key_file": f"{self.cluster}/tls/server.key"},
