@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::proxy_protocol::{self, Parse, Proxied, canonical};
 use super::sessions::Session;
@@ -98,13 +98,30 @@ impl Access {
     /// # Errors
     /// With the end of the session.
     pub(super) async fn admit(&self, client: &mut Stream, session: &Session) -> Result<(), End> {
-        if self.trusted.contain(session.client())
-            && let Some(proxied) = read_header(client, session).await?
-        {
-            session.is_proxied(proxied);
+        let (peer, mut speaks_for_itself) = (session.client(), false);
+        if self.trusted.contain(peer) {
+            let proxied = read_header(client, session).await?;
+            // HAProxy's checks say nothing of addresses, or in version 1 its own.
+            speaks_for_itself = proxied.is_none_or(|proxied| proxied.source.ip() == peer.ip());
+            if let Some(proxied) = proxied {
+                session.is_proxied(proxied);
+            }
         }
-        if self.allows(session.client()) { Ok(()) } else { Err(End::ClientDenied) }
+        if self.allows(session.client()) {
+            return Ok(());
+        }
+        // A proxy's check of this address is nobody who was turned away, and comes every second or so.
+        if speaks_for_itself && hangs_up(client).await {
+            return Err(End::ClientProbe);
+        }
+        Err(End::ClientDenied)
     }
+}
+
+/// Whether nothing comes but the end.
+async fn hangs_up(client: &mut Stream) -> bool {
+    let next = timeout(HEADER_PATIENCE, client.read(&mut [0])).await;
+    matches!(next, Ok(Ok(0) | Err(_)))
 }
 
 /// What goes before the first byte towards a member: nothing, unless the pool says who its clients are.

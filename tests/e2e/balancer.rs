@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::cluster::{Cluster, NET};
+use crate::cluster::Cluster;
 use crate::wait::{seconds, until, until_true};
 
 const RUNTIME_SOCKET: &str = "haproxy.sock";
@@ -28,7 +28,8 @@ pub struct Wishes {
     pub drain_timeout: &'static str,
     /// Those of [`OPERATOR`] and [`VIEWER`] have to log in.
     pub users: bool,
-    /// What stands under `replicas`, in place of one pool; `HOST` is the balancer's address.
+    /// What stands under `primary` and under `replicas`, in place of one pool each; see [`Balancer::of`] for `HOST`.
+    pub primary: Option<&'static str>,
     pub replicas: Option<&'static str>,
 }
 
@@ -49,9 +50,43 @@ impl Default for Wishes {
             fallback: "primary",
             drain_timeout: "30s",
             users: false,
+            primary: None,
             replicas: None,
         }
     }
+}
+
+impl Wishes {
+    fn configuration(self, cluster: &Cluster) -> String {
+        let Wishes { hold, fallback, drain_timeout, users, primary, replicas, .. } = self;
+        let user = |login: &str, role| {
+            let name = login.split(':').next().unwrap_or_default();
+            format!("{{name: {name}, role: {role}, password: 'file:DIR/{name}'}}")
+        };
+        let users = if users {
+            format!(", users: [{}, {}]", user(OPERATOR, "operator"), user(VIEWER, "viewer"))
+        } else {
+            String::new()
+        };
+        let primary = primary.map_or(format!("{{listen: 'HOST:5000', hold: {hold}}}"), str::to_owned);
+        let one_pool = format!("{{listen: 'HOST:5001', hold: {hold}, fallback: {fallback}}}");
+        let replicas = replicas.map_or(one_pool, str::to_owned);
+        format!(
+            "clusters:\n  - patroni: [{patroni}]\n    primary: {primary}\n    replicas: {replicas}\n\
+             admin: {{listen: 'HOST:7000', haproxy_socket: {{path: 'DIR/{RUNTIME_SOCKET}', level: admin}}{users}}}\n\
+             drain_timeout: {drain_timeout}\n\
+             log: {{format: json, level: debug}}\n",
+            patroni = cluster.patroni(),
+        )
+    }
+}
+
+/// Writes the configuration for an address and a folder, and tells where.
+fn write(directory: &TempDir, host: &str, configuration: &str) -> PathBuf {
+    let path = directory.path().join("pilotfish.yaml");
+    let text = configuration.replace("HOST", host).replace("DIR", &directory.path().display().to_string());
+    std::fs::write(&path, text).expect("a configuration");
+    path
 }
 
 #[derive(Debug)]
@@ -60,7 +95,8 @@ pub struct Balancer {
     host: String,
     directory: TempDir,
     cluster: &'static Cluster,
-    asks_users: bool,
+    /// What opens its page, if it asks.
+    login: Option<&'static str>,
 }
 
 impl Balancer {
@@ -70,45 +106,55 @@ impl Balancer {
     }
 
     pub fn with(cluster: &'static Cluster, wishes: Wishes) -> Balancer {
-        let Wishes { octet, hold, fallback, drain_timeout, users: asks_users, replicas } = wishes;
-        let (host, directory) = (format!("{NET}.{octet}"), TempDir::new().expect("a directory"));
-        let user = |login: &str, role| {
-            let (name, password) = login.split_once(':').expect("a name and a password");
-            let file = directory.path().join(name);
-            std::fs::write(&file, password).expect("a password");
-            format!("{{name: {name}, role: {role}, password: 'file:{}'}}", file.display())
-        };
-        let users = format!("[{}, {}]", user(OPERATOR, "operator"), user(VIEWER, "viewer"));
-        let users = if asks_users { format!(", users: {users}") } else { String::new() };
-        let one_pool = format!("{{listen: '{host}:5001', hold: {hold}, fallback: {fallback}}}");
-        let replicas = replicas.map_or(one_pool, |pools| pools.replace("HOST", &host));
-        let text = format!(
-            "clusters:\n  - patroni: [{patroni}]\n    \
-             primary: {{listen: '{host}:5000', hold: {hold}}}\n    \
-             replicas: {replicas}\n\
-             admin: {{listen: '{host}:7000', haproxy_socket: {{path: '{runtime}', level: admin}}{users}}}\n\
-             drain_timeout: {drain_timeout}\n\
-             log: {{format: json, level: debug}}\n",
-            patroni = cluster.patroni(),
-            runtime = directory.path().join(RUNTIME_SOCKET).display(),
-        );
-        let configuration = directory.path().join("pilotfish.yaml");
-        std::fs::write(&configuration, text).expect("a configuration");
+        let login = wishes.users.then_some(VIEWER);
+        let mut balancer = Balancer::of(cluster, wishes.octet, login, &wishes.configuration(cluster));
+        balancer.wait_ready();
+        balancer
+    }
+
+    /// One with a configuration of the test's own, in which `HOST` is its address and `DIR` its folder, and a page at the
+    /// usual port that `login` opens. It has yet to find anybody.
+    pub fn of(
+        cluster: &'static Cluster,
+        octet: u8,
+        login: Option<&'static str>,
+        configuration: &str,
+    ) -> Balancer {
+        let (host, directory) = (format!("{}.{octet}", cluster.net()), TempDir::new().expect("a directory"));
+        for (name, password) in [OPERATOR, VIEWER].iter().filter_map(|login| login.split_once(':')) {
+            std::fs::write(directory.path().join(name), password).expect("a password");
+        }
+        let path = write(&directory, &host, configuration);
         let log = std::fs::File::create(directory.path().join("log")).expect("a log");
         // Killed with the tests, should these be killed themselves.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_pilotfish"), "run", "--config"])
-            .arg(&configuration)
+            .arg(path)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("setpriv, of util-linux");
-        let mut balancer = Balancer { child, host, directory, cluster, asks_users };
-        until_true("pilotfish is ready, with a leader and two readers", seconds(30), || {
-            assert_eq!(balancer.child.try_wait().expect("our child"), None, "pilotfish has ended");
-            balancer.answers() && balancer.condition() == "ok" && balancer.readers().len() == 2
+        let mut balancer = Balancer { child, host, directory, cluster, login };
+        until_true("pilotfish answers", seconds(30), || {
+            assert_eq!(balancer.child.try_wait().expect("our child"), None, "{}", balancer.log());
+            balancer.answers()
         });
         balancer
+    }
+
+    /// Waits until the leader and all replicas are found.
+    pub fn wait_ready(&mut self) {
+        let readers = self.cluster.names().len() - 1;
+        until_true("pilotfish is ready, with a leader and all readers", seconds(30), || {
+            assert_eq!(self.child.try_wait().expect("our child"), None, "pilotfish has ended");
+            self.condition() == "ok" && self.readers().len() == readers
+        });
+    }
+
+    /// Another configuration, from now on.
+    pub fn reconfigure(&self, configuration: &str) {
+        write(&self.directory, &self.host, configuration);
+        self.signal(Signal::HUP);
     }
 
     pub fn primary(&self) -> SocketAddr {
@@ -145,11 +191,10 @@ impl Balancer {
     pub fn page(&self, path: &str) -> std::io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.admin())?;
         stream.set_read_timeout(Some(seconds(10)))?;
-        let login = if self.asks_users {
-            format!("Authorization: {}\r\n", authorization(VIEWER))
-        } else {
-            String::new()
-        };
+        let login = self
+            .login
+            .map(|login| format!("Authorization: {}\r\n", authorization(login)))
+            .unwrap_or_default();
         write!(stream, "GET {path} HTTP/1.0\r\n{login}\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -167,6 +212,20 @@ impl Balancer {
     /// `/api/v1/status`.
     pub fn status(&self) -> Value {
         self.json("/api/v1/status")
+    }
+
+    /// The open sessions of a pool, `/api/v1/sessions`.
+    pub fn sessions(&self, pool: &str) -> Vec<Value> {
+        let mut all = self.json("/api/v1/sessions");
+        let all = all.as_array_mut().map(std::mem::take).expect("a list");
+        all.into_iter().filter(|session| session["pool"] == pool).collect()
+    }
+
+    /// The part of the status about one member.
+    pub fn member(&self, name: &str) -> Value {
+        let mut view = self.view();
+        let members = view["members"].as_array_mut().expect("members");
+        members.iter_mut().find(|member| member["name"] == name).map(Value::take).unwrap_or_default()
     }
 
     /// The part of the status about the cluster.
@@ -196,6 +255,15 @@ impl Balancer {
     /// Whom a pool routes to.
     pub fn routable(&self, pool: &str) -> Vec<String> {
         texts(&self.pool(pool)["routable"])
+    }
+
+    /// Waits until that is whom a pool routes to.
+    #[track_caller]
+    pub fn wait_routes(&self, pool: &str, to: &[&str]) {
+        until(&format!("{pool} routes to {to:?}"), seconds(30), || {
+            let routable = self.routable(pool);
+            if routable == to { Ok(()) } else { Err((routable, self.pool(pool)["members"].take())) }
+        });
     }
 
     /// How many sessions of a pool ended for this cause.

@@ -1,6 +1,7 @@
 //! Ctrl-C behind a pool of several replicas: a CancelRequest comes over a connection of its own, and says nothing
 //! of the replica that it is for.
 
+use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,16 +14,16 @@ use crate::wait::{seconds, until, until_true};
 /// Least connections leads every second one to the same replica.
 const SESSIONS: usize = 4;
 
-/// A psql that sleeps on a replica.
-struct Sleeper {
+/// A psql that sleeps on a member.
+pub struct Sleeper {
     name: String,
     child: Child,
 }
 
 impl Sleeper {
-    fn start(cluster: &Cluster, balancer: &Balancer, mode: &str, number: usize) -> Sleeper {
+    pub fn start(cluster: &Cluster, at: SocketAddr, mode: &str, number: usize) -> Sleeper {
         let name = format!("sleeper-{mode}-{number}");
-        let psql = Program::bare(cluster, "psql", balancer.replicas(), mode).setting("PGAPPNAME", &name);
+        let psql = Program::bare(cluster, "psql", at, mode).setting("PGAPPNAME", &name);
         let psql = psql.arguments(["-X", "-w", "-c", "SELECT pg_sleep(600)"]);
         let child =
             psql.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a psql that starts");
@@ -30,7 +31,7 @@ impl Sleeper {
     }
 
     /// Ctrl-C; what psql says to that.
-    fn interrupt(mut self) -> String {
+    pub fn interrupt(mut self) -> String {
         kill_process(Pid::from_child(&self.child), Signal::INT).expect("our child");
         until("psql ends", seconds(10), || self.child.try_wait().expect("our child").ok_or("it runs"));
         let errors = self.child.stderr.take().expect("piped");
@@ -45,15 +46,15 @@ impl Drop for Sleeper {
     }
 }
 
-/// Who sleeps on which replica.
-fn sleeping(cluster: &Cluster, replicas: &[String]) -> Vec<(String, String)> {
+/// Who sleeps on which of these members.
+pub fn sleeping(cluster: &Cluster, members: &[String]) -> Vec<(String, String)> {
     let sql =
         "SELECT application_name FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND state = 'active'";
-    let on = |replica: &String| {
-        let rows = cluster.session_on(replica).rows(sql).expect("rows");
-        rows.into_iter().flatten().map(|name| (replica.clone(), name)).collect::<Vec<_>>()
+    let on = |member: &String| {
+        let rows = cluster.session_on(member).rows(sql).expect("rows");
+        rows.into_iter().flatten().map(|name| (member.clone(), name)).collect::<Vec<_>>()
     };
-    replicas.iter().flat_map(on).collect()
+    members.iter().flat_map(on).collect()
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn ctrl_c_cancels_one_query_on_the_right_replica() {
     let replicas = balancer.readers();
     for mode in ["disable", "require"] {
         let mut sleepers: Vec<Sleeper> =
-            (0..SESSIONS).map(|number| Sleeper::start(cluster, &balancer, mode, number)).collect();
+            (0..SESSIONS).map(|number| Sleeper::start(cluster, balancer.replicas(), mode, number)).collect();
         let asleep = until("all sleep", seconds(20), || {
             let asleep = sleeping(cluster, &replicas);
             if asleep.len() == SESSIONS { Ok(asleep) } else { Err(asleep) }

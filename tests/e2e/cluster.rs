@@ -20,7 +20,9 @@ use crate::wait::{seconds, until_true};
 pub const NET: &str = "127.0.40";
 const POSTGRES_PORT: u16 = 5432;
 const TOOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/demo/cluster");
-const IDENTITY: [&str; 4] = ["--name", "e2e", "--net", NET];
+const SHARED: [&str; 4] = ["--name", "e2e", "--net", NET];
+/// Two nodes whose REST API has TLS, in a test's own hands.
+const ENCRYPTED: [&str; 4] = ["--name", "e2e-tls", "--net", "127.0.41"];
 /// Patroni's lowest `ttl`, and a pace to go with it: a lock is lost, and found again, in half the usual time.
 const TIMING: [&str; 6] = ["--ttl", "20", "--loop-wait", "5", "--retry-timeout", "5"];
 
@@ -28,10 +30,13 @@ const TIMING: [&str; 6] = ["--ttl", "20", "--loop-wait", "5", "--retry-timeout",
 /// logs.
 const GUARDIAN: &str = r#"echo locked; word=$(cat); [ -n "$word" ] || wipe=--wipe; exec "$@" $wipe"#;
 
-static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::begin);
+static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| Cluster::begin(SHARED, &[]));
+static CLUSTER_WITH_TLS: LazyLock<Cluster> =
+    LazyLock::new(|| Cluster::begin(ENCRYPTED, &["--rest-tls", "optional"]));
 
 #[derive(Debug)]
 pub struct Cluster {
+    identity: [&'static str; 4],
     /// What `cluster env` tells.
     environment: BTreeMap<String, String>,
     guardian: Mutex<ChildStdin>,
@@ -45,22 +50,39 @@ impl Cluster {
         cluster
     }
 
-    fn begin() -> Cluster {
-        let guardian = Mutex::new(guardian());
-        run(&[&["up"], &TIMING[..]].concat());
-        let exports = run(&["env"]);
+    /// Two nodes with TLS and a login for Patroni's REST API, `verify_client: optional`. Whoever has done with it takes it
+    /// down.
+    pub fn with_tls() -> &'static Cluster {
+        &CLUSTER_WITH_TLS
+    }
+
+    fn begin(identity: [&'static str; 4], options: &[&str]) -> Cluster {
+        let guardian = Mutex::new(guardian(identity));
+        let nodes: &[&str] = if options.is_empty() { &[] } else { &["--nodes", "2"] };
+        run(identity, &[nodes, &["up"], &TIMING[..], options].concat());
+        let exports = run(identity, &["env"]);
         let pairs = exports.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
         let environment = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        Cluster { environment, guardian }
+        Cluster { identity, environment, guardian }
     }
 
     /// Runs a command of the cluster tool to its end, when what it asks for is true.
     pub fn tool(&self, arguments: &[&str]) -> String {
-        run(arguments)
+        run(self.identity, arguments)
+    }
+
+    /// First three octets of its addresses; those of its nodes end in 11 and so on.
+    pub fn net(&self) -> &'static str {
+        self.identity[3]
     }
 
     fn variable(&self, key: &str) -> &str {
         &self.environment[key]
+    }
+
+    /// Patroni's name for it.
+    pub fn scope(&self) -> &'static str {
+        self.identity[1]
     }
 
     /// Patroni's endpoints, separated by commas.
@@ -175,13 +197,13 @@ impl Cluster {
 }
 
 #[expect(clippy::zombie_processes, reason = "it outlives us")]
-fn guardian() -> ChildStdin {
-    let user = rustix::process::getuid().as_raw();
-    let lock = std::env::temp_dir().join(format!("pilotfish-e2e-{user}.lock"));
+fn guardian(identity: [&str; 4]) -> ChildStdin {
+    let (name, user) = (identity[1], rustix::process::getuid().as_raw());
+    let lock = std::env::temp_dir().join(format!("pilotfish-{name}-{user}.lock"));
     let mut child = Command::new("flock")
         .arg(&lock)
         .args(["sh", "-c", GUARDIAN, "guardian", TOOL])
-        .args(IDENTITY)
+        .args(identity)
         .arg("down")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -195,14 +217,14 @@ fn guardian() -> ChildStdin {
     child.stdin.take().expect("piped")
 }
 
-fn run(arguments: &[&str]) -> String {
+fn run(identity: [&str; 4], arguments: &[&str]) -> String {
     let mut command = Command::new(TOOL);
     // A demo's shell may have these set.
     let strangers = ["PILOTFISH_CLUSTER_NAME", "PILOTFISH_CLUSTER_NET", "PILOTFISH_CLUSTER_DIR"];
     for key in strangers {
         command.env_remove(key);
     }
-    output(command.args(IDENTITY).args(arguments))
+    output(command.args(identity).args(arguments))
 }
 
 fn output(command: &mut Command) -> String {

@@ -10,14 +10,14 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::balancer::Balancer;
+use crate::balancer::{Balancer, authorization};
 use crate::child::Beside;
 use crate::cluster::{Cluster, NET};
 use crate::session::Session;
 use crate::wait::{seconds, until, until_true};
 
 /// What is answered to a line on a runtime socket.
-fn ask(socket: &Path, line: &str) -> String {
+pub fn ask(socket: &Path, line: &str) -> String {
     let mut stream = UnixStream::connect(socket).expect("a runtime socket");
     stream.set_read_timeout(Some(seconds(20))).expect("a timeout");
     stream.write_all(format!("{line}\n").as_bytes()).expect("it listens");
@@ -27,11 +27,15 @@ fn ask(socket: &Path, line: &str) -> String {
 }
 
 /// The rows of `show stat` by proxy and server.
-type Table = BTreeMap<String, HashMap<String, String>>;
+pub type Table = BTreeMap<String, HashMap<String, String>>;
 
-fn table(socket: &Path) -> Table {
-    let text = ask(socket, "show stat");
-    let mut lines = text.lines().filter(|line| !line.is_empty());
+pub fn table(socket: &Path) -> Table {
+    rows(&ask(socket, "show stat"))
+}
+
+pub fn rows(text: &str) -> Table {
+    // HAProxy's page puts the length of each piece between.
+    let mut lines = text.lines().filter(|line| line.contains(','));
     let names: Vec<&str> = lines.next().expect("a heading").trim_start_matches("# ").split(',').collect();
     let row = |line: &str| {
         let row: HashMap<String, String> = names
@@ -45,10 +49,11 @@ fn table(socket: &Path) -> Table {
 }
 
 /// Answer of an HTTP server, without its head.
-fn fetch(address: SocketAddr, path: &str) -> std::io::Result<String> {
+pub fn fetch(address: SocketAddr, path: &str, login: Option<&str>) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(seconds(10)))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let login = login.map(|login| format!("Authorization: {}\r\n", authorization(login))).unwrap_or_default();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n{login}\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
@@ -63,7 +68,7 @@ fn prometheus_haproxy_exporter_reads_the_csv() {
     let listens = format!("--web.listen-address={listen}");
     let log = balancer.path("exporter.log");
     let _exporter = Beside::start("prometheus-haproxy-exporter", &[&scraped, &listens], &log);
-    let page = until("the exporter has scraped", seconds(20), || match fetch(listen, "/metrics") {
+    let page = until("the exporter has scraped", seconds(20), || match fetch(listen, "/metrics", None) {
         Ok(page) if page.contains("haproxy_up 1") => Ok(page),
         other => Err(other),
     });
@@ -121,10 +126,9 @@ fn collectds_plugin_reads_the_runtime_socket() {
     drop(session);
 }
 
-/// Ansible's HAProxy module with these arguments: whether it succeeded, and what it said.
-fn ansible(cluster: &Cluster, balancer: &Balancer, arguments: &str) -> (bool, Value) {
-    let (home, python) = (balancer.path("ansible"), cluster.in_environment("bin/python"));
-    let socket = balancer.runtime_socket();
+/// Ansible's HAProxy module with these arguments, in a home of its own: whether it succeeded, and what it said.
+pub fn ansible(cluster: &Cluster, home: &Path, socket: &Path, arguments: &str) -> (bool, Value) {
+    let python = cluster.in_environment("bin/python");
     let output = Command::new("timeout")
         .arg("120")
         .arg(cluster.in_environment("bin/ansible"))
@@ -132,8 +136,8 @@ fn ansible(cluster: &Cluster, balancer: &Balancer, arguments: &str) -> (bool, Va
         .arg(format!("ansible_python_interpreter={}", python.display()))
         .args(["-a", &format!("socket={} wait=yes wait_interval=1 {arguments}", socket.display())])
         .env("ANSIBLE_LIBRARY", cluster.in_environment("library"))
-        .env("ANSIBLE_LOCAL_TEMP", &home)
-        .env("HOME", &home)
+        .env("ANSIBLE_LOCAL_TEMP", home)
+        .env("HOME", home)
         .env("LC_ALL", "C.UTF-8")
         .output()
         .expect("ansible: deploy/setup clients");
@@ -150,13 +154,15 @@ fn ansibles_module_drains_disables_and_enables() {
     let replica = cluster.others(&[&leader]).remove(0);
     let status = || table(&balancer.runtime_socket())[&format!("replicas/{replica}")]["status"].clone();
     let session = Session::open(balancer.replicas()).expect("a session");
+    let ansible =
+        |arguments: &str| ansible(cluster, &balancer.path("ansible"), &balancer.runtime_socket(), arguments);
     for (arguments, expected) in [
         (format!("state=drain host={replica} backend=replicas"), "DRAIN"),
         (format!("state=enabled host={replica} backend=replicas"), "UP"),
         (format!("state=disabled host={replica} backend=replicas shutdown_sessions=yes"), "MAINT"),
         (format!("state=enabled host={replica} backend=replicas health=yes agent=yes"), "UP"),
     ] {
-        let (succeeded, told) = ansible(cluster, &balancer, &arguments);
+        let (succeeded, told) = ansible(&arguments);
         assert!(succeeded && told["changed"] == true, "{arguments}: {told:#}");
         assert_eq!(told["state_after"][0]["status"], expected, "{arguments}: {told:#}");
         assert_eq!(status(), expected, "{arguments}");
@@ -166,8 +172,7 @@ fn ansibles_module_drains_disables_and_enables() {
         log.contains("an operator set the state of a member") && log.contains("haproxy socket, uid "),
         "{log}"
     );
-    let (succeeded, told) =
-        ansible(cluster, &balancer, "state=drain host=nobody backend=replicas fail_on_not_found=yes");
+    let (succeeded, told) = ansible("state=drain host=nobody backend=replicas fail_on_not_found=yes");
     assert!(!succeeded, "{told:#}");
     drop(session);
 }
@@ -188,6 +193,22 @@ fn socat_ends_with_the_answer() {
     );
 }
 
+/// The pools of Patroni's template.
+pub fn pools(cluster: &Cluster, host: &str) -> String {
+    let mut text = String::new();
+    for (name, port, path) in [("primary", 5000, "/primary"), ("replicas", 5001, "/replica")] {
+        text += &format!(
+            "listen {name}\n  bind {host}:{port}\n  option httpchk HEAD {path}\n  http-check expect status 200\n  \
+             default-server inter 500 fall 3 rise 1 on-marked-down shutdown-sessions\n"
+        );
+        for member in cluster.names() {
+            let (address, check) = (cluster.address_of(member), cluster.patroni_of(member).port());
+            text += &format!("  server {member} {address} maxconn 100 check port {check}\n");
+        }
+    }
+    text
+}
+
 /// HAProxy with Patroni's template, in front of the same cluster.
 struct Haproxy {
     socket: PathBuf,
@@ -201,16 +222,7 @@ fn haproxy(cluster: &Cluster, balancer: &Balancer) -> Haproxy {
          timeout client 30m\n  timeout connect 4s\n  timeout server 30m\n  timeout check 5s\n",
         socket.display()
     );
-    for (name, port, path) in [("primary", 5000, "/primary"), ("replicas", 5001, "/replica")] {
-        text += &format!(
-            "listen {name}\n  bind {NET}.6:{port}\n  option httpchk HEAD {path}\n  http-check expect status 200\n  \
-             default-server inter 500 fall 3 rise 1 on-marked-down shutdown-sessions\n"
-        );
-        for member in cluster.names() {
-            let (address, check) = (cluster.address_of(member), cluster.patroni_of(member).port());
-            text += &format!("  server {member} {address} maxconn 100 check port {check}\n");
-        }
-    }
+    text += &pools(cluster, &format!("{NET}.6"));
     let configuration = balancer.path("haproxy.cfg");
     std::fs::write(&configuration, text).expect("a configuration");
     let arguments = ["-db", "-f", configuration.to_str().expect("a path")];
@@ -220,7 +232,7 @@ fn haproxy(cluster: &Cluster, balancer: &Balancer) -> Haproxy {
 }
 
 /// What both say of each row: the words that scripts look for.
-fn words(table: &Table) -> BTreeMap<String, String> {
+pub fn words(table: &Table) -> BTreeMap<String, String> {
     const COLUMNS: [&str; 7] = ["status", "check_status", "check_code", "check_desc", "type", "act", "bck"];
     let of = |row: &HashMap<String, String>| {
         COLUMNS.map(|column| if column == "act" && row["type"] == "0" { "" } else { &*row[column] }).join(" ")

@@ -1,19 +1,18 @@
 //! Several pools of readers on the real cluster: a node that is kept for reports, a pgbouncer that dies and comes back, and
 //! a queue in front of one that has room for few.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::balancer::{Balancer, Wishes};
 use crate::cluster::Cluster;
 use crate::session::Session;
-use crate::wait::{seconds, until, until_true};
+use crate::tags::Tags;
+use crate::wait::{seconds, until_true};
 
 const PGBOUNCER_PORT: u16 = 6432;
 const POOLS: &str = "[{listen: 'HOST:5001'}, \
@@ -25,14 +24,9 @@ fn reports_go_to_their_node_and_a_pooler_has_a_port_a_check_and_a_queue() {
     let cluster = Cluster::healthy();
     let leader = cluster.leader();
     let [pooled, reporting] = &cluster.others(&[&leader])[..] else { panic!("two replicas") };
-    let _tag = Tag::set(cluster, reporting);
+    let _tags = Tags::set(cluster, reporting, json!({"reporting": true}));
     let balancer = Balancer::with(cluster, Wishes { replicas: Some(POOLS), ..Wishes::default() });
-    let routes = |pool: &str, to: &[&str]| {
-        until(&format!("{pool} routes to {to:?}"), seconds(30), || {
-            let routable = balancer.routable(pool);
-            if routable == to { Ok(()) } else { Err(routable) }
-        });
-    };
+    let routes = |pool: &str, to: &[&str]| balancer.wait_routes(pool, to);
     let host = |name: &str| cluster.address_of(name).ip().to_string();
 
     routes("reporting", &[reporting]);
@@ -70,6 +64,50 @@ fn reports_go_to_their_node_and_a_pooler_has_a_port_a_check_and_a_queue() {
     assert_eq!(Session::open(at).expect("a session").server(), host(pooled));
 }
 
+const POOLERS: &str = "[{listen: 'HOST:5001', fallback: none}, \
+    {name: pooled, listen: 'HOST:5003', port: 6432, fallback: none}]";
+
+#[test]
+fn dead_poolers_take_their_nodes_out_of_their_pools_only_and_clients_wait_for_the_first_that_comes_back() {
+    let cluster = Cluster::healthy();
+    let leader = cluster.leader();
+    let replicas = cluster.others(&[&leader]);
+    let [one, other] = &replicas[..] else { panic!("two replicas") };
+    let (primary, replicas) = (Some("{listen: 'HOST:5000', port: 6432}"), Some(POOLERS));
+    let balancer = Balancer::with(cluster, Wishes { primary, replicas, ..Wishes::default() });
+    let host = |name: &str| cluster.address_of(name).ip().to_string();
+    let start = |name: &str| Bouncer::start(cluster.address_of(name));
+    let [mut of_leader, mut of_one, mut of_other] = [start(&leader), start(one), start(other)];
+    balancer.wait_routes("primary", &[&leader]);
+    balancer.wait_routes("pooled", &[one, other]);
+    let held = |pool: &str| {
+        let at = if pool == "primary" { balancer.primary() } else { balancer.at(5003) };
+        let session = std::thread::spawn(move || Session::open(at).map(|session| session.server()));
+        until_true("the client waits", seconds(10), || balancer.pool(pool)["held"] == 1);
+        session
+    };
+
+    of_leader.kill();
+    balancer.wait_routes("primary", &[]);
+    let writer = held("primary");
+    assert_eq!((balancer.condition(), balancer.writer()), ("ok".to_owned(), Some(leader.clone())));
+    balancer.wait_routes("pooled", &[one, other]);
+    of_one.kill();
+    balancer.wait_routes("pooled", &[other]);
+    for _ in 0..3 {
+        assert_eq!(Session::open(balancer.at(5003)).expect("a session").server(), host(other));
+    }
+    of_other.kill();
+    balancer.wait_routes("pooled", &[]);
+    balancer.wait_routes("replicas", &[one, other]);
+    assert_ne!(Session::open(balancer.replicas()).expect("past the poolers").server(), host(&leader));
+    let reader = held("pooled");
+
+    let _back = [start(&leader), start(one)];
+    assert_eq!(writer.join().expect("no panic"), Ok(host(&leader)));
+    assert_eq!(reader.join().expect("no panic"), Ok(host(one)));
+}
+
 /// A transaction on the replica stands in the way of a DROP that it has to replay: WAL piles up behind that.
 fn falls_behind(cluster: &Cluster, leader: &str, replica: &String, meanwhile: impl FnOnce()) {
     let on_leader = cluster.session_on(leader);
@@ -82,41 +120,6 @@ fn falls_behind(cluster: &Cluster, leader: &str, replica: &String, meanwhile: im
     meanwhile();
     in_the_way.value("ROLLBACK");
     on_leader.value("DROP TABLE piling");
-}
-
-/// The tag `reporting: true` on one node, for as long as this lives.
-struct Tag {
-    file: PathBuf,
-    before: String,
-    api: SocketAddr,
-}
-
-impl Tag {
-    fn set(cluster: &Cluster, name: &str) -> Tag {
-        let file = cluster.directory().join(name).join("patroni.yml");
-        let before = std::fs::read_to_string(&file).expect("Patroni's configuration");
-        let mut tagged: Value = serde_json::from_str(&before).expect("the tool writes JSON");
-        tagged["tags"] = json!({"reporting": true});
-        let api = SocketAddr::new(cluster.address_of(name).ip(), 8008);
-        let tag = Tag { file, before, api };
-        tag.reload(&tagged.to_string());
-        tag
-    }
-
-    fn reload(&self, configuration: &str) {
-        std::fs::write(&self.file, configuration).expect("Patroni's configuration");
-        let mut stream = TcpStream::connect(self.api).expect("Patroni's REST API");
-        write!(stream, "POST /reload HTTP/1.0\r\nContent-Length: 0\r\n\r\n").expect("a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.contains(" 202 ") || answer.contains(" 200 "), "{answer}");
-    }
-}
-
-impl Drop for Tag {
-    fn drop(&mut self) {
-        self.reload(&self.before);
-    }
 }
 
 /// A pgbouncer beside one server.

@@ -1,8 +1,9 @@
 //! A session of a driver that is not libpq, used step by step.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
@@ -57,12 +58,28 @@ impl Session {
         Session::connect("app", address, mode, pinned)
     }
 
+    /// From an address of the client's own, without TLS.
+    pub fn open_from(source: IpAddr, address: SocketAddr) -> Result<Session, Trouble> {
+        let runtime = runtime();
+        let mut config = Config::new();
+        config.user("app").dbname("app").ssl_mode(SslMode::Disable);
+        let opened = runtime.block_on(async {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.bind(SocketAddr::new(source, 0)).expect("an address of this host");
+            let stream = socket.connect(address).await.expect("somebody listens");
+            tokio::time::timeout(PATIENCE, config.connect_raw(stream, NoTls)).await
+        });
+        let (client, connection) = opened.expect("an answer before patience ends")?;
+        let connection = runtime.spawn(connection);
+        Ok(Session { runtime, client, connection })
+    }
+
     fn connect<T>(user: &str, address: SocketAddr, mode: SslMode, tls: T) -> Result<Session, Trouble>
     where
         T: MakeTlsConnect<Socket>,
         T::Stream: Send + 'static,
     {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = runtime();
         let mut config = Config::new();
         config.host(address.ip().to_string()).port(address.port()).user(user).dbname("app").ssl_mode(mode);
         let opened = runtime.block_on(async { tokio::time::timeout(PATIENCE, config.connect(tls)).await });
@@ -105,4 +122,8 @@ impl Session {
         drop(client);
         runtime.block_on(connection).expect("no panic").expect("a clean end");
     }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }

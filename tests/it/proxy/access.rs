@@ -226,6 +226,22 @@ async fn the_proxied_address_is_the_one_that_must_be_allowed() {
 }
 
 #[tokio::test]
+async fn a_proxys_own_check_is_a_probe_even_where_the_proxy_may_not_be_a_client() {
+    let local = v2(0x20, 0, &[]);
+    for header in [&local[..], b"PROXY UNKNOWN\r\n", b"PROXY TCP4 127.0.0.1 127.0.0.1 4711 5000\r\n"] {
+        for (what_follows, end) in [(vec![], End::ClientProbe), (startup(0, "app"), End::ClientDenied)] {
+            let stage = Stage::new(access(Some(&["192.0.2.0/24"]), &["127.0.0.1/32"])).await;
+            let mut client = stage.client().await;
+            client.say(&[header, &what_follows].concat()).await;
+            client.finish();
+            // Closed with what it has sent unread, which resets it.
+            let _ = within("the end", client.stream.read_to_end(&mut Vec::new())).await;
+            stage.ends_as(end).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn members_are_told_who_the_client_is() {
     let setup = Setup { send_proxy: true, ..Setup::default() };
     let stage = Stage::with(setup, access(None, &["127.0.0.2/32"])).await;
