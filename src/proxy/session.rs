@@ -354,8 +354,9 @@ impl<'a> Attempts<'a> {
             Kind::Primary => "writer",
             Kind::Replicas => "reader",
         };
-        let obstacle = routes.pool(&self.pool.options.name).and_then(PoolRoutes::obstacle);
-        let why = self.last_failure.as_deref().or(obstacle).unwrap_or(&routes.reason);
+        let vacancy = routes.pool(&self.pool.options.name).and_then(|pool| pool.vacancy.as_ref());
+        let vacancy = vacancy.map(|vacancy| &*vacancy.reason);
+        let why = self.last_failure.as_deref().or(vacancy).unwrap_or(&routes.reason);
         let cluster = &routes.cluster;
         let (sqlstate, message) = match end {
             End::HoldExpired => {

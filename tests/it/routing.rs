@@ -38,7 +38,7 @@ fn pool(members: &[(u16, u8)], limit: Option<usize>) -> PoolRoutes {
         backends: (0..members.len()).map(backend).collect(),
         candidates: members.iter().enumerate().map(candidate).collect(),
         fallback: None,
-        obstacle: None,
+        vacancy: None,
     }
 }
 
