@@ -34,6 +34,7 @@ pub mod sessions;
 pub mod socket;
 pub mod socket_file;
 pub mod splice;
+mod surplus;
 pub mod tcplog;
 pub mod worker;
 

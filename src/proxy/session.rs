@@ -15,13 +15,14 @@ use super::access::{Access, announcement};
 use super::connect::{DialError, dial};
 use super::counts::Counts;
 use super::first_packet::FirstPacket;
-use super::greeting::{Greeting, greet};
+use super::greeting::{self, Greeting, greet};
 use super::hold::{self, Hold, Round, Seeker};
 use super::idle;
 use super::queue::{Claim, Turn};
 use super::refusal::{CANNOT_CONNECT_NOW, Refusal, TOO_MANY_CONNECTIONS};
 use super::reply::{self, Reply};
 use super::sessions::{Ending, Session};
+use super::surplus::{self, Surplus};
 use super::worker::{Place, Worker};
 use super::{Pool, Protocol, TroubleKind, cancel};
 use crate::routing::pick::{Draw, pick};
@@ -88,9 +89,12 @@ async fn open(
     let (worker, session) = (&*worker, &*session);
     let pool = &*session.pool;
     access.admit(&mut client, session).await?;
-    let greeting = match pool.options.protocol {
-        Protocol::Postgresql => greet(&mut client, session).await.map(Some)?,
-        Protocol::Tcp => None,
+    let surplus = enter(worker, session)?;
+    let greeting = match (pool.options.protocol, &surplus) {
+        (Protocol::Postgresql, None) => Some(greet(&mut client, session, greeting::PATIENCE).await?),
+        (Protocol::Postgresql, Some(surplus)) => Some(surplus.greet(&mut client, session).await?),
+        (Protocol::Tcp, None) => None,
+        (Protocol::Tcp, Some(surplus)) => return Err(surplus::end(surplus.over)),
     };
     if let Some(Greeting { kind: FirstPacket::Cancel, bytes }) = &greeting {
         let _permit = worker.cancels.acquire().await;
@@ -102,15 +106,16 @@ async fn open(
         }
         return Err(End::Cancel);
     }
+    let over = surplus.as_ref().map(|surplus| surplus.over);
     let mut attempts = Attempts::new(worker, session, &client, greeting.as_ref());
-    let outcome = match attempts.enter() {
-        Ok(()) => attempts.run().await,
-        Err(end) => Err(end),
+    let outcome = match over {
+        None => attempts.run().await,
+        Some(over) => Err(surplus::end(over)),
     };
     match outcome {
         Ok(connection) => Ok((client, connection)),
         Err(end) => {
-            let refusal = attempts.refusal(end);
+            let refusal = attempts.refusal(end, over);
             if let (Some(greeting), Some(refusal)) = (greeting, refusal) {
                 session.remark(refusal.message.clone());
                 refusal.tell(client, greeting.kind).await;
@@ -118,6 +123,13 @@ async fn open(
             Err(end)
         }
     }
+}
+
+/// Counts the client against its pool's limits, before it has said anything: a silent one takes a place, too.
+fn enter(worker: &Worker, session: &Session) -> Result<Option<Surplus>, End> {
+    let Err(over) = session.enters_pool() else { return Ok(None) };
+    session.waits(Arc::clone(&worker.board.routes(&session.pool).cluster));
+    Surplus::new(over, session).map(Some)
 }
 
 /// The search for a backend: picks, dials and waits until one has taken the first packet.
@@ -133,8 +145,6 @@ struct Attempts<'a> {
     last_failure: Option<String>,
     /// In the queue for room on a member.
     turn: Turn,
-    /// The limit that it would be over.
-    over: Option<Over>,
 }
 
 impl Seeker for Attempts<'_> {
@@ -207,19 +217,7 @@ impl<'a> Attempts<'a> {
             waited: None,
             last_failure: None,
             turn: Turn::default(),
-            over: None,
         }
-    }
-
-    /// Counts the client against its pool's limits.
-    fn enter(&mut self) -> Result<(), End> {
-        let Err(over) = self.session.enters_pool() else { return Ok(()) };
-        self.session.waits(Arc::clone(&self.worker.board.routes(self.pool).cluster));
-        self.over = Some(over);
-        Err(match over {
-            Over::Pool(_) => End::PoolLimit,
-            Over::Client(_) => End::ClientLimit,
-        })
     }
 
     async fn run(&mut self) -> Result<Connection, End> {
@@ -329,7 +327,7 @@ impl<'a> Attempts<'a> {
 
     fn pick(&self, routes: &PoolRoutes, tried: &[usize]) -> Picked {
         let turn = if tried.is_empty() { self.pool.turn.fetch_add(1, Relaxed) } else { 0 };
-        let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client().ip() };
+        let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client().origin() };
         match pick(routes, self.pool.options.balance, draw) {
             // There was room, on one that could not be reached: that is to be tried again, not to be waited for.
             Picked::Full if !tried.is_empty() => Picked::Nobody,
@@ -348,7 +346,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// What the client is told about an end that is ours.
-    fn refusal(&self, end: End) -> Option<Refusal> {
+    fn refusal(&self, end: End, over: Option<Over>) -> Option<Refusal> {
         let routes = self.worker.board.routes(self.pool);
         let wanted = match self.pool.options.kind {
             Kind::Primary => "writer",
@@ -373,48 +371,11 @@ impl<'a> Attempts<'a> {
                 (TOO_MANY_CONNECTIONS, message)
             }
             End::PoolLimit | End::ClientLimit | End::QueueFull | End::QueueExpired => {
-                return Some(self.over_limit(end, cluster));
+                return Some(surplus::refusal(end, over, self.session, cluster));
             }
             End::Shutdown => (CANNOT_CONNECT_NOW, "pilotfish: this load balancer is stopping".to_owned()),
             _ => return None,
         };
         Some(Refusal { sqlstate, message, hint: String::new() })
-    }
-
-    /// Names the limit, and what can be done about it.
-    fn over_limit(&self, end: End, cluster: &str) -> Refusal {
-        let pool = &self.pool.options.name;
-        let limits = &self.pool.stats.limits;
-        let (message, remedy) = match (end, self.over) {
-            (_, Some(Over::Client(count))) => (
-                format!(
-                    "{} has {count} sessions already, its max_sessions_per_client",
-                    self.session.client().ip()
-                ),
-                "max_sessions_per_client",
-            ),
-            (_, Some(Over::Pool(count))) => {
-                (format!("{count} sessions are open already, its max_sessions"), "max_sessions")
-            }
-            (End::QueueFull, _) => (
-                format!(
-                    "its members are full (max_sessions_per_member), and {} clients wait already, its max_queued",
-                    limits.queued.get().unwrap_or_default()
-                ),
-                "max_sessions_per_member, or max_queued to let more wait",
-            ),
-            _ => (
-                format!(
-                    "its members were full (max_sessions_per_member) for its queue_timeout of {:.0} s",
-                    limits.queue_timeout().as_secs_f64()
-                ),
-                "max_sessions_per_member, or queue_timeout to wait for longer",
-            ),
-        };
-        Refusal {
-            sqlstate: TOO_MANY_CONNECTIONS,
-            message: format!("pilotfish: pool \"{pool}\" of cluster \"{cluster}\": {message}"),
-            hint: format!("End idle sessions, or raise {remedy} of the pool in pilotfish's configuration."),
-        }
     }
 }

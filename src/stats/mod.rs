@@ -17,7 +17,7 @@ mod termination;
 pub use caution::Caution;
 pub use end::{End, Phase, Side};
 pub use histogram::{Histogram, Snapshot};
-pub use limits::{Admission, Limit, Limits, Over};
+pub use limits::{Admission, Limit, Limits, Origin, Over, Telling};
 pub use queue::{Queue, Ticket, Wait};
 pub use stopwatch::Stopwatch;
 pub use termination::termination;

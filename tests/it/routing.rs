@@ -48,7 +48,7 @@ fn client(number: u64) -> IpAddr {
 
 fn draw(dice: &mut Dice, turn: u64) -> Draw<'static> {
     let random = ((dice.below(1 << 32) as u64) << 32) | dice.below(1 << 32) as u64;
-    Draw { tried: &[], turn, random, client: client(turn) }
+    Draw { tried: &[], turn, random, client: client(turn).into() }
 }
 
 /// How many of so many sessions, none of which ends, each member gets.
