@@ -63,6 +63,7 @@ pub fn findings(cluster: &ClusterView, uptime_s: f64) -> Vec<Finding> {
     outages(cluster, &mut found);
     found.extend(cluster.credentials_problem.as_deref().map(stale_credentials));
     strangers(cluster, &mut found);
+    headers(cluster, &mut found);
     for member in &cluster.members {
         troubles_of(member, &mut found);
     }
@@ -210,6 +211,25 @@ pub(super) fn remedy(cause: Cause) -> &'static str {
         Cause::Unfit => {
             "Bring a replica back, or ask for less of it (max_lag, require). With replicas.fallback: primary the leader stands in."
         }
+    }
+}
+
+/// What `send_proxy` makes of members that do not expect it.
+fn headers(cluster: &ClusterView, found: &mut Vec<Finding>) {
+    for pool in &cluster.pools {
+        let names = pool.members.iter().filter(|member| member.misreads_proxy);
+        let names: Vec<&str> = names.map(|member| &*member.name).collect();
+        if names.is_empty() {
+            continue;
+        }
+        found.push(Finding {
+            code: "send_proxy",
+            level: Level::Warning,
+            what: format!("{} does not seem to understand the PROXY protocol.", list(&names)),
+            evidence: format!("Sessions of {} end there at its header, before an answer.", pool.name),
+            remedy: "PostgreSQL itself does not understand it (its log says: invalid length of startup packet). Set send_proxy: off, or set port to that of a pooler which expects it."
+                .to_owned(),
+        });
     }
 }
 

@@ -87,6 +87,8 @@ pub struct PoolMemberView {
     pub bytes_in_per_s: f64,
     pub bytes_out_per_s: f64,
     pub failed_dials: u64,
+    /// It hangs up on the PROXY protocol header (`send_proxy`): it seems not to understand it.
+    pub misreads_proxy: bool,
 }
 
 /// Who takes new sessions of a pool, and whether that is only the one that stands in.
@@ -125,12 +127,13 @@ pub(super) fn pool_member(
     let obstacle = routes.zip(index).and_then(|(routes, index)| routes.backends[index].obstacle.as_ref());
     let has_no_weight = decided.is_some_and(|pool| pool.readers.contains(name)) && candidate.is_none();
     let bar = Bar::of(unfit, obstacle, has_no_weight);
+    let (options, stats) = (&source.pool.options, source.pool.stats.member(name));
     PoolMemberView {
         name: name.clone(),
         unfit: bar.as_ref().map(Bar::as_str),
         why_unfit: bar.as_ref().map(ToString::to_string),
         weight: candidate.map(|candidate| candidate.weight),
-        max_sessions: source.pool.stats.member(name).limit(),
+        max_sessions: stats.limit(),
         sessions: counts.active,
         sessions_total: counts.total,
         bytes_in: counts.bytes_in,
@@ -138,6 +141,7 @@ pub(super) fn pool_member(
         bytes_in_per_s: tenths(rates.bytes_in_per_s),
         bytes_out_per_s: tenths(rates.bytes_out_per_s),
         failed_dials: counts.failed_dials,
+        misreads_proxy: options.send_proxy && stats.misread.is_likely(),
     }
 }
 

@@ -32,6 +32,9 @@ use crate::stats::{End, MemberStats, Over};
 /// How often it is looked whether a pause is over: soon after the answer that ends it.
 const CAUTION_STEP: Duration = Duration::from_millis(10);
 
+/// What may be meant by a server that hangs up.
+const HEADER_HINT: &str = "send_proxy is set, and a server that does not expect the PROXY protocol does so";
+
 /// A connection to a backend that has taken the first packet and begun to answer.
 struct Connection {
     backend: TcpStream,
@@ -267,10 +270,16 @@ impl<'a> Attempts<'a> {
         let reached = match dialled {
             Err(error @ DialError::Local(_)) => return Ok(Attempt::Failed(error.to_string())),
             Err(DialError::Member(error)) => Err(error.to_string()),
-            Ok(stream) => match self.confirm(backend, &stream, is_last, hold).await? {
-                Reply::Serves => Ok(stream),
-                Reply::NotNow(why) => Err(why),
-            },
+            Ok(stream) => {
+                let reply = self.confirm(backend, &stream, is_last, hold).await?;
+                self.judge_header(backend, &reply);
+                match reply {
+                    Reply::Serves | Reply::Violation => Ok(stream),
+                    Reply::NotNow(why) => Err(why),
+                    Reply::HungUp(why) if self.pool.options.send_proxy => Err(format!("{why}; {HEADER_HINT}")),
+                    Reply::HungUp(why) => Err(why),
+                }
+            }
         };
         // From here to the relay nothing is awaited, so that a later table finds the session on its member.
         let connected = reached.and_then(|stream| match (stream.local_addr(), stream.peer_addr()) {
@@ -322,6 +331,25 @@ impl<'a> Attempts<'a> {
             reply = reply::first(stream) => Ok(reply),
             () = self.worker.board.stop.cancelled() => Err(End::Shutdown),
             () = sleep_until(until) => Err(End::HoldExpired),
+        }
+    }
+
+    /// Where members are sent a PROXY protocol header, tells when one does not seem to understand it, and when it does.
+    fn judge_header(&self, backend: &Backend, reply: &Reply) {
+        let answers_show = !matches!(self.greeting.map(|greeting| greeting.kind), None | Some(FirstPacket::DirectTls));
+        if !self.pool.options.send_proxy || !answers_show {
+            return;
+        }
+        let (pool, member, misread) = (&*self.pool.options.name, &*backend.name, &backend.stats.misread);
+        match reply {
+            Reply::HungUp(_) | Reply::Violation if misread.hung_up() => {
+                let advice = "set send_proxy: off, or have what listens there expect the header";
+                tracing::warn!(pool, member, advice, "the member hangs up on the PROXY protocol header");
+            }
+            Reply::Serves if misread.answered() => {
+                tracing::info!(pool, member, "the member understands the PROXY protocol header");
+            }
+            _ => {}
         }
     }
 

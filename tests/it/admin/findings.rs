@@ -224,7 +224,7 @@ fn a_leader_that_no_session_gets_to_is_not_said_to_take_writes() {
 /// One thing that deserves a look: the code and level of the finding, and a piece of what it says.
 type Seen = (&'static str, Level, &'static str, fn(&mut ClusterView));
 
-const SEEN: [Seen; 19] = [
+const SEEN: [Seen; 20] = [
     ("two_writers", Level::Critical, "a, b all claim the leader lock.", |c| {
         c.alarmed = vec![Alarm::TwoWriters(vec!["a".into(), "b".into()])]
     }),
@@ -249,6 +249,9 @@ const SEEN: [Seen; 19] = [
     ("no_readers", Level::Warning, "2 clients wait for a replica. b lies further behind than max_lag.", |c| {
         c.pools[1].vacancy = vacant(Cause::Unfit, "b lies further behind than max_lag");
         (c.pools[1].routable, c.pools[1].held) = (vec![], 2);
+    }),
+    ("send_proxy", Level::Warning, "c does not seem to understand the PROXY protocol. Sessions of replicas", |c| {
+        c.pools[1].members[1].misreads_proxy = true;
     }),
     ("unknown_weights", Level::Warning, "name d, which is no member. The members are a, b and c.", |c| {
         c.pools[1].unknown_weights = vec!["d".into()];
