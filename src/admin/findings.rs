@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::figures::bytes;
 use super::view::{ClusterView, MemberView, PoolView};
 use crate::routing::Cause;
-use crate::topology::Alarm;
+use crate::topology::{Alarm, SilenceKind};
 
 /// More would not be read.
 pub const MOST: usize = 6;
@@ -64,6 +64,7 @@ pub fn findings(cluster: &ClusterView, uptime_s: f64) -> Vec<Finding> {
     found.extend(cluster.credentials_problem.as_deref().map(stale_credentials));
     strangers(cluster, &mut found);
     headers(cluster, &mut found);
+    found.extend(no_login(cluster));
     for member in &cluster.members {
         troubles_of(member, &mut found);
     }
@@ -91,6 +92,24 @@ fn stale_credentials(problem: &str) -> Finding {
         remedy: "Mend the files named in patroni.tls and patroni.auth; they are read again within a second."
             .to_owned(),
     }
+}
+
+/// Nodes that want a login and do not get the right one.
+fn no_login(cluster: &ClusterView) -> Option<Finding> {
+    let check = |member: &'_ MemberView| member.last_check.clone();
+    let lacks =
+        |member: &&MemberView| check(member).is_some_and(|last| last.silence == Some(SilenceKind::Login));
+    let lacking: Vec<&MemberView> = cluster.members.iter().filter(lacks).collect();
+    let error = lacking.first().and_then(|member| check(member)?.error)?;
+    let names: Vec<&str> = lacking.iter().map(|member| &*member.name).collect();
+    Some(Finding {
+        code: "no_login",
+        level: Level::Warning,
+        what: format!("No login at Patroni on {}: what it says is not known.", list(&names)),
+        evidence: format!("{}: {}.", names[0], error.trim_start_matches("login: ")),
+        remedy: "Set patroni.auth to the login that the node, or the proxy before it, wants; a new password file counts within a second."
+            .to_owned(),
+    })
 }
 
 /// What the decision itself warns of.

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use super::incident::{Clients, Incident};
+use super::picture::Check;
 use crate::routing::{Cause, Kind, PoolRoutes, Routes, Vacancy};
 use crate::topology::cluster::Tracked;
-use crate::topology::{Class, Decision, Member, Observation};
+use crate::topology::{Class, Decision, Member, Observation, Silence, SilenceKind};
 
 /// The members are others than before.
 pub(super) fn members(cluster: &str, members: &[Member]) {
@@ -33,6 +34,19 @@ pub(super) fn member_changed(cluster: &str, tracked: &Tracked, before: Option<Cl
         why = silence,
         "member changed"
     );
+}
+
+/// Says when a member begins to want a login that it does not get, and when that is over.
+pub(super) fn login(cluster: &str, member: &str, before: Option<&Check>, now: Option<&Silence>) {
+    let lacks = |silence: Option<&Silence>| silence.is_some_and(|silence| silence.kind == SilenceKind::Login);
+    match (lacks(before.and_then(|check| check.silence.as_ref())), lacks(now)) {
+        (false, true) => {
+            let why = now.map(|silence| &*silence.detail);
+            tracing::warn!(cluster, member, why, "no login at Patroni");
+        }
+        (true, false) if now.is_none() => tracing::info!(cluster, member, "login at Patroni again"),
+        _ => {}
+    }
 }
 
 /// Says what a decision changed, if anything, and each new alarm.

@@ -163,7 +163,9 @@ impl Steward {
             Observation::Answered(report) => (Some(report.status), None),
             Observation::Silent(silence) => (None, Some(silence.clone())),
         };
-        self.checks.entry(api.to_owned()).or_default().add(Check { at: now, took, status, silence });
+        let checks = self.checks.entry(api.to_owned()).or_default();
+        journal::login(&self.name, &name, checks.last.as_ref(), silence.as_ref());
+        checks.add(Check { at: now, took, status, silence });
         let before = self.core.member(&name).map(|tracked| tracked.class);
         self.core.observe(now, &name, observation);
         self.learn_scope();

@@ -7,6 +7,7 @@ mod failover;
 pub mod fake;
 mod hostile;
 pub mod http;
+mod login;
 mod polling;
 mod pools;
 mod ports;

@@ -4,7 +4,7 @@ use pilotfish::admin::findings::{Level, MOST, findings};
 use pilotfish::admin::headline::headline;
 use pilotfish::admin::view::{CheckView, ClusterView, MemberView, PoolMemberView, PoolView, VacancyView};
 use pilotfish::routing::{Cause, Vacancy};
-use pilotfish::topology::Alarm;
+use pilotfish::topology::{Alarm, SilenceKind};
 
 /// A leader, two replicas, and sessions on both ports.
 fn healthy() -> ClusterView {
@@ -224,7 +224,7 @@ fn a_leader_that_no_session_gets_to_is_not_said_to_take_writes() {
 /// One thing that deserves a look: the code and level of the finding, and a piece of what it says.
 type Seen = (&'static str, Level, &'static str, fn(&mut ClusterView));
 
-const SEEN: [Seen; 20] = [
+const SEEN: [Seen; 21] = [
     ("two_writers", Level::Critical, "a, b all claim the leader lock.", |c| {
         c.alarmed = vec![Alarm::TwoWriters(vec!["a".into(), "b".into()])]
     }),
@@ -259,6 +259,12 @@ const SEEN: [Seen; 20] = [
     ("failsafe", Level::Warning, "a says so", |c| c.members[0].failsafe = true),
     ("paused", Level::Warning, "nobody is promoted", |c| c.members[0].pause = true),
     ("discovery", Level::Warning, "cannot be read", |c| c.discovery_problem = Some("every node: 502".into())),
+    ("no_login", Level::Warning, "b: it refuses the login of patroni.auth (status 401).", |c| {
+        let (error, silence) =
+            ("login: it refuses the login of patroni.auth (status 401)", SilenceKind::Login);
+        let check = CheckView { error: Some(error.into()), silence: Some(silence), ..CheckView::default() };
+        c.members[1].last_check = Some(check);
+    }),
     ("flapping", Level::Warning, "changed 6 times within five minutes", |c| c.members[2].flips_5m = 6),
     ("lag_grows", Level::Warning, "grew from 1.0 MiB to 64.0 MiB within a minute", |c| {
         (c.members[1].lag_bytes, c.members[1].lag_bytes_1m_ago) = (Some(64 << 20), Some(1 << 20));
