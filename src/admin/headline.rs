@@ -82,14 +82,18 @@ fn led(cluster: &ClusterView, writer: &str) -> Headline {
     let primaries = || cluster.pools.iter().filter(|pool| pool.kind == "primary");
     let takes_none = || format!("{writer} takes no sessions");
     if let Some((pool, vacancy)) = primaries().find_map(|pool| Some((pool, pool.vacancy.as_ref()?))) {
-        let what = format!("{writer} leads, but nobody takes the sessions of {}: {}", pool.name, vacancy.reason);
+        let what =
+            format!("{writer} leads, but nobody takes the sessions of {}: {}", pool.name, vacancy.reason);
         return critical(takes_none(), &what, findings::remedy(vacancy.cause));
     }
     let waits = primaries().find(|pool| pool.held > 0);
     match waits.and_then(|pool| Some((pool.held, pool.oldest_wait_s.filter(|&wait| wait >= LONG_WAIT_S)?))) {
         Some((held, wait)) => critical(
             takes_none(),
-            &format!("{writer} leads, but its PostgreSQL takes no sessions: {held} held, the longest for {}", figures::ago(wait)),
+            &format!(
+                "{writer} leads, but its PostgreSQL takes no sessions: {held} held, the longest for {}",
+                figures::ago(wait)
+            ),
             "Its connections may be used up, or PostgreSQL has crashed under a healthy Patroni, which restarts it: see its log.",
         ),
         None => {

@@ -225,7 +225,10 @@ fn listens(front: &Proxy<'_>, binds: &Binds, notes: &Notes) -> Listens {
         if !lets_in {
             notes.lost(
                 listen.line,
-                format!("{}: left out: its clients have no address, and only some addresses are let in", listen.said),
+                format!(
+                    "{}: {} is left out: its clients have no address, and only some addresses are let in",
+                    listen.said, listen.address
+                ),
             );
         }
         lets_in

@@ -26,7 +26,9 @@ const HEADER_PATIENCE: Duration = Duration::from_secs(5);
 pub enum ClientAddress {
     Ip(SocketAddr),
     /// On this host, through a unix socket: the user that has connected, by number.
-    Unix { uid: u32 },
+    Unix {
+        uid: u32,
+    },
 }
 
 /// Addresses by network.

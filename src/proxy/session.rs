@@ -276,7 +276,9 @@ impl<'a> Attempts<'a> {
                 match reply {
                     Reply::Serves | Reply::Violation => Ok(stream),
                     Reply::NotNow(why) => Err(why),
-                    Reply::HungUp(why) if self.pool.options.send_proxy => Err(format!("{why}; {HEADER_HINT}")),
+                    Reply::HungUp(why) if self.pool.options.send_proxy => {
+                        Err(format!("{why}; {HEADER_HINT}"))
+                    }
                     Reply::HungUp(why) => Err(why),
                 }
             }
@@ -336,7 +338,8 @@ impl<'a> Attempts<'a> {
 
     /// Where members are sent a PROXY protocol header, tells when one does not seem to understand it, and when it does.
     fn judge_header(&self, backend: &Backend, reply: &Reply) {
-        let answers_show = !matches!(self.greeting.map(|greeting| greeting.kind), None | Some(FirstPacket::DirectTls));
+        let answers_show =
+            !matches!(self.greeting.map(|greeting| greeting.kind), None | Some(FirstPacket::DirectTls));
         if !self.pool.options.send_proxy || !answers_show {
             return;
         }

@@ -55,7 +55,10 @@ pub(super) fn refusal(end: End, over: Option<Over>, session: &Session, cluster: 
     let limits = &session.pool.stats.limits;
     let (message, remedy) = match (end, over) {
         (_, Some(Over::Client(count))) => (
-            format!("{} has {count} sessions already, its max_sessions_per_client", session.client().origin()),
+            format!(
+                "{} has {count} sessions already, its max_sessions_per_client",
+                session.client().origin()
+            ),
             "max_sessions_per_client",
         ),
         (_, Some(Over::Pool(count))) => {

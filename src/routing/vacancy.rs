@@ -197,14 +197,18 @@ mod tests {
             ("", Cause::NoReplica, "no member is a running replica"),
             ("rr", Cause::NoReplica, "no member is a running replica"),
             ("ro", Cause::Drained, "b is taken out by an operator"),
-            (
-                "rol",
-                Cause::Unfit,
-                "b is taken out by an operator; c lies further behind than max_lag",
-            ),
+            ("rol", Cause::Unfit, "b is taken out by an operator; c lies further behind than max_lag"),
             ("p", Cause::Port, "a takes no connections at port 6432: refused"),
-            ("rpo", Cause::Port, "b takes no connections at port 6432: refused; c is taken out by an operator"),
-            ("rp?", Cause::Unknown, "b takes no connections at port 6432: refused; c is being asked at port 6432"),
+            (
+                "rpo",
+                Cause::Port,
+                "b takes no connections at port 6432: refused; c is taken out by an operator",
+            ),
+            (
+                "rp?",
+                Cause::Unknown,
+                "b takes no connections at port 6432: refused; c is being asked at port 6432",
+            ),
             ("rwl", Cause::Weight, "b has the weight 0; c lies further behind than max_lag"),
             (
                 "oooooo",
@@ -214,7 +218,8 @@ mod tests {
             ),
         ] {
             let bars = bars(of);
-            let bars: Vec<(&str, Bar)> = bars.iter().map(|(name, bar)| (name.as_str(), bar.clone())).collect();
+            let bars: Vec<(&str, Bar)> =
+                bars.iter().map(|(name, bar)| (name.as_str(), bar.clone())).collect();
             assert_eq!((cause(&bars, false), reason(&bars).as_str()), (found, said), "{of}");
             assert_eq!(cause(&bars, true), Cause::Unknown, "{of}: somebody has not been asked yet");
         }

@@ -37,7 +37,9 @@ mod tests {
     #[test]
     fn three_in_a_row_are_told_once_and_an_answer_ends_it() {
         // `x` hung up, `a` answered; what is told: `!` likely, `.` nothing, `+` no more.
-        for (seen, told) in [("xx", ".."), ("xxx", "..!"), ("xxaxx", "....."), ("xxxxxa", "..!..+"), ("axxxaa", "...!+.")] {
+        for (seen, told) in
+            [("xx", ".."), ("xxx", "..!"), ("xxaxx", "....."), ("xxxxxa", "..!..+"), ("axxxaa", "...!+.")]
+        {
             let misread = Misread::default();
             let step = |what: char| match what {
                 'x' if misread.hung_up() => '!',

@@ -37,7 +37,8 @@ impl Steward {
                 strangers.insert(Arc::clone(&rules.name), unknown);
             }
         }
-        for (pool, names) in strangers.iter().filter(|(pool, names)| self.strangers.get(*pool) != Some(names)) {
+        for (pool, names) in strangers.iter().filter(|(pool, names)| self.strangers.get(*pool) != Some(names))
+        {
             tracing::warn!(
                 cluster = &*self.name,
                 pool = &**pool,

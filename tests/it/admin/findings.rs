@@ -246,13 +246,23 @@ const SEEN: [Seen; 21] = [
         c.members[1].plainly = "Replica, too far behind".into();
         c.members[2].plainly = "No answer: unknown".into();
     }),
-    ("no_readers", Level::Warning, "2 clients wait for a replica. b lies further behind than max_lag.", |c| {
-        c.pools[1].vacancy = vacant(Cause::Unfit, "b lies further behind than max_lag");
-        (c.pools[1].routable, c.pools[1].held) = (vec![], 2);
-    }),
-    ("send_proxy", Level::Warning, "c does not seem to understand the PROXY protocol. Sessions of replicas", |c| {
-        c.pools[1].members[1].misreads_proxy = true;
-    }),
+    (
+        "no_readers",
+        Level::Warning,
+        "2 clients wait for a replica. b lies further behind than max_lag.",
+        |c| {
+            c.pools[1].vacancy = vacant(Cause::Unfit, "b lies further behind than max_lag");
+            (c.pools[1].routable, c.pools[1].held) = (vec![], 2);
+        },
+    ),
+    (
+        "send_proxy",
+        Level::Warning,
+        "c does not seem to understand the PROXY protocol. Sessions of replicas",
+        |c| {
+            c.pools[1].members[1].misreads_proxy = true;
+        },
+    ),
     ("unknown_weights", Level::Warning, "name d, which is no member. The members are a, b and c.", |c| {
         c.pools[1].unknown_weights = vec!["d".into()];
     }),

@@ -100,7 +100,10 @@ async fn only_the_allowed_come_in() {
     assert_eq!(heard, b"");
     stage.ends_as(End::ClientDenied).await;
     let ended = &stage.bench.workers.recent_ends()[0];
-    assert_eq!((ended.end, ended.client.origin()), (End::ClientDenied, Origin::Ip(Ipv4Addr::LOCALHOST.into())));
+    assert_eq!(
+        (ended.end, ended.client.origin()),
+        (End::ClientDenied, Origin::Ip(Ipv4Addr::LOCALHOST.into()))
+    );
 }
 
 #[tokio::test]
