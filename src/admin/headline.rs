@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::figures;
 use super::findings::{self, Level, list, sentence};
 use super::view::{ClusterView, MemberView};
+use crate::routing::Cause;
 
 /// Patroni looks at its DCS each `loop_wait`, 10 s by default; twice that and nothing is missed by chance.
 pub const DCS_QUIET_S: u64 = 25;
@@ -84,7 +85,10 @@ fn led(cluster: &ClusterView, writer: &str) -> Headline {
     if let Some((pool, vacancy)) = primaries().find_map(|pool| Some((pool, pool.vacancy.as_ref()?))) {
         let what =
             format!("{writer} leads, but nobody takes the sessions of {}: {}", pool.name, vacancy.reason);
-        return critical(takes_none(), &what, findings::remedy(vacancy.cause));
+        let told = critical(takes_none(), &what, findings::remedy(vacancy.cause));
+        // A port that is asked for the first time, or again after it has refused a session, answers in a moment.
+        let level = if vacancy.cause == Cause::Unknown { Level::Warning } else { Level::Critical };
+        return Headline { level, ..told };
     }
     let waits = primaries().find(|pool| pool.held > 0);
     match waits.and_then(|pool| Some((pool.held, pool.oldest_wait_s.filter(|&wait| wait >= LONG_WAIT_S)?))) {

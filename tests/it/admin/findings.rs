@@ -208,14 +208,16 @@ fn vacant(cause: Cause, reason: &str) -> Option<VacancyView> {
 
 #[test]
 fn a_leader_that_no_session_gets_to_is_not_said_to_take_writes() {
-    for (cause, reason, remedy) in [
-        (Cause::Port, "a takes no connections at port 6432: connection refused", "Start what listens"),
-        (Cause::Weight, "a has the weight 0", "Give one of them a weight"),
+    let dead = "a takes no connections at port 6432: connection refused";
+    for (cause, reason, level, remedy) in [
+        (Cause::Port, dead, Level::Critical, "Start what listens"),
+        (Cause::Weight, "a has the weight 0", Level::Critical, "Give one of them a weight"),
+        (Cause::Unknown, "a is being asked at port 6432", Level::Warning, "A matter of"),
     ] {
         let mut cluster = healthy();
         cluster.pools[0].vacancy = vacant(cause, reason);
         let headline = headline(&cluster);
-        assert_eq!((headline.level, &*headline.title), (Level::Critical, "a takes no sessions"));
+        assert_eq!((headline.level, &*headline.title), (level, "a takes no sessions"));
         assert_eq!(headline.what, format!("a leads, but nobody takes the sessions of primary: {reason}."));
         assert!(headline.remedy.starts_with(remedy), "{}", headline.remedy);
     }
