@@ -6,11 +6,10 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use super::greeting::{Greeting, greet};
 use super::refusal::{Refusal, TOO_MANY_CONNECTIONS};
 use super::sessions::Session;
+use super::stream::Stream;
 use crate::stats::{End, Over, Telling};
 
 /// How long it may take for its first packet. Clients send it at once; this allows for a lost packet or two.
@@ -35,7 +34,7 @@ impl Surplus {
     ///
     /// # Errors
     /// With the end of the session.
-    pub async fn greet(&self, client: &mut TcpStream, session: &Session) -> Result<Greeting, End> {
+    pub async fn greet(&self, client: &mut Stream, session: &Session) -> Result<Greeting, End> {
         let greeted = greet(client, session, PATIENCE).await;
         greeted.map_err(|found| if found == End::ClientSilent { end(self.over) } else { found })
     }
