@@ -206,7 +206,7 @@ fn listens(front: &Proxy<'_>, binds: &Binds, notes: &Notes) -> Listens {
     let mut listens = binds.listens.clone();
     for listen in &mut listens {
         listen.allow.clone_from(&access.allow);
-        let is_unix = listen.address.starts_with("unix:");
+        let is_unix = listen.is_unix();
         let everybody = |networks: &[String]| networks.iter().eq(EVERYBODY.iter());
         match is_unix {
             // Clients of a unix socket have no address that a rule could name.
@@ -226,6 +226,19 @@ fn listens(front: &Proxy<'_>, binds: &Binds, notes: &Notes) -> Listens {
             notes.taken(listen.line, format!("accept-proxy: accept_proxy, {whom}"));
         }
     }
+    listens.retain(|listen| {
+        let lets_in = !listen.is_unix() || listen.allow.is_empty() || !listen.accept_proxy.is_empty();
+        if !lets_in {
+            notes.lost(
+                listen.line,
+                format!(
+                    "{}: {} is left out: its clients have no address, and only some addresses are let in",
+                    listen.said, listen.address
+                ),
+            );
+        }
+        lets_in
+    });
     Listens { listens, per_client: access.per_client }
 }
 
