@@ -87,6 +87,7 @@ async fn open(
 ) -> Result<(TcpStream, Connection), End> {
     let (worker, session) = (&*worker, &*session);
     let pool = &*session.pool;
+    session.is_for(Arc::clone(&worker.board.routes(pool).cluster));
     access.admit(&mut client, session).await?;
     let greeting = match pool.options.protocol {
         Protocol::Postgresql => greet(&mut client, session).await.map(Some)?,
@@ -150,7 +151,7 @@ impl Seeker for Attempts<'_> {
         loop {
             let pick = |routes: &PoolRoutes| self.pick(routes, &tried);
             let claim = worker.board.claim(self.pool, routes, &mut turn, worker.index, &*self, pick).await;
-            self.session.was_queued(turn.waited());
+            self.session.was_queued(turn.waited(), turn.place());
             let (index, active) = match claim? {
                 Claim::Taken(index, active) => (index, active),
                 Claim::Nobody => break,
