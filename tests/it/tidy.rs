@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every source file, as its path below the project and its text.
-struct Source {
+pub struct Source {
     path: String,
     text: String,
 }
@@ -18,7 +18,7 @@ impl Source {
     }
 
     /// What comes before the unit tests, without comments.
-    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.text.lines().enumerate().take_while(|(_, line)| *line != "#[cfg(test)]");
         lines
             .map(|(number, line)| (number + 1, line))
@@ -30,7 +30,7 @@ impl Source {
     }
 }
 
-fn sources(below: &[&str]) -> Vec<Source> {
+pub fn sources(below: &[&str]) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files: Vec<PathBuf> = below.iter().flat_map(|folder| rust_files(&root.join(folder))).collect();
     files.sort();
