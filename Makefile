@@ -1,7 +1,7 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down build check test test-nightly fuzz bench bench-micro bench-scale bench-failover deb rpm image sbom packages \
-	reproduce version linked static deny test-packages test-docs test-image reload-stress fmt clean
+	reproduce version linked static deny test-packages test-docs test-pair test-image reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 # Debian keeps haproxy, pgbouncer and their like in sbin.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -33,7 +33,7 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 	cargo test --locked --lib --bins --test it
 	cargo test --locked --doc
 	cargo test --locked --test e2e -- --test-threads=1
-	$(MAKE) test-packages test-docs
+	$(MAKE) test-packages test-docs test-pair
 
 test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
 	@deploy/setup rust
@@ -103,6 +103,11 @@ test-packages: ## the unit, the packages' life from installation to purge, compo
 	@deploy/setup rust packages release
 	cargo build --locked --bin pilotfish
 	PILOTFISH_BINARY=target/debug/pilotfish $${PILOTFISH_VENV:-/var/tmp/pilotfish-$$(id -u)/venv}/bin/python -B tests/packages/test_deploy.py
+
+test-pair: ## two pilotfish before a real cluster, killed, cut off and upgraded: libpq, DNS, keepalived; part of test
+	@deploy/setup rust cluster pair
+	cargo build --locked --bin pilotfish
+	tests/pair/run $(ARGS)
 
 test-docs: ## every command and configuration that the documentation shows; part of test
 	@deploy/setup rust packages cluster

@@ -21,7 +21,7 @@ pub fn status(client: &Client, wanted: Wanted) -> Result<(), Failure> {
     }
     let answer = of_cluster(client.get("/api/v1/status")?, wanted.cluster.as_deref())?;
     if wanted.ready {
-        return tell_ready(client, &read(answer)?);
+        return tell_ready(client, &read(answer)?, wanted.informed);
     }
     if client.form == Form::Json {
         return print_json(&answer);
@@ -41,14 +41,24 @@ fn of_cluster(mut answer: Value, cluster: Option<&str>) -> Result<Value, Failure
     Err(Failure::new(EXIT_FAILED, format!("no cluster is named {cluster:?}; see pilotfish status")))
 }
 
-fn tell_ready(client: &Client, status: &Status) -> Result<(), Failure> {
-    match client.form {
-        Form::Json => print_json(&json!({"ready": status.ready, "stopping": status.stopping}))?,
-        Form::Text if status.ready => print("ready\n")?,
-        Form::Text if status.stopping => print("stopping\n")?,
-        Form::Text => print("not ready: not every cluster has been asked yet\n")?,
+fn tell_ready(client: &Client, status: &Status, informed: bool) -> Result<(), Failure> {
+    let blind = status.clusters.iter().find(|cluster| informed && is_blind(cluster));
+    let ready = status.ready && blind.is_none();
+    match (client.form, blind) {
+        (Form::Json, _) => print_json(&json!({"ready": ready, "stopping": status.stopping}))?,
+        (Form::Text, _) if ready => print("ready\n")?,
+        (Form::Text, _) if status.stopping => print("stopping\n")?,
+        (Form::Text, Some(Cluster { name, .. })) if status.ready => {
+            print(&(harmless(&format!("not informed: no node of {name} answers")) + "\n"))?;
+        }
+        (Form::Text, _) => print("not ready: not every cluster has been asked yet\n")?,
     }
-    if status.ready { Ok(()) } else { Err(Failure::new(EXIT_FAILED, "")) }
+    if ready { Ok(()) } else { Err(Failure::new(EXIT_FAILED, "")) }
+}
+
+/// Nobody tells it anything of the cluster. That the writer alone is silent, others see as well.
+fn is_blind(cluster: &Cluster) -> bool {
+    cluster.members.iter().all(|member| matches!(member.class.as_str(), "silent" | "unknown"))
 }
 
 /// A pilotfish that does not answer yet may still start.

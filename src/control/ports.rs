@@ -9,11 +9,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::controller::Event;
 use super::poller::{Poller, PollerOptions};
-use crate::proxy::connect::{DialError, TcpOptions, dial};
+use crate::proxy::connect::{DialError, dial};
 use crate::routing::ClusterId;
 use crate::topology::health::Thresholds;
 use crate::topology::{Knock, PortHealth};
@@ -134,7 +135,7 @@ impl Ports {
 
 /// Connects and hangs up.
 async fn knock(addresses: &[SocketAddr], patience: Duration) -> Knock {
-    match dial(addresses, patience, TcpOptions::default()).await {
+    match dial(addresses, patience, TcpStream::connect::<SocketAddr>).await {
         Ok(_) => Knock::Open,
         Err(DialError::Member(error)) if error.kind() == ErrorKind::ConnectionRefused => {
             Knock::Refused(error.to_string())

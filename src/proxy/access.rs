@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::proxy_protocol::{self, Parse, Proxied, canonical};
 use super::sessions::Session;
+use super::stream::Stream;
 use crate::stats::End;
 
 /// How long a proxy may take for its header. It has it ready; three seconds, the least that the protocol's text asks
@@ -88,7 +88,7 @@ impl Access {
     ///
     /// # Errors
     /// With the end of the session.
-    pub(super) async fn admit(&self, client: &mut TcpStream, session: &Session) -> Result<(), End> {
+    pub(super) async fn admit(&self, client: &mut Stream, session: &Session) -> Result<(), End> {
         if self.trusted.contain(session.client())
             && let Some(proxied) = read_header(client, session).await?
         {
@@ -99,7 +99,7 @@ impl Access {
 }
 
 /// What goes before the first byte towards a member: nothing, unless the pool says who its clients are.
-pub(super) fn announcement(client: &TcpStream, session: &Session) -> Vec<u8> {
+pub(super) fn announcement(client: &Stream, session: &Session) -> Vec<u8> {
     if !session.pool.options.send_proxy {
         return Vec::new();
     }
@@ -113,7 +113,7 @@ pub(super) fn announcement(client: &TcpStream, session: &Session) -> Vec<u8> {
     proxy_protocol::encode(session.proxied().or_else(of_connection))
 }
 
-async fn read_header(client: &mut TcpStream, session: &Session) -> Result<Option<Proxied>, End> {
+async fn read_header(client: &mut Stream, session: &Session) -> Result<Option<Proxied>, End> {
     let deadline = Instant::now() + HEADER_PATIENCE;
     let mut bytes = Vec::new();
     loop {

@@ -26,6 +26,8 @@ use super::worker::{Accepted, Handle, Worker, place};
 
 /// Connections that the kernel keeps for us; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Connections accepted in one go, before it is looked whether something else is to be done.
+const AT_ONCE: usize = 32;
 /// How long accepting pauses when descriptors or memory have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A shortage is logged at its begin and then no more often than this.
@@ -199,10 +201,10 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
                 let _ = serves.pool.options.tcp.replace(&SockRef::from(&socket));
                 continue;
             }
-            accepted = accept(&socket, &permits, &serves.pool, &mut shortage) => accepted,
+            accepted = accept(&socket, &permits, &serves.pool, &mut shortage, |arrival| serve(arrival, &serves)) => accepted,
         };
         match accepted {
-            Ok(arrival) => serve(arrival, &serves),
+            Ok(()) => {}
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 let advice = "if it is open files, raise their limit (LimitNOFILE, ulimit -n)";
@@ -227,25 +229,27 @@ fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(socket)
 }
 
-/// The permit is taken when somebody is there, so that an idle listener keeps none from the others.
+/// Waits for connections, and serves those that are there. A permit is taken when somebody is there, so that an idle
+/// listener keeps none from the others.
 async fn accept(
     socket: &AsyncFd<OwnedFd>,
     permits: &Arc<Semaphore>,
     pool: &Pool,
     shortage: &mut Shortage,
-) -> io::Result<Arrival> {
-    loop {
-        let mut ready = socket.readable().await?;
+    serve: impl Fn(Arrival),
+) -> io::Result<()> {
+    let mut ready = socket.readable().await?;
+    for _ in 0..AT_ONCE {
         if permits.available_permits() == 0 {
             let advice = "raise max_sessions, and the limit of open files if that is what bounds it";
             shortage.log(pool, "as many sessions as allowed are open", advice);
         }
         let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
-        if let Ok(accepted) = ready.try_io(accept_now) {
-            let (socket, client) = accepted?;
-            return Ok((permit, socket, client));
-        }
+        let Ok(accepted) = ready.try_io(accept_now) else { break };
+        let (socket, client) = accepted?;
+        serve((permit, socket, client));
     }
+    Ok(())
 }
 
 fn accept_now(socket: &AsyncFd<OwnedFd>) -> io::Result<(OwnedFd, ClientAddress)> {

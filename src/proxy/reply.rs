@@ -8,9 +8,7 @@
 //!
 //! Over TLS only the first answer, `S` or `N`, can be seen; what follows is between the two ends.
 
-use rustix::net::{RecvFlags, recv};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use super::stream::Stream;
 
 /// `admin_shutdown`, `crash_shutdown`, `cannot_connect_now`.
 const NOT_NOW: [&[u8]; 3] = [b"57P01", b"57P02", b"57P03"];
@@ -27,11 +25,9 @@ pub enum Reply {
 }
 
 /// Waits for the server's first bytes and looks at them; they stay in the socket.
-pub async fn first(server: &TcpStream) -> Reply {
+pub async fn first(server: &Stream) -> Reply {
     let mut bytes = [0; LOOK_BYTES];
-    let looked =
-        server.async_io(Interest::READABLE, || Ok(recv(server, &mut bytes, RecvFlags::PEEK)?.1)).await;
-    match looked {
+    match server.look(&mut bytes).await {
         Ok(0) => Reply::NotNow("it hung up before it answered".to_owned()),
         Ok(length) => read(&bytes[..length.min(LOOK_BYTES)]),
         Err(error) => Reply::NotNow(error.to_string()),

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::access::{Access, announcement};
@@ -22,6 +21,7 @@ use super::queue::{Claim, Turn};
 use super::refusal::{CANNOT_CONNECT_NOW, Refusal, TOO_MANY_CONNECTIONS};
 use super::reply::{self, Reply};
 use super::sessions::{Ending, Session};
+use super::stream::Stream;
 use super::worker::{Place, Worker};
 use super::{Pool, Protocol, TroubleKind, cancel};
 use crate::routing::pick::{Draw, pick};
@@ -33,7 +33,7 @@ const CAUTION_STEP: Duration = Duration::from_millis(10);
 
 /// A connection to a backend that has taken the first packet and begun to answer.
 struct Connection {
-    backend: TcpStream,
+    backend: Stream,
     stats: Arc<MemberStats>,
 }
 
@@ -52,7 +52,7 @@ enum Attempt {
 /// own, given back before.
 pub fn run(
     worker: Arc<Worker>,
-    client: TcpStream,
+    client: Stream,
     access: Arc<Access>,
     mut ending: Ending,
     place: Place,
@@ -81,10 +81,10 @@ pub fn run(
 /// Everything before the first relayed byte.
 async fn open(
     worker: Arc<Worker>,
-    mut client: TcpStream,
+    mut client: Stream,
     access: Arc<Access>,
     session: Arc<Session>,
-) -> Result<(TcpStream, Connection), End> {
+) -> Result<(Stream, Connection), End> {
     let (worker, session) = (&*worker, &*session);
     let pool = &*session.pool;
     session.is_for(Arc::clone(&worker.board.routes(pool).cluster));
@@ -126,7 +126,7 @@ struct Attempts<'a> {
     worker: &'a Worker,
     session: &'a Session,
     pool: &'a Pool,
-    client: &'a TcpStream,
+    client: &'a Stream,
     greeting: Option<&'a Greeting>,
     /// How long the client was held, once that is over.
     waited: Option<Duration>,
@@ -196,7 +196,7 @@ impl<'a> Attempts<'a> {
     fn new(
         worker: &'a Worker,
         session: &'a Session,
-        client: &'a TcpStream,
+        client: &'a Stream,
         greeting: Option<&'a Greeting>,
     ) -> Attempts<'a> {
         Attempts {
@@ -298,7 +298,7 @@ impl<'a> Attempts<'a> {
     async fn confirm(
         &mut self,
         backend: &Backend,
-        stream: &TcpStream,
+        stream: &Stream,
         is_last: bool,
         hold: &mut Option<Hold>,
     ) -> Result<Reply, End> {
@@ -339,9 +339,10 @@ impl<'a> Attempts<'a> {
     }
 
     /// Connects and passes on the first packet: a backend that does not take it has not been reached.
-    async fn dial(&self, backend: &Backend) -> Result<TcpStream, DialError> {
+    async fn dial(&self, backend: &Backend) -> Result<Stream, DialError> {
         let options = &self.pool.options;
-        let mut stream = dial(&backend.addresses, options.connect_timeout, options.tcp).await?;
+        let connect = |address| self.worker.engine.connect(address, options.tcp);
+        let mut stream = dial(&backend.addresses, options.connect_timeout, connect).await?;
         let mut first = announcement(self.client, self.session);
         first.extend(self.greeting.iter().flat_map(|greeting| &greeting.bytes));
         stream.write_all(&first).await.map_err(DialError::Member)?;

@@ -116,7 +116,7 @@ const ONE_PLACE: [(&str, &[&str]); 16] = [
     ("argon2::", &["src/admin/secret.rs"]),
     ("bcrypt::", &["src/admin/secret.rs"]),
     ("sd_notify", &["src/app/manager.rs"]),
-    ("rustix::event", &["src/proxy/engine.rs"]),
+    ("rustix::event", &["src/proxy/epoll.rs"]),
     ("rustix::pipe", &["src/proxy/splice.rs"]),
     ("libc::", &["src/proxy/splice.rs"]),
     ("unsafe {", &["src/proxy/splice.rs"]),
@@ -163,8 +163,8 @@ fn the_data_plane_knows_no_http_no_patroni_and_no_configuration() {
 /// Another engine can take the place of this one, since nobody else knows how it works.
 #[test]
 fn how_bytes_are_moved_is_known_behind_the_engine_only() {
-    let behind = ["engine.rs", "relay.rs", "socket.rs", "splice.rs"];
-    let inner = ["socket::", "splice::", "relay::Relay", "relay::Tools", "epoll"];
+    let behind = ["engine.rs", "relay.rs", "socket.rs", "splice.rs", "stream.rs", "epoll.rs"];
+    let inner = ["socket::", "splice::", "relay::Relay", "relay::Tools", "epoll::"];
     let knowing = |source: &Source| {
         let named = inner.iter().filter(|word| source.says(word));
         named.map(|word| format!("{}: {word} is the engine's", source.path)).collect::<Vec<_>>()

@@ -110,6 +110,30 @@ async fn scripts_ask_whether_it_is_ready_and_wait_for_a_writer() {
 }
 
 #[tokio::test]
+async fn supervisors_ask_whether_it_would_notice_a_new_leader() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let console = Console::serve(&cluster).await;
+    let informed = ["status", "--ready", "--informed"];
+    assert_eq!(console.ask(&informed).await, (0, "ready\n".into(), String::new()));
+    let silent = |name: &'static str| {
+        move |s: &Value| {
+            let members = s["clusters"][0]["members"].as_array();
+            members.is_some_and(|all| all.iter().any(|m| m["name"] == name && m["class"] == "silent"))
+        }
+    };
+    cluster.node("a").patroni.stop().await;
+    status_until(console.pilotfish.admin().await, "a silent leader", silent("a")).await;
+    assert_eq!(console.ask(&informed).await.0, 0, "that the leader is silent every pilotfish sees");
+    cluster.node("b").patroni.stop().await;
+    status_until(console.pilotfish.admin().await, "silence", silent("b")).await;
+    let (code, shown, _) = console.ask(&informed).await;
+    assert_eq!((code, shown.as_str()), (1, "not informed: no node of demo answers\n"));
+    let (code, shown, _) = console.ask(&[&informed[..], &["-o", "json"]].concat()).await;
+    assert_eq!((code, shown.contains("\"ready\":false")), (1, true), "{shown}");
+    assert_eq!(console.ask(&["status", "--ready"]).await.0, 0, "it goes on serving by what it knows");
+}
+
+#[tokio::test]
 async fn sessions_are_listed_and_filtered() {
     let cluster = FakeCluster::start("demo", &["a", "b"]).await;
     let console = Console::serve(&cluster).await;
