@@ -268,29 +268,16 @@ fn describe_durations(page: &mut Page, cluster: &ClusterView, source: &PoolSourc
 }
 
 fn describe_as_haproxy(page: &mut Page, status: &StatusView, sources: &Sources) {
-    let process: [(&str, &str, f64); 6] = [
-        ("haproxy_process_nbproc", "Processes: always 1.", 1.0),
-        ("haproxy_process_start_time_seconds", "Unix time of the start.", started_at(sources)),
-        ("haproxy_process_uptime_seconds", "Since the start of the process.", status.uptime_s),
-        ("haproxy_process_max_connections", "Sessions that may be open at once.", status.max_sessions as f64),
-        ("haproxy_process_current_connections", "Open sessions.", status.sessions as f64),
-        ("haproxy_process_stopping", "1 once the process has been told to stop.", flag(status.stopping)),
-    ];
-    for (name, help, value) in process {
-        page.gauge(name, help, &[], value);
-    }
-    for series in haproxy::metrics::series(&haproxy::rows_of(sources, status)) {
-        let haproxy::metrics::Series { name, help, counter, labels, value } = &series;
+    let rows = haproxy::rows_of(sources, status);
+    let figures = haproxy::show::figures_of(sources, status, &rows);
+    let process = haproxy::metrics::of_process(&figures);
+    for series in process.iter().chain(&haproxy::metrics::series(&rows)) {
+        let haproxy::metrics::Series { name, help, counter, labels, value } = series;
         match counter {
             true => page.counter(name, help, labels, *value),
             false => page.gauge(name, help, labels, *value),
         }
     }
-}
-
-fn started_at(sources: &Sources) -> f64 {
-    let since = sources.started_at.duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs() as f64)
 }
 
 fn flag(set: bool) -> f64 {

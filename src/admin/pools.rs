@@ -78,6 +78,9 @@ pub struct PoolMemberView {
     pub why_unfit: Option<String>,
     /// Of one that takes new sessions: its weight among them.
     pub weight: Option<u16>,
+    /// The weight that it has or would have, and what that is without an operator; not known before the first decision.
+    #[serde(skip)]
+    pub weights: Option<(u16, u16)>,
     /// How many sessions of the pool it may have; `null` for no limit.
     pub max_sessions: Option<usize>,
     pub sessions: u64,
@@ -133,6 +136,10 @@ pub(super) fn pool_member(
         unfit: bar.as_ref().map(Bar::as_str),
         why_unfit: bar.as_ref().map(ToString::to_string),
         weight: candidate.map(|candidate| candidate.weight),
+        weights: routes.zip(index).map(|(routes, index)| {
+            let backend = &routes.backends[index];
+            (backend.weight, backend.initial_weight)
+        }),
         max_sessions: stats.limit(),
         sessions: counts.active,
         sessions_total: counts.total,

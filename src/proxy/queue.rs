@@ -22,6 +22,8 @@ pub struct Turn {
     wait: Option<Waiting>,
     /// How long it has waited before.
     waited: Duration,
+    /// Its place among those that waited when it first did, from 1.
+    place: usize,
 }
 
 /// Since a client has found that it has to wait.
@@ -117,6 +119,11 @@ impl Turn {
         self.waited
     }
 
+    /// How many waited when it began to, itself among them; 0 if it did not.
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
     /// Lets those behind it go first, and keeps its place among those that are still to come.
     pub fn step_aside(&mut self) {
         self.ticket = None;
@@ -146,6 +153,9 @@ impl Turn {
             Obstacle::Full => limits.queued.get().unwrap_or(usize::MAX),
         };
         let place = pool.stats.queue.wait(most).ok_or(End::QueueFull)?;
+        if self.place == 0 {
+            self.place = place.place;
+        }
         let since = Instant::now();
         let until = since + limits.queue_timeout();
         self.wait = Some(Waiting { _place: place, since, until });

@@ -101,6 +101,7 @@ async fn open(
 ) -> Result<(Stream, Connection), End> {
     let (worker, session) = (&*worker, &*session);
     let pool = &*session.pool;
+    session.is_for(Arc::clone(&worker.board.routes(pool).cluster));
     access.admit(&mut client, session).await?;
     let surplus = enter(worker, session)?;
     let greeting = match (pool.options.protocol, &surplus) {
@@ -173,7 +174,7 @@ impl Seeker for Attempts<'_> {
         loop {
             let pick = |routes: &PoolRoutes| self.pick(routes, &tried);
             let claim = worker.board.claim(self.pool, routes, &mut turn, worker.index, &*self, pick).await;
-            self.session.was_queued(turn.waited());
+            self.session.was_queued(turn.waited(), turn.place());
             let (index, active) = match claim? {
                 Claim::Taken(index, active) => (index, active),
                 Claim::Nobody => break,

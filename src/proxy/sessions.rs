@@ -49,6 +49,7 @@ struct Progress {
     backend: Option<(SocketAddr, SocketAddr)>,
     held: Duration,
     queued: Duration,
+    queue_place: usize,
     dialled: Duration,
     /// Dials that failed.
     retries: u32,
@@ -100,6 +101,7 @@ impl Session {
                 backend: None,
                 held: Duration::ZERO,
                 queued: Duration::ZERO,
+                queue_place: 0,
                 dialled: Duration::ZERO,
                 retries: 0,
                 cut: None,
@@ -137,6 +139,11 @@ impl Session {
         }
     }
 
+    /// Who is refused before it waits is told of with the cluster too.
+    pub fn is_for(&self, cluster: Arc<str>) {
+        self.progress().cluster = cluster;
+    }
+
     pub fn waits(&self, cluster: Arc<str>) {
         let mut progress = self.progress();
         progress.phase = Phase::Waiting;
@@ -170,11 +177,13 @@ impl Session {
         self.pool.stats.connect_seconds.observe(took);
     }
 
-    /// For room on a member, in all.
-    pub fn was_queued(&self, duration: Duration) {
+    /// For room on a member, in all; `place` is how many waited when it began to, itself among them.
+    pub fn was_queued(&self, duration: Duration, place: usize) {
+        let mut progress = self.progress();
         if !duration.is_zero() {
-            self.progress().queued = duration;
+            progress.queued = duration;
         }
+        progress.queue_place = place;
     }
 
     pub fn was_held(&self, duration: Duration) {
@@ -421,15 +430,17 @@ fn log_as_haproxy(session: &Session, progress: &Progress, end: End, all: u64) {
     let itself = u64::from(progress.on.is_some());
     let of_member = progress.on.as_ref().map_or(0, |(_, active)| active.member().active());
     let of_backend: u64 = stats.members().iter().map(|(_, counts)| counts.active).sum();
+    let letters = termination(end, progress.phase, !waited.is_zero());
     let line = Line {
         client: session.client(),
         accepted_at: SystemTime::now() - age,
         pool: &session.pool.options.name,
         member: progress.on.as_ref().map(|(member, _)| &**member),
-        connected: is_relaying.then_some((waited.as_millis(), progress.dialled.as_millis())),
+        waited_ms: (is_relaying || !waited.is_zero()).then_some(waited.as_millis()),
+        dialled_ms: is_relaying.then_some(progress.dialled.as_millis()),
         total_ms: age.as_millis(),
         bytes_out: session.bytes_out.load(Relaxed),
-        termination: termination(end, progress.phase, !waited.is_zero()),
+        termination: letters,
         open: [
             all,
             stats.clients() as u64,
@@ -437,6 +448,8 @@ fn log_as_haproxy(session: &Session, progress: &Progress, end: End, all: u64) {
             of_member.saturating_sub(itself),
         ],
         retries: progress.retries,
+        queue_place: progress.queue_place,
+        cause: (letters != ['-', '-']).then_some(end.as_str()),
     };
     match end {
         End::ClientProbe => tracing::debug!(target: tcplog::TARGET, "{line}"),

@@ -93,6 +93,10 @@ pub struct Backend {
     pub fate: Fate,
     /// Why it takes no new ones although its role is right.
     pub obstacle: Option<Bar>,
+    /// The weight that it has among the candidates, or would have.
+    pub weight: u16,
+    /// The same, had no operator set another.
+    pub initial_weight: u16,
     pub stats: Arc<MemberStats>,
 }
 
@@ -147,11 +151,12 @@ impl Backend {
     }
 }
 
-/// Two backends are equal when sessions would notice no difference: counters do not matter.
+/// Two backends are equal when nobody would notice a difference: counters do not matter.
 impl PartialEq for Backend {
     fn eq(&self, other: &Backend) -> bool {
-        (&self.name, &self.addresses, self.fate, &self.obstacle)
-            == (&other.name, &other.addresses, other.fate, &other.obstacle)
+        let felt = |of: &Backend| (of.fate, of.weight, of.initial_weight);
+        (&self.name, &self.addresses, &self.obstacle, felt(self))
+            == (&other.name, &other.addresses, &other.obstacle, felt(other))
     }
 }
 
@@ -176,6 +181,8 @@ impl PoolRoutes {
             addresses: Arc::clone(&site.addresses),
             fate: fate(&verdict.name, verdict.writers),
             obstacle: site.obstacle.clone(),
+            weight: rules.weights.of(&verdict.name, site.tags),
+            initial_weight: rules.weights.without_operator(&verdict.name, site.tags),
             stats: rules.stats.member(&verdict.name),
         });
         let backends: Vec<Backend> = backends.collect();
@@ -197,7 +204,7 @@ impl PoolRoutes {
         };
         let candidate = |backend: usize| Candidate {
             backend,
-            weight: rules.weights.of(&backends[backend].name, sites[backend].tags),
+            weight: backends[backend].weight,
             rank: rules.rank(sites[backend].tags),
             warming: warming(&backends[backend].name),
         };

@@ -49,6 +49,8 @@ pub struct Ticket {
 pub struct Wait {
     queue: Arc<Queue>,
     since: Instant,
+    /// How many waited when it began, itself among them.
+    pub place: usize,
 }
 
 impl Queue {
@@ -78,8 +80,8 @@ impl Queue {
     /// `None` when `limit` wait already.
     pub fn wait(self: &Arc<Self>, limit: usize) -> Option<Wait> {
         let one_more = |waiting: usize| (waiting < limit).then_some(waiting + 1);
-        self.waiting.fetch_update(Relaxed, Relaxed, one_more).ok()?;
-        Some(Wait { queue: Arc::clone(self), since: Instant::now() })
+        let before = self.waiting.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        Some(Wait { queue: Arc::clone(self), since: Instant::now(), place: before + 1 })
     }
 
     /// How many wait.
@@ -163,9 +165,10 @@ mod tests {
     async fn only_so_many_wait() {
         let queue = Arc::new(Queue::default());
         let wait = queue.wait(1);
-        assert!(wait.is_some() && queue.wait(1).is_none());
-        assert_eq!((queue.waiting(), queue.seconds.snapshot().count), (1, 0));
+        assert!(wait.as_ref().is_some_and(|wait| wait.place == 1) && queue.wait(1).is_none());
+        assert_eq!(queue.wait(2).map(|wait| wait.place), Some(2));
+        assert_eq!((queue.waiting(), queue.seconds.snapshot().count), (1, 1));
         drop(wait);
-        assert_eq!((queue.waiting(), queue.seconds.snapshot().count), (0, 1));
+        assert_eq!((queue.waiting(), queue.seconds.snapshot().count), (0, 2));
     }
 }

@@ -6,8 +6,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, UNIX_EPOCH};
 
+use pilotfish::proxy::ClientAddress;
+use pilotfish::proxy::tcplog::Line;
 use serde_json::Value;
 
 use crate::balancer::{Balancer, authorization};
@@ -326,4 +329,42 @@ fn same_answers(ours: &Path, theirs: &Path, leader: &str) {
         mine.iter().all(|name| its.any(|known| known == *name)),
         "ours are some of theirs, in their order: {mine:?}"
     );
+}
+
+/// Of lines of `option tcplog` halog knows the date only, HAProxy's own among them; and it must know it of ours.
+#[test]
+fn halog_reads_our_lines_as_it_reads_haproxys() {
+    let line = |port: u16, second: u64, cause| Line {
+        client: ClientAddress::of(SocketAddr::from(([10, 0, 0, 1], port))),
+        accepted_at: UNIX_EPOCH + Duration::from_secs(1_795_745_700 + second),
+        pool: "primary",
+        member: Some("a"),
+        waited_ms: Some(1),
+        dialled_ms: Some(0),
+        total_ms: 12,
+        bytes_out: 1,
+        termination: ['-', '-'],
+        open: [1, 1, 0, 0],
+        retries: 0,
+        queue_place: 0,
+        cause,
+    };
+    let lines = [line(43050, 0, None), line(43096, 2, Some("operator")), line(43864, 7, None)];
+    let logged: String =
+        lines.iter().map(|line| format!("Nov 27 02:41:48 localhost pilotfish[77]: {line}\n")).collect();
+    let mut halog = Command::new("halog")
+        .args(["-ac", "1", "-ad", "1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("halog comes with haproxy");
+    halog.stdin.take().expect("a pipe").write_all(logged.as_bytes()).expect("it reads");
+    let said = halog.wait_with_output().expect("an end");
+    let told = String::from_utf8_lossy(&said.stderr);
+    assert!(told.contains("3 lines in") && told.contains(" 0 parsing errors"), "{told}");
+    // The gaps before the second and the third, in ms.
+    let gaps = String::from_utf8_lossy(&said.stdout);
+    let gaps: Vec<&str> = gaps.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    assert_eq!(gaps, ["2000", "5000"], "{said:?}");
 }

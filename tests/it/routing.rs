@@ -25,6 +25,8 @@ fn pool(members: &[(u16, u8)], limit: Option<usize>) -> PoolRoutes {
         addresses: Arc::from([]),
         fate: Fate::Keep,
         obstacle: None,
+        weight: 100,
+        initial_weight: 100,
         stats: stats.member(&name(index)),
     };
     let candidate = |(backend, &(weight, rank)): (usize, &(u16, u8))| Candidate {

@@ -83,7 +83,7 @@ const COMMANDS: &[Command] = &[
         Operator,
         order::clear_counters,
     ),
-    command(&["disable", "agent"], "disable agent", "there are no agent checks", Admin, order::no_agent),
+    command(&["disable", "agent"], "disable agent", "there are no agent checks", Admin, order::disable_agent),
     command(
         &["disable", "health"],
         "disable health",

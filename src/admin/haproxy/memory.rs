@@ -13,6 +13,8 @@ use super::super::PoolKey;
 #[derive(Debug, Default)]
 pub struct Memory {
     pools: HashMap<PoolKey, PoolMemory>,
+    /// The connections of all fronts.
+    pub process: Mark,
     looked_at: Option<Duration>,
 }
 
@@ -71,6 +73,8 @@ impl Memory {
         let looked_at: HashSet<&PoolKey> = pools.iter().map(|(key, _)| key).collect();
         // Pools that have gone are forgotten too.
         self.pools.retain(|key, _| looked_at.contains(key));
+        let total = pools.iter().map(|(_, pool)| pool.frontend.total).sum();
+        self.process.take(at, Look { up: true, total, ..Look::default() });
         for (key, look) in pools {
             self.pools.entry(key.clone()).or_default().take(at, look);
         }
@@ -82,6 +86,7 @@ impl Memory {
 
     /// Forgets the maxima.
     pub fn clear_maxima(&mut self) {
+        self.process.highest_rate = 0;
         for pool in self.pools.values_mut() {
             let servers = pool.servers.values_mut().map(|server| &mut server.mark);
             for mark in servers.chain([&mut pool.frontend, &mut pool.backend]) {

@@ -6,7 +6,8 @@
 
 use super::check::STATES;
 use super::field::Field;
-use super::row::{Object, Row};
+use super::info::Figure;
+use super::row::{Object, Row, Value};
 
 /// One series of one metric.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +76,57 @@ const METRICS: &[Metric] = &[
     metric(Field::Lastsess, "last_session_seconds", "bs", "Since the last session began."),
     metric(Field::Connect, "connection_attempts_total", "bs", "Dials."),
 ];
+
+/// A figure of `show info`, and its name behind `haproxy_process_`.
+const PROCESS: &[(&str, &str, &str)] = &[
+    ("Nbthread", "nbthread", "Workers."),
+    ("Nbproc", "nbproc", "Processes: always 1."),
+    ("Process_num", "relative_process_id", "Always 1."),
+    ("Uptime_sec", "uptime_seconds", "Since the start of the process."),
+    ("Ulimit-n", "max_fds", "File descriptors that may be open."),
+    ("Maxsock", "max_sockets", "The same."),
+    ("Maxconn", "max_connections", "Sessions that may be open at once."),
+    ("Hard_maxconn", "hard_max_connections", "The same."),
+    ("CurrConns", "current_connections", "Open sessions."),
+    ("CumConns", "connections_total", "Connections that clients have made."),
+    ("CurrSslConns", "current_ssl_connections", "Always 0: TLS goes through untouched."),
+    ("CumSslConns", "ssl_connections_total", "Always 0: TLS goes through untouched."),
+    ("ConnRate", "current_connection_rate", "Connections in the last second."),
+    ("ConnRateLimit", "limit_connection_rate", "Always 0: no limit."),
+    ("MaxConnRate", "max_connection_rate", "The most connections in one second."),
+    ("SessRate", "current_session_rate", "Connections in the last second."),
+    ("SessRateLimit", "limit_session_rate", "Always 0: no limit."),
+    ("MaxSessRate", "max_session_rate", "The most connections in one second."),
+    ("Tasks", "current_tasks", "Open sessions."),
+    ("Run_queue", "current_run_queue", "Always 0: who has news is served in the same turn."),
+    ("Stopping", "stopping", "1 once the process has been told to stop."),
+    ("Jobs", "jobs", "Open sessions and listeners."),
+    ("Unstoppable Jobs", "unstoppable_jobs", "Always 0."),
+    ("Listeners", "listeners", "Addresses that clients may come to."),
+    ("ActivePeers", "active_peers", "Always 0: there are none."),
+    ("ConnectedPeers", "connected_peers", "Always 0: there are none."),
+    ("TotalBytesOut", "bytes_out_total", "Bytes to clients."),
+    ("BytesOutRate", "bytes_out_rate", "Bytes to clients in a second."),
+    ("Start_time_sec", "start_time_seconds", "Unix time of the start."),
+];
+
+/// All series of the process.
+pub fn of_process(figures: &[Figure]) -> Vec<Series<'_>> {
+    let value =
+        |wanted: &str| figures.iter().find(|figure| figure.name == wanted).map(|figure| &figure.value);
+    let mut all = Vec::new();
+    for &(figure, name, help) in PROCESS {
+        if let Some(Value::Number(number)) = value(figure) {
+            let (name, counter) = (format!("haproxy_process_{name}"), name.ends_with("_total"));
+            all.push(Series { name, help, counter, labels: Vec::new(), value: *number as f64 });
+        }
+    }
+    if let Some(Value::Text(version)) = value("Version") {
+        let (name, labels) = ("haproxy_process_build_info".to_owned(), vec![("version", &**version)]);
+        all.push(Series { name, help: "Always 1.", counter: false, labels, value: 1.0 });
+    }
+    all
+}
 
 /// States of a server that HAProxy tells, in its order.
 const SERVER_STATES: [&str; 5] = ["DOWN", "UP", "MAINT", "DRAIN", "NOLB"];

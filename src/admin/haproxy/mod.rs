@@ -82,6 +82,12 @@ pub fn clear(sources: &Sources, all: bool) {
     }
 }
 
+/// Connections in the last second, and the most in one.
+fn connection_rates(sources: &Sources) -> (u64, u64) {
+    let memory = sources.live.haproxy.memory();
+    (memory.process.rate, memory.process.highest_rate)
+}
+
 fn whole_rows(sources: &Sources, status: &StatusView) -> Vec<Row> {
     let served = sources.served.load();
     let algorithms = served.pools.iter().map(|source| (source.key(), algorithm(source))).collect();

@@ -120,12 +120,22 @@ pub fn set_server(desk: Desk<'_>, words: &[String]) -> Reply {
             text("Addresses come from Patroni, and cannot be changed here.\n")
         }
         Some("health") => text("A member's health comes from its checks, and cannot be changed here.\n"),
-        Some("agent" | "agent-addr" | "agent-port" | "agent-send") => no_agent(desk, words),
+        Some("agent" | "agent-addr" | "agent-port" | "agent-send") => {
+            text("agent checks are not enabled on this server.\n")
+        }
         _ => text("usage: set server <backend>/<server> state | weight\n"),
     }
 }
 
-pub fn no_agent(_: Desk<'_>, _: &[String]) -> Reply {
+/// There is none to be disabled.
+pub fn disable_agent(desk: Desk<'_>, words: &[String]) -> Reply {
+    text(place(desk.sources, words).err().unwrap_or_default())
+}
+
+pub fn no_agent(desk: Desk<'_>, words: &[String]) -> Reply {
+    if let Err(problem) = place(desk.sources, words) {
+        return text(problem);
+    }
     text("Agent was not configured on this server, cannot enable.\n")
 }
 
@@ -153,21 +163,19 @@ pub fn set_weight(desk: Desk<'_>, words: &[String]) -> Reply {
 const FULL_WEIGHT: u16 = 100;
 const MOST_WEIGHT: u16 = 256;
 
-/// A weight, or a percentage of the one that a member has by default.
+/// A weight, or a percentage of the one that a member has by default; more than the most is the most.
 fn weight(word: &str) -> Result<u16, String> {
-    let number = |digits: &str| {
-        let garbage = "Empty weight string empty or preceded by garbage\n";
-        digits.parse::<u16>().map_err(|_| garbage.to_owned())
-    };
-    match word.strip_suffix('%') {
-        Some(digits) => match number(digits)? {
-            percent @ 0..=100 => Ok(FULL_WEIGHT * percent / 100),
-            _ => Err("Relative weight can only be set between 0 and 100% inclusive.\n".to_owned()),
-        },
-        None => match number(word)? {
-            weight @ 0..=MOST_WEIGHT => Ok(weight),
-            _ => Err("Absolute weight can only be between 0 and 256 inclusive.\n".to_owned()),
-        },
+    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
+    if end == 0 {
+        return Err("Empty weight string empty or preceded by garbage\n".to_owned());
+    }
+    // Longer ones are too much of anything.
+    let number = word[..end].parse::<u16>().unwrap_or(u16::MAX);
+    match &word[end..] {
+        "%" => Ok((u32::from(FULL_WEIGHT) * u32::from(number) / 100).min(MOST_WEIGHT.into()) as u16),
+        "" if number <= MOST_WEIGHT => Ok(number),
+        "" => Err("Absolute weight can only be between 0 and 256 inclusive.\n".to_owned()),
+        _ => Err("Trailing garbage in weight string\n".to_owned()),
     }
 }
 
@@ -228,7 +236,8 @@ pub fn set_timeout(_: Desk<'_>, words: &[String]) -> Reply {
     let delay = words.get(1).and_then(|word| seconds(word));
     match (words.first().map(String::as_str), delay) {
         (Some("cli"), Some(seconds)) => Reply::Patience(seconds),
-        (Some("cli"), None) => text("Expects an integer value.\n"),
+        (Some("cli"), None) if words.len() < 2 => text("Expects an integer value.\n"),
+        (Some("cli"), None) => text("Invalid timeout value.\n"),
         _ => text("'set timeout' only supports 'cli'.\n"),
     }
 }
@@ -319,10 +328,17 @@ mod tests {
 
     #[test]
     fn a_weight_is_a_number_or_a_part_of_the_usual_one() {
-        for (word, expected) in [("0", Some(0)), ("256", Some(256)), ("50%", Some(50)), ("257", None)] {
+        for (word, expected) in [
+            ("0", Some(0)),
+            ("256", Some(256)),
+            ("50%", Some(50)),
+            ("257", None),
+            ("101%", Some(101)),
+            ("999%", Some(256)),
+        ] {
             assert_eq!(weight(word).ok(), expected, "{word}");
         }
-        for word in ["101%", "", "%", "x", "-1"] {
+        for word in ["5x", "5%x", "99999999999", "", "%", "x", "-1"] {
             assert!(weight(word).is_err_and(|problem| problem.ends_with('\n')), "{word}");
         }
     }

@@ -121,7 +121,9 @@ impl Sight<'_> {
         row.number(Field::Bin, pool.bytes_in);
         row.number(Field::Bout, pool.bytes_out);
         let weights = pool.members.iter().filter_map(|member| member.weight).map(u64::from);
-        row.number(Field::Weight, weights.sum::<u64>());
+        let weights = weights.sum::<u64>();
+        row.number(Field::Weight, weights);
+        row.number(Field::Uweight, weights);
         let backups = if pool.fallback_in_use { pool.routable.len() } else { 0 };
         row.number(Field::Act, pool.routable.len() - backups);
         row.number(Field::Bck, backups);
@@ -154,7 +156,11 @@ impl Sight<'_> {
         if let Some(limit) = counts.max_sessions {
             row.number(Field::Slim, limit);
         }
-        if let Some(weight) = counts.weight {
+        // All members of a pool share one queue. Without a limit of sessions nobody queues for them.
+        if let Some(most) = pool.limits.max_queued.filter(|_| counts.max_sessions.is_some()) {
+            row.number(Field::Qlimit, most);
+        }
+        if let Some((weight, _)) = counts.weights {
             row.number(Field::Weight, weight);
             row.number(Field::Uweight, weight);
         }

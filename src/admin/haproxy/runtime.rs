@@ -20,8 +20,9 @@ use crate::proxy::socket_file::SocketFile;
 
 /// Tools that ask at one time; more wait in the kernel's backlog. HAProxy's `stats maxconn` is 10.
 pub const MAX_CONNECTIONS: usize = 32;
-/// HAProxy's default `tune.bufsize`, which a line has to fit in there.
-const MAX_LINE_BYTES: usize = 16 * 1024;
+/// With its end. HAProxy 2.6 answers a line that is so long and hangs up on a longer one: with room for one more byte, that
+/// is its `tune.bufsize` of 16 KiB.
+pub const MAX_LINE_BYTES: usize = 16 * 1024 - 1;
 /// HAProxy's default `stats timeout`.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// When accepting fails for want of descriptors.
@@ -98,6 +99,9 @@ impl Visit {
                 break;
             }
             for line in take_lines(&mut lines, ended) {
+                if line.len() >= MAX_LINE_BYTES {
+                    return too_long(stream).await;
+                }
                 for words in words::commands(&line) {
                     let answer = self.answer(&words, &mut manner, uid).await;
                     if manner.over {
@@ -106,9 +110,8 @@ impl Visit {
                     give(&mut stream, &answer, manner.prompt).await?;
                 }
             }
-            if lines.len() > MAX_LINE_BYTES {
-                give(&mut stream, "The command is too long.\n", false).await?;
-                break;
+            if lines.len() >= MAX_LINE_BYTES {
+                return too_long(stream).await;
             }
             // HAProxy hangs up when the first lines are answered, unless it was told to prompt.
             manner.over |= ended || !manner.prompt;
@@ -139,7 +142,7 @@ impl Visit {
 /// Reads until there is a whole line or too much of one; says whether the client has no more to say.
 async fn fill(stream: &mut UnixStream, lines: &mut Vec<u8>, patience: Duration) -> io::Result<bool> {
     let read = async {
-        while !lines.contains(&b'\n') && lines.len() <= MAX_LINE_BYTES {
+        while !lines.contains(&b'\n') && lines.len() < MAX_LINE_BYTES {
             if stream.read_buf(lines).await? == 0 {
                 return Ok(true);
             }
@@ -157,6 +160,11 @@ fn take_lines(lines: &mut Vec<u8>, ended: bool) -> Vec<String> {
     };
     let taken: Vec<u8> = lines.drain(..whole).collect();
     String::from_utf8_lossy(&taken).lines().map(str::to_owned).collect()
+}
+
+async fn too_long(mut stream: UnixStream) -> io::Result<()> {
+    give(&mut stream, "The command is too long.\n", false).await?;
+    stream.shutdown().await
 }
 
 async fn give(stream: &mut UnixStream, answer: &str, prompt: bool) -> io::Result<()> {

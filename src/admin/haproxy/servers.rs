@@ -60,7 +60,8 @@ fn state_line(proxy: &Proxy<'_>, member: &MemberView, row: &Row) -> String {
             _ => 0,
         },
     );
-    let weight = |field| row.number_in(field).unwrap_or(0);
+    let counts = proxy.pool.members.iter().find(|counts| counts.name == member.name);
+    let (weight, initial_weight) = counts.and_then(|counts| counts.weights).unwrap_or_default();
     // CHK_RES_PASSED, CHK_RES_FAILED or CHK_RES_UNKNOWN; CHK_ST_CONFIGURED and ENABLED, PAUSED in maintenance.
     let check = row.text_in(Field::CheckStatus);
     let result = match check {
@@ -72,14 +73,12 @@ fn state_line(proxy: &Proxy<'_>, member: &MemberView, row: &Row) -> String {
     let (address, port) = (address(member), member.port);
     let since = row.number_in(Field::Lastchg).unwrap_or(0);
     format!(
-        "{iid} {backend} {sid} {name} {address} {running} {wish} {uweight} {iweight} {since} {check} {result} {health} \
+        "{iid} {backend} {sid} {name} {address} {running} {wish} {weight} {initial_weight} {since} {check} {result} {health} \
          {checking} 0 0 0 {fqdn} {port} - 0 {check_port} - - 0\n",
         iid = proxy.number,
         backend = proxy.name,
         sid = row.number_in(Field::Sid).unwrap_or(0),
         name = member.name,
-        uweight = weight(Field::Weight),
-        iweight = weight(Field::Uweight),
         check = check_number(check),
         health = u8::from(up),
         fqdn = if member.host.parse::<std::net::IpAddr>().is_ok() { "-" } else { &member.host },

@@ -18,7 +18,8 @@ fn has(words: &[String], wanted: &str) -> bool {
 }
 
 pub fn info(desk: Desk<'_>, words: &[String]) -> Reply {
-    let figures = info::figures(&process(desk.sources));
+    let status = view::status(desk.sources);
+    let figures = figures_of(desk.sources, &status, &super::rows_of(desk.sources, &status));
     if has(words, "json") {
         text(json::draw_figures(&figures) + "\n")
     } else if has(words, "typed") {
@@ -28,13 +29,15 @@ pub fn info(desk: Desk<'_>, words: &[String]) -> Reply {
     }
 }
 
-fn process(sources: &Sources) -> info::Process {
-    let looks = super::rows(sources);
-    let fronts = looks.iter().filter(|row| row.object == super::row::Object::Frontend);
+/// The process, from a status and rows that somebody has made already.
+pub fn figures_of(sources: &Sources, status: &StatusView, rows: &[Row]) -> Vec<info::Figure> {
+    let fronts = rows.iter().filter(|row| row.object == super::row::Object::Frontend);
     let sum = |field| fronts.clone().filter_map(|row| row.number_in(field)).sum::<i64>().unsigned_abs();
+    let pools = status.clusters.iter().flat_map(|cluster| &cluster.pools);
     let started = sources.started_at.duration_since(std::time::UNIX_EPOCH);
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    info::Process {
+    let (connections_per_s, most_connections_per_s) = super::connection_rates(sources);
+    info::figures(&info::Process {
         id: std::process::id(),
         workers: sources.workers.count(),
         uptime_s: sources.started.elapsed().as_secs(),
@@ -43,21 +46,25 @@ fn process(sources: &Sources) -> info::Process {
         max_sessions: sources.workers.max_sessions(),
         sessions: sources.workers.open_sessions(),
         connections: sum(Field::ConnTot),
-        connections_per_s: sum(Field::ConnRate),
-        most_connections_per_s: sum(Field::ConnRateMax),
+        connections_per_s,
+        most_connections_per_s,
+        bytes_out: sum(Field::Bout),
+        bytes_out_per_s: pools.map(|pool| pool.bytes_out_per_s).sum::<f64>() as u64,
         listeners: sources.served.load().pools.iter().map(|pool| pool.listen.len()).sum(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         stopping: sources.stopping.load(std::sync::atomic::Ordering::Relaxed),
-    }
+    })
 }
 
 /// `show stat [<iid>|<proxy> <type> <sid>] [json|typed|up|no-maint]*`
 pub fn stat(desk: Desk<'_>, words: &[String]) -> Reply {
     let mut rows = super::rows(desk.sources);
-    if let [proxy, kind, id, ..] = words
-        && let (Ok(kind), Ok(id)) = (kind.parse::<i64>(), id.parse::<i64>())
-    {
-        rows.retain(|row| is_asked_for(row, proxy, kind, id));
+    if let [proxy, kind, id, ..] = words {
+        let is_known = |row: &Row| row.text_in(Field::Pxname) == proxy;
+        if number(proxy) == 0 && !rows.iter().any(is_known) {
+            return text("No such proxy.\n");
+        }
+        rows.retain(|row| is_asked_for(row, proxy, number(kind), number(id)));
     }
     let scope = Scope { up: has(words, "up"), no_maint: has(words, "no-maint") };
     rows.retain(|row| scope.shows(row));
@@ -70,11 +77,19 @@ pub fn stat(desk: Desk<'_>, words: &[String]) -> Reply {
     }
 }
 
-/// `kind` is a sum of 1 for fronts, 2 for backends and 4 for servers; -1 is any, here and for the numbers.
+/// The number that a word begins with, 0 when it begins with none. (HAProxy reads them by `atoi`.)
+fn number(word: &str) -> i64 {
+    let sign = usize::from(word.starts_with(['-', '+']));
+    let digits = word[sign..].find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len() - sign);
+    word[..sign + digits].parse().unwrap_or(0)
+}
+
+/// `kind` is a sum of 1 for fronts, 2 for backends and 4 for servers; -1 is any, here and for the numbers. A proxy that is
+/// no number is a name.
 fn is_asked_for(row: &Row, proxy: &str, kind: i64, id: i64) -> bool {
-    let of_proxy = match proxy.parse::<i64>() {
-        Ok(number) => number == -1 || row.number_in(Field::Iid) == Some(number),
-        Err(_) => row.text_in(Field::Pxname) == proxy,
+    let of_proxy = match number(proxy) {
+        0 => row.text_in(Field::Pxname) == proxy,
+        number => number == -1 || row.number_in(Field::Iid) == Some(number),
     };
     let of_kind = kind == -1 || kind & (1 << row.object.number()) != 0;
     of_proxy && of_kind && (id == -1 || row.number_in(Field::Sid) == Some(id))
@@ -169,7 +184,13 @@ pub fn env(_: Desk<'_>, words: &[String]) -> Reply {
     text(if words.is_empty() { "" } else { "Variable not found\n" })
 }
 
-pub fn errors(_: Desk<'_>, _: &[String]) -> Reply {
+pub fn errors(desk: Desk<'_>, words: &[String]) -> Reply {
+    let status = view::status(desk.sources);
+    let is_known =
+        |word: &String| number(word) != 0 || proxies(&status).iter().any(|proxy| proxy.name == *word);
+    if words.first().is_some_and(|word| !is_known(word)) {
+        return text("No such proxy.\n");
+    }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = figures::utc(now.map_or(0, |since| since.as_millis() as u64));
     text(format!("Total events captured on [{now}] : 0\n"))
@@ -180,7 +201,7 @@ pub fn pools(_: Desk<'_>, _: &[String]) -> Reply {
 }
 
 pub fn resolvers(_: Desk<'_>, words: &[String]) -> Reply {
-    text(if words.is_empty() { "" } else { "Can't find resolvers section.\n" })
+    text(if words.is_empty() { "" } else { "Can't find that resolvers section\n" })
 }
 
 pub fn table(_: Desk<'_>, words: &[String]) -> Reply {
@@ -192,12 +213,12 @@ pub fn weight(desk: Desk<'_>, words: &[String]) -> Reply {
         Ok(place) => place,
         Err(problem) => return text(problem),
     };
-    let rows = super::rows(desk.sources);
-    let is_it =
-        |row: &&Row| row.text_in(Field::Pxname) == place.proxy && row.text_in(Field::Svname) == place.member;
-    let row = rows.iter().find(is_it);
-    let of = |field| row.and_then(|row| row.number_in(field)).unwrap_or(0);
-    text(format!("{} (initial {})\n", of(Field::Weight), of(Field::Uweight)))
+    let status = view::status(desk.sources);
+    let proxies = proxies(&status);
+    let pool = proxies.iter().find(|proxy| proxy.name == place.proxy).map(|proxy| proxy.pool);
+    let counts = pool.and_then(|pool| pool.members.iter().find(|counts| counts.name == place.member));
+    let (weight, initial) = counts.and_then(|counts| counts.weights).unwrap_or_default();
+    text(format!("{weight} (initial {initial})\n"))
 }
 
 /// By what a client has come, from its address as it is shown.

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use pilotfish::admin::haproxy::memory::Memory;
 use pilotfish::admin::haproxy::rows::{Facts, rows};
-use pilotfish::admin::pools::{PoolMemberView, PoolView};
+use pilotfish::admin::pools::{LimitsView, PoolMemberView, PoolView};
 use pilotfish::admin::view::{CheckView, ClusterView, MemberView, StatusView};
 use pilotfish::config::{Role, Secret, User};
 use serde_json::{Value, json};
@@ -197,6 +197,34 @@ async fn metrics_have_haproxys_names_beside_our_own_when_asked_for() {
     assert_eq!(page.value("haproxy_backend_active_servers", &[("proxy", "replicas")]), 1.0);
     assert_eq!(page.value("haproxy_frontend_status", &[("proxy", "primary"), ("state", "UP")]), 1.0);
     assert!(page.value("haproxy_process_start_time_seconds", &[]) > 1e9);
+    let (_writer, _) = Client::enter(served.pool("primary")).await;
+    let seen = |s: &Value| s["clusters"][0]["pools"][0]["sessions_total"] == 1;
+    served.until("the session", seen).await;
+    let page = Exposition::parse(&get(served.admin, "/metrics?names=haproxy").await.body);
+    // Their names and types are those of HAProxy 2.6's exporter.
+    for (name, value) in [
+        ("nbthread", 1.0),
+        ("nbproc", 1.0),
+        ("relative_process_id", 1.0),
+        ("max_connections", 200.0),
+        ("current_connections", 1.0),
+        ("connections_total", 1.0),
+        ("current_tasks", 1.0),
+        ("current_run_queue", 0.0),
+        ("jobs", 3.0),
+        ("listeners", 2.0),
+        ("limit_connection_rate", 0.0),
+    ] {
+        assert_eq!(page.value(&format!("haproxy_process_{name}"), &[]), value, "{name}");
+    }
+    for name in ["current_connection_rate", "max_connection_rate", "current_session_rate", "bytes_out_total"]
+    {
+        assert!(page.value(&format!("haproxy_process_{name}"), &[]) >= 0.0, "{name}");
+    }
+    let version = [("version", pilotfish::admin::haproxy::info::VERSION)];
+    assert_eq!(page.value("haproxy_process_build_info", &version), 1.0);
+    let uweight = [("proxy", "replicas"), ("server", "a")];
+    assert_eq!(page.value("haproxy_server_uweight", &uweight), 100.0, "of one that is down too");
 }
 
 /// What the documentation says of the columns is what there is: none that is filled is left out, none is promised.
@@ -219,7 +247,7 @@ fn the_documentation_names_each_column_that_is_filled() {
     };
     let counts = PoolMemberView {
         name: "a".to_owned(),
-        weight: Some(100),
+        weights: Some((50, 100)),
         max_sessions: Some(5),
         ..PoolMemberView::default()
     };
@@ -227,6 +255,7 @@ fn the_documentation_names_each_column_that_is_filled() {
         kind: "primary",
         routable: vec!["a".to_owned()],
         members: vec![counts],
+        limits: LimitsView { max_queued: Some(1000), ..LimitsView::default() },
         ..PoolView::default()
     };
     let cluster = ClusterView { members: vec![member], pools: vec![pool], ..ClusterView::default() };

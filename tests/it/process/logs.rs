@@ -1,9 +1,12 @@
 //! What it writes to standard error.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::child::{Pilotfish, config};
 use crate::control::cluster::FakeCluster;
@@ -157,7 +160,7 @@ fn tcplog(line: &str) -> Option<Vec<String>> {
     let (client, rest) = line.split_once(" [")?;
     let (date, rest) = rest.split_once("] ")?;
     let fields: Vec<String> = [client, date].into_iter().chain(rest.split(' ')).map(str::to_owned).collect();
-    (fields.len() == 9).then_some(fields)
+    (9..=10).contains(&fields.len()).then_some(fields)
 }
 
 #[tokio::test]
@@ -185,4 +188,36 @@ async fn the_ends_of_sessions_may_be_lines_as_haproxys() {
     assert!(fields[5].parse::<u64>().is_ok_and(|bytes| bytes > 5), "{fields:?}");
     assert_eq!(fields[6..], ["--", "1/1/0/0/0", "0/0"]);
     assert!(!pilotfish.lines().iter().any(|line| line.contains("session ended")));
+}
+
+/// Who is refused at the door has no routes yet, but the log knows whose door it was.
+#[tokio::test]
+async fn who_is_refused_is_told_with_the_cluster_and_why() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    for (format, door, cause) in [
+        ("json", "allow: [192.0.2.1]", "client_denied"),
+        ("json", "accept_proxy: [127.0.0.0/8]", "proxy_header"),
+        ("tcplog", "allow: [192.0.2.1]", "client_denied"),
+    ] {
+        let text = config(&cluster, &format!("log: {{format: {format}}}"));
+        let begin = text.find("listen: \"").expect("a pool") + "listen: ".len();
+        let address = text[begin..].split('}').next().expect("its end").to_owned();
+        let text = text.replacen(&address, &format!("{{address: {address}, {door}}}"), 1);
+        let pilotfish = Pilotfish::run(&text);
+        let primary: SocketAddr = pilotfish
+            .text_line("the listener", |line| {
+                let is_it = line.contains("primary") && line.contains("listen");
+                line.split(['"', ' ']).filter(|_| is_it).find_map(|word| word.parse().ok())
+            })
+            .await;
+        pilotfish.text_line("routes", |line| line.contains("routes changed").then_some(())).await;
+        let mut stream = TcpStream::connect(primary).await.expect("a door");
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
+        let wanted = match format {
+            "json" => [format!("\"cause\":\"{cause}\""), "\"cluster\":\"demo\"".to_owned()],
+            _ => [" primary primary/<NOSRV> -1/-1/".to_owned(), format!(" PR 1/1/0/0/0 0/0 cause={cause}")],
+        };
+        let is_it = |line: &str| wanted.iter().all(|words| line.contains(words)).then_some(());
+        pilotfish.text_line(cause, is_it).await;
+    }
 }

@@ -139,6 +139,8 @@ impl Bench {
             name: Arc::from(place.name),
             addresses: place.addresses.clone().into(),
             obstacle: None,
+            weight: 100,
+            initial_weight: 100,
             fate: if is_primary { place.writers } else { place.readers },
             stats: port.stats.member(place.name),
         };

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use pilotfish::admin::haproxy::runtime::MAX_CONNECTIONS;
 use pilotfish::config::{RuntimeSocket, SocketLevel};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use super::super::exposition::Exposition;
 use super::Table;
 use crate::control::cluster::FakeCluster;
 use crate::control::http::get;
@@ -106,6 +108,11 @@ async fn whoever_looks_is_answered_as_by_haproxy() {
         ("show stat -1 1 -1", 2),
         ("show stat 3 4 2", 1),
         ("show stat up", 7),
+        // Fewer than three words ask for nothing in particular, as there.
+        ("show stat nope", 10),
+        ("show stat 2 4", 10),
+        ("show stat 99 7 -1", 0),
+        ("show stat primary y -1", 0),
     ] {
         assert_eq!(Table::parse(&desk.ask(line).await).0.len(), rows, "{line}");
     }
@@ -148,8 +155,14 @@ async fn lines_semicolons_and_prompts_are_as_haproxys() {
     let mut rest = Vec::new();
     within("the end", stream.read_to_end(&mut rest)).await.expect("an end");
     assert_eq!(rest, b"");
-    let long = ask(&desk.path, &[b'x'; 40_000]).await;
-    assert!(long.is_empty() || long.contains("too long"), "{long}");
+    let line = |bytes: usize| format!("show version {}\n", "x".repeat(bytes - "show version \n".len()));
+    let limit = 16 * 1024 - 1;
+    assert_eq!(ask(&desk.path, line(limit).as_bytes()).await, version, "the longest that HAProxy takes");
+    for long in [line(limit + 1), line(20_000), line(32_000), "x".repeat(40_000)] {
+        let answer = ask(&desk.path, long.as_bytes()).await;
+        assert!(answer.is_empty() || answer == "The command is too long.\n\n", "{answer}");
+    }
+    assert_eq!(desk.ask(&vec!["show version"; 1000].join(";")).await, version.repeat(1000));
     // A client that says nothing keeps nobody out.
     let mut idle = Vec::new();
     for _ in 0..8 {
@@ -196,6 +209,19 @@ async fn states_are_set_for_the_member_and_the_writer_is_not_hit_by_the_way() {
         ("shutdown session", "Session pointer expected (use 'show sess')."),
         ("shutdown session 0xfff", "No such session (use 'show sess')."),
         ("show env HOME", "Variable not found"),
+        // These are what HAProxy 2.6 answers to the same words.
+        ("show stat nope 4 -1", "No such proxy."),
+        ("show stat x y z", "No such proxy."),
+        ("show errors nope", "No such proxy."),
+        ("show resolvers nope", "Can't find that resolvers section"),
+        ("set timeout cli", "Expects an integer value."),
+        ("set timeout cli x", "Invalid timeout value."),
+        ("set weight primary/a", "Require <weight> or <weight%>."),
+        ("set weight primary/a 5x", "Trailing garbage in weight string"),
+        ("set server primary/a agent up", "agent checks are not enabled on this server."),
+        ("enable agent primary/a", "Agent was not configured on this server, cannot enable."),
+        ("get weight", "Require 'backend/server'."),
+        ("get weight primary/nope", "No such server."),
     ] {
         assert_eq!(desk.ask(line).await, format!("{answer}\n\n"), "{line}");
     }
@@ -237,7 +263,10 @@ async fn weights_and_limits_are_set_for_one_pool() {
     assert_eq!(desk.ask("set server replicas/b weight 50%").await, "\n");
     desk.until("the weight", |rows| rows.get("replicas", "b", "weight") == "50").await;
     assert_eq!(desk.table().await.words("replicas", "BACKEND", "weight act"), "150 2");
-    assert_eq!(desk.ask("get weight replicas/b").await, "50 (initial 50)\n\n");
+    assert_eq!(desk.ask("get weight replicas/b").await, "50 (initial 100)\n\n");
+    let state = desk.ask("show servers state replicas").await;
+    let b: Vec<&str> = state.lines().nth(3).expect("three members").split(' ').collect();
+    assert_eq!((b[3], b[7], b[8]), ("b", "50", "100"), "{state}");
     assert_eq!(desk.ask("set weight replicas/b 0").await, "\n");
     desk.until("b without weight", |rows| rows.words("replicas", "BACKEND", "weight act") == "100 1").await;
     assert_eq!(desk.table().await.words("replicas", "b", "status check_status"), "DRAIN L7OK");
@@ -249,7 +278,38 @@ async fn weights_and_limits_are_set_for_one_pool() {
     let rows = desk.table().await;
     let slim = |proxy, server| rows.get(proxy, server, "slim").to_owned();
     assert_eq!((slim("primary", "a"), slim("primary", "FRONTEND")), ("7".to_owned(), "9".to_owned()));
+    // Nobody queues for a member that may have any number.
+    assert_eq!([rows.get("primary", "a", "qlimit"), rows.get("replicas", "c", "qlimit")], ["1000", ""]);
+    let page = Exposition::parse(&get(desk.served.admin, "/metrics?names=haproxy").await.body);
+    let of_a = [("proxy", "primary"), ("server", "a")];
+    assert_eq!(page.value("haproxy_server_queue_limit", &of_a), 1000.0);
     assert_eq!((slim("replicas", "c"), slim("replicas", "FRONTEND")), (String::new(), "200".to_owned()));
     assert_eq!(desk.ask("set maxconn server primary/a 0").await, "\n");
     assert_eq!(desk.table().await.get("primary", "a", "slim"), "");
+}
+
+#[tokio::test]
+async fn who_comes_when_all_places_are_taken_waits_and_nobody_is_cut() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let desk = Desk::open(&cluster, SocketLevel::User).await;
+    let version = desk.ask("show version").await;
+    let mut inside = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        let mut stream = connect(&desk.path).await;
+        // Without this they would have to go after 10 s.
+        prompted(&mut stream, "set timeout cli 1h; prompt\n").await;
+        inside.push(stream);
+    }
+    let mut waits = connect(&desk.path).await;
+    waits.write_all(b"show version\n").await.expect("the backlog takes it");
+    for stream in &mut inside {
+        assert_eq!(prompted(stream, "show version\n").await, format!("{version}> "));
+    }
+    let mut bytes = [0; 64];
+    let error = waits.try_read(&mut bytes).expect_err("not before somebody goes");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    drop(inside.pop());
+    let mut answer = String::new();
+    within("an answer", waits.read_to_string(&mut answer)).await.expect("text");
+    assert_eq!(answer, version);
 }
