@@ -104,7 +104,8 @@ impl Access {
         if self.trusted.contain(peer) {
             let proxied = read_header(client, session).await?;
             // HAProxy's checks say nothing of addresses, or in version 1 its own.
-            speaks_for_itself = proxied.is_none_or(|proxied| proxied.source.ip() == peer.ip());
+            speaks_for_itself =
+                proxied.is_none_or(|proxied| ClientAddress::of(proxied.source).origin() == peer.origin());
             if let Some(proxied) = proxied {
                 session.is_proxied(proxied);
             }
