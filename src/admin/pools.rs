@@ -76,7 +76,7 @@ pub struct PoolMemberView {
 }
 
 /// Who takes new sessions of a pool, and whether that is only the one that stands in.
-pub(super) fn routable(routes: Option<&PoolRoutes>) -> (Vec<String>, bool) {
+pub fn routable(routes: Option<&PoolRoutes>) -> (Vec<String>, bool) {
     let Some(routes) = routes else { return (Vec::new(), false) };
     let name = |index: usize| routes.backends[index].name.to_string();
     let takers: Vec<String> = routes.candidates.iter().map(|candidate| name(candidate.backend)).collect();

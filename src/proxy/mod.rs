@@ -31,6 +31,7 @@ pub mod reply;
 pub mod room;
 pub mod session;
 pub mod sessions;
+pub mod share;
 pub mod socket;
 pub mod socket_file;
 pub mod splice;

@@ -169,6 +169,13 @@ impl Workers {
         self.sessions.close();
     }
 
+    /// Another process accepts in the place of this one, and all listeners here are closed. Who is here already stays: held
+    /// clients too, until they are served.
+    pub fn hand_over(&self) {
+        self.accepting.cancel();
+        self.sessions.close();
+    }
+
     /// Waits for the last session to end; for ever, unless accepting was stopped.
     pub async fn drained(&self) {
         self.sessions.wait().await;
