@@ -285,6 +285,7 @@ async fn serve(
     let patience = Duration::from_millis(patience.load(Relaxed));
     match upgraded {
         Some(upgraded) => {
+            upgrades.requests.close();
             let drain = upgraded.hand_over(slot, sources, ends.clone(), patience).await;
             drain.run(sources, stop, hurry).await
         }

@@ -141,7 +141,8 @@ pub async fn upgrade(
     let outcome = tokio::spawn(async move { upgrade.run(&by, &remote).await }).await;
     let refuse = |status: StatusCode, problem: &str| {
         let error = "this process goes on as before";
-        (status, Json(json!({"error": error, "problems": [problem]}))).into_response()
+        let problems: Vec<&str> = problem.lines().collect();
+        (status, Json(json!({"error": error, "problems": problems}))).into_response()
     };
     Ok(match outcome {
         Ok(Ok(upgraded)) => Json(upgraded).into_response(),
