@@ -223,7 +223,7 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
     let mut shortage = Shortage::default();
     let serve = |(permit, socket, client): Arrival, Service { pool, access }: &Service| {
         let (access, pool) = (Arc::clone(access), Arc::clone(pool));
-        place(&here, &siblings, Accepted { socket, client, access, pool, permit });
+        place(&here, &siblings, permit, Accepted { socket, client, access, pool });
     };
     loop {
         let accepted = tokio::select! {

@@ -94,13 +94,16 @@ impl Predecessor {
         let patience = within - within / SHARE_OF_REST;
         let operated = self.operated(config, clusters);
         loop {
+            let mut is_operated = true;
             for (id, there) in &operated {
-                operate(*id, there, sources).await;
+                is_operated &= operate(*id, there, sources).await;
             }
             let waited = self.met.elapsed();
             match self.compare(config, clusters, sources) {
-                (Settled::Whole, _) => return Ok(()),
-                (Settled::Enough, _) if waited >= WHOLE_WITHIN.min(patience) => return Ok(()),
+                (Settled::Whole, _) if is_operated && sources.pictures.is_ready() => return Ok(()),
+                (Settled::Whole | Settled::Enough, _) if waited >= WHOLE_WITHIN.min(patience) => {
+                    return Ok(());
+                }
                 (Settled::Not, why) if waited >= patience => return Err(StartError::Predecessor(why)),
                 _ => tokio::time::sleep(LOOK).await,
             }
@@ -200,14 +203,18 @@ impl Predecessor {
     }
 }
 
-/// Members that an operator has taken out stay out.
-async fn operate(cluster: ClusterId, there: &OperatedCluster, sources: &Sources) {
-    let Some(picture) = sources.pictures.one(cluster) else { return };
+/// Members that an operator has taken out stay out. Says whether all are known here that have to.
+async fn operate(cluster: ClusterId, there: &OperatedCluster, sources: &Sources) -> bool {
+    let Some(picture) = sources.pictures.one(cluster) else { return true };
+    let mut is_done = true;
     for (member, wish) in &there.operators {
         let Some(wish) = Operator::ALL.into_iter().find(|known| known.as_str() == wish) else { continue };
         let known = picture.members.iter().find(|known| known.member.name == *member);
-        if known.is_some_and(|known| known.operator != wish) {
-            let _ = sources.inbox.operate(cluster, member.clone(), wish).await;
-        }
+        is_done &= match known {
+            Some(known) if known.operator == wish => true,
+            Some(_) => sources.inbox.operate(cluster, member.clone(), wish).await.is_some(),
+            None => false,
+        };
     }
+    is_done
 }

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::super::child::{File, Pilotfish, config};
 use crate::control::cluster::FakeCluster;
+use crate::control::within;
 
 /// In the environment of every process of one test, so that none outlives it.
 const MARK: &str = "PILOTFISH_TEST";
@@ -18,6 +19,8 @@ pub struct World {
     pub pilotfish: Pilotfish,
     /// Beside the program, so that a link is enough.
     folder: TempDir,
+    /// With short paths.
+    sockets: TempDir,
     mark: String,
 }
 
@@ -32,12 +35,13 @@ impl World {
         let program = folder.path().join("pilotfish");
         std::fs::hard_link(built, &program).expect("a link");
         let mark = folder.path().display().to_string();
-        let text = text(cluster, folder.path(), more);
+        let sockets = tempfile::tempdir().expect("a folder");
+        let text = text(cluster, sockets.path(), more);
         let pilotfish = Pilotfish::run_program(&program, File::new(&text), |command| {
             command.env(MARK, &mark);
             change(command);
         });
-        World { pilotfish, folder, mark }
+        World { pilotfish, folder, sockets, mark }
     }
 
     /// The process that was started first.
@@ -46,11 +50,11 @@ impl World {
     }
 
     pub fn pool_socket(&self) -> PathBuf {
-        self.folder.path().join("pool.sock")
+        self.sockets.path().join("pool.sock")
     }
 
     pub fn admin_socket(&self) -> PathBuf {
-        self.folder.path().join("admin.sock")
+        self.sockets.path().join("admin.sock")
     }
 
     /// Another program in the place of the file.
@@ -61,11 +65,16 @@ impl World {
         std::fs::rename(&beside, self.folder.path().join("pilotfish")).expect("one folder");
     }
 
+    pub fn remove(&self) {
+        std::fs::remove_file(self.folder.path().join("pilotfish")).expect("its own file");
+    }
+
     /// The program again.
     pub fn restore(&self) {
-        let beside = self.folder.path().join("new");
-        std::fs::hard_link(env!("CARGO_BIN_EXE_pilotfish"), &beside).expect("a link");
-        std::fs::rename(&beside, self.folder.path().join("pilotfish")).expect("one folder");
+        let place = self.folder.path().join("pilotfish");
+        // It may be there or not.
+        let _ = std::fs::remove_file(&place);
+        std::fs::hard_link(env!("CARGO_BIN_EXE_pilotfish"), &place).expect("a link");
     }
 
     /// One of the commands that ask a running pilotfish: its exit code and all that it says.
@@ -103,6 +112,16 @@ impl World {
         numbers.filter(is_ours).collect()
     }
 
+    /// Waits until no others run.
+    pub async fn only(&self, wanted: &[u64]) {
+        let only = async {
+            while self.processes() != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("the end of the others", only).await;
+    }
+
     pub fn end(process: u64, signal: Signal) {
         let pid = i32::try_from(process).ok().and_then(Pid::from_raw).expect("a process");
         let _ = kill_process(pid, signal);
@@ -116,14 +135,10 @@ impl Drop for World {
 }
 
 /// As `config`, with unix sockets too.
-fn text(cluster: &FakeCluster, folder: &Path, more: &str) -> String {
-    let text = config(cluster, more);
-    let folder = folder.display();
-    let text = text.replacen(
-        "primary: {listen: \"",
-        &format!("primary: {{listen: [\"unix:{folder}/pool.sock\", \""),
-        1,
-    );
-    let text = text.replacen("\"}\n    replicas", "\"]}\n    replicas", 1);
-    text.replacen("admin: {", &format!("admin: {{socket: \"{folder}/admin.sock\", "), 1)
+fn text(cluster: &FakeCluster, sockets: &Path, more: &str) -> String {
+    let (text, sockets) = (config(cluster, more), sockets.display());
+    let text = text.replacen("primary: {listen: \"", "primary: {listen: [\"", 1);
+    let text =
+        text.replacen("\"}\n    replicas", &format!("\", \"unix:{sockets}/pool.sock\"]}}\n    replicas"), 1);
+    text.replacen("admin: {", &format!("admin: {{socket: \"{sockets}/admin.sock\", "), 1)
 }
