@@ -1,7 +1,7 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build check test test-nightly fuzz bench bench-micro bench-scale bench-failover deb rpm static image \
-	deny test-packages test-image reload-stress fmt clean
+.PHONY: help demo demo-down build check test test-nightly fuzz bench bench-micro bench-scale bench-failover deb rpm image sbom packages \
+	reproduce version linked static deny test-packages test-docs test-pair test-image reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 # Debian keeps haproxy, pgbouncer and their like in sbin.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -33,7 +33,7 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 	cargo test --locked --lib --bins --test it
 	cargo test --locked --doc
 	cargo test --locked --test e2e -- --test-threads=1
-	$(MAKE) test-packages
+	$(MAKE) test-packages test-docs test-pair
 
 test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
 	@deploy/setup rust
@@ -63,33 +63,56 @@ bench-failover: build ## real failovers through pilotfish, HAProxy and libpq alo
 	@deploy/setup cluster bench
 	benches/failover/run $(ARGS)
 
-deb: build ## target/packages/pilotfish_*.deb, with the user, the unit, man pages and completions
+deb: linked ## target/packages/pilotfish_*.deb, with the user, the unit, man pages and completions
 	@deploy/setup packages
-	deploy/packages/build deb target/release/pilotfish
+	deploy/packages/build deb $(DIST)/release/pilotfish
 
-rpm: build ## the same as an rpm
+rpm: linked ## the same as an rpm
 	@deploy/setup packages
-	deploy/packages/build rpm target/release/pilotfish
+	deploy/packages/build rpm $(DIST)/release/pilotfish
 
 image: static ## the container image, target/packages/pilotfish-*.oci.tar: the static binary and nothing else
 	@deploy/setup packages
-	deploy/container/build $(STATIC)
+	deploy/container/build $(DIST)/$(HOST)/release/pilotfish
 
-# With the C library inside, so that it runs alone in a container.
+sbom: ## every crate inside, with licence and checksum: target/packages/pilotfish-*.cdx.json (CycloneDX)
+	@deploy/setup rust release
+	deploy/release/sbom
+
+packages: deb rpm image sbom ## all that a release has, with SHA256SUMS, in target/packages
+	deploy/release/sums
+
+reproduce: packages ## build all of them again in another folder: the same bytes, or it fails
+	deploy/release/reproduce
+
+version: ## tell the version of these sources
+	@deploy/release/version
+
+# What is shipped is built apart from `make build`: without a path of this machine inside.
+DIST = target/dist
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-STATIC = target/$(HOST)/release/pilotfish
-static:
+linked static:
 	@deploy/setup rust
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(HOST) --bin pilotfish
+	deploy/release/build $@
 
 deny: ## judge the dependencies: licences, sources, bans, known faults; part of test
 	@deploy/setup rust deny
 	@deploy/deny
 
 test-packages: ## the unit, the packages' life from installation to purge, compose file and manifests; part of test
-	@deploy/setup rust packages
+	@deploy/setup rust packages release
 	cargo build --locked --bin pilotfish
 	PILOTFISH_BINARY=target/debug/pilotfish $${PILOTFISH_VENV:-/var/tmp/pilotfish-$$(id -u)/venv}/bin/python -B tests/packages/test_deploy.py
+
+test-pair: ## two pilotfish before a real cluster, killed, cut off and upgraded: libpq, DNS, keepalived; part of test
+	@deploy/setup rust cluster pair
+	cargo build --locked --bin pilotfish
+	tests/pair/run $(ARGS)
+
+test-docs: ## every command and configuration that the documentation shows; part of test
+	@deploy/setup rust packages cluster
+	cargo build --locked --bin pilotfish
+	PILOTFISH_BINARY=target/debug/pilotfish $${PILOTFISH_VENV:-/var/tmp/pilotfish-$$(id -u)/venv}/bin/python -B tests/docs/test_docs.py
 
 test-image: image ## the image, unpacked and run without an engine
 	tests/packages/sandbox python3 -B tests/packages/image.py $$(ls -t target/packages/*.oci.tar | head -n 1)

@@ -48,6 +48,7 @@ pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 /// The target of log lines that are whole lines of HAProxy's `option tcplog`.
 pub use crate::proxy::tcplog::TARGET as TCPLOG;
 pub use manager::Manager;
+pub use reload::counts_at_start_only;
 
 /// The line for the service manager is made no more often than this.
 const STANDING_APART: Duration = Duration::from_millis(500);

@@ -142,9 +142,13 @@ def copy(statement: str, **ends: str):
     return block
 
 
+def dialling(scene: Scene, close: str) -> tuple[object, ...]:
+    return "--close", close, "--from", f"{scene.field.net.rpartition('.')[0]}.200.1"
+
+
 def dial(close: str):
     def block(scene: Scene, relay: Relay) -> dict[str, float]:
-        arguments = ("dial", relay.address(), "--close", close, "--from", f"{scene.field.net.rpartition('.')[0]}.200.1")
+        arguments = ("dial", relay.address(), *dialling(scene, close))
         left = 0
         if isinstance(relay, Relay):
             before = counts.time_waits(relay.backend)
@@ -171,13 +175,27 @@ def idle(which: int):
     return block
 
 
-def syscalls(scene: Scene, relay: Relay) -> dict[str, float]:
+def traced(scene: Scene, relay: Relay, *load: object) -> tuple[dict, dict[str, int]]:
+    """What the load told, and the relay's system calls meanwhile."""
     trace = counts.Trace(relay.pid, scene.place)
     try:
-        told = scene.load("ping", relay.address(), "--connections", 64, "--seconds", scene.seconds)
+        told = scene.load(*load)
     finally:
         trace.close()
-    calls, messages = trace.calls(), 2 * told["all"]  # one there, one back
+    return told, trace.calls()
+
+
+def dial_calls(close: str):
+    def block(scene: Scene, relay: Relay) -> dict[str, float]:
+        told, calls = traced(scene, relay, "dial", relay.address(), *dialling(scene, close), "--seconds", scene.seconds)
+        of = {"register": ("epoll_ctl",), "set": ("setsockopt", "fcntl", "ioctl"), "all": calls}
+        return {name: sum(calls.get(call, 0) for call in names) / told["count"] for name, names in of.items()}
+    return block
+
+
+def syscalls(scene: Scene, relay: Relay) -> dict[str, float]:
+    told, calls = traced(scene, relay, "ping", relay.address(), "--connections", 64, "--seconds", scene.seconds)
+    messages = 2 * told["all"]  # one there, one back
     # Not read and write: those are of the eventfds by which threads wake each other, and count among all.
     of = {"receive": ("recvfrom", "recvmsg", "readv"), "send": ("sendto", "sendmsg", "writev"),
           "wait": ("epoll_wait", "epoll_pwait", "epoll_pwait2")}
@@ -230,6 +248,8 @@ DIALS = (Measure("per_s", "connections/s", 0, True, at_best(1.0)), P99,
          Measure("cpu_us", "relay CPU µs/connection", 1, False),
          Measure("time_wait", f"left in TIME_WAIT towards the backend, of {COUNTED_DIALS}", 0, False, (Target(0),)),
          Measure("failed", "failed", 0, False))
+DIAL_CALLS = (Measure("register", "epoll_ctl", 2, False, at_best(1.0)), Measure("set", "settings", 2, False),
+              Measure("all", "all", 1, False, at_best(1.0)))
 MEMORY = (Measure("kb_per_session", "KiB of user memory/session", 2, False, (Target(1.2), Target(1 / 3, "haproxy"))),
           Measure("sessions", "sessions", 0, True))
 
@@ -255,6 +275,10 @@ ROWS = {row.key: row for row in (
     Row("syscalls", "system calls per relayed message", ("haproxy", "nginx", "pilotfish"), (
         Measure("receive", "receives", 2, False, (Target(1.05),)), Measure("send", "sends", 2, False, (Target(1.05),)),
         Measure("wait", "epoll waits", 2, False, (Target(1.0),)), Measure("all", "all", 2, False)), syscalls, 0.2),
+    Row("callsreset", "system calls per connection closed with a reset", ("haproxy", "nginx", "pilotfish"), DIAL_CALLS,
+        dial_calls("reset"), 0.2),
+    Row("callsfin", "system calls per connection closed with FIN", ("haproxy", "nginx", "pilotfish"), DIAL_CALLS,
+        dial_calls("fin"), 0.2),
     Row("busy", "a ping beside bulk on one worker", RELAYS, (
         Measure("times", "p99 busy to idle", 2, False, (Target(2.0),)), Measure("idle_us", "idle p99 ms", 3, False, (), 1e-3),
         Measure("busy_us", "busy p99 ms", 3, False, (), 1e-3),

@@ -95,9 +95,11 @@ fn bind(
 
 /// Clusters that are asked in the same way share a client: each holds all the system's authorities. One that runs goes on.
 fn patronis(config: &Config, names: &Names, running: Option<&Running>) -> Result<Vec<Patroni>, StartError> {
-    let alike = |config::Cluster { patroni: one, .. }: &config::Cluster, other: &config::Cluster| {
-        (one.timeout, &one.tls, &one.auth) == (other.patroni.timeout, &other.patroni.tls, &other.patroni.auth)
-    };
+    fn way(cluster: &config::Cluster) -> impl PartialEq {
+        let config::Patroni { timeout, tls, auth, .. } = &cluster.patroni;
+        (timeout, tls, auth.as_ref().map(|auth| (auth, cluster.patroni.login_needs_tls())))
+    }
+    let alike = |one: &config::Cluster, other: &config::Cluster| way(one) == way(other);
     let mut patronis: Vec<Patroni> = Vec::new();
     for (place, cluster) in config.clusters.iter().enumerate() {
         let served = running.iter().flat_map(|running| running.served());

@@ -150,9 +150,12 @@ pub(super) fn patroni(patroni: &config::Patroni, cluster: &str) -> Result<Patron
             "Patroni's certificates are not verified (tls.verify: none); anybody may pose as a node"
         );
     }
-    let is_clear = patroni.endpoints.iter().any(|endpoint| endpoint.scheme == config::Scheme::Http);
-    if patroni.auth.is_some() && is_clear {
-        tracing::warn!(cluster, "the password for Patroni travels in clear text; use https endpoints");
+    let login_needs_tls = patroni.login_needs_tls();
+    if patroni.auth.is_some() && !login_needs_tls {
+        tracing::warn!(
+            cluster,
+            "the password for Patroni travels in clear text to nodes that ask for it; use https endpoints"
+        );
     }
     let (username, password) = match &patroni.auth {
         None => (None, Password::None),
@@ -166,5 +169,5 @@ pub(super) fn patroni(patroni: &config::Patroni, cluster: &str) -> Result<Patron
     };
     let config::Tls { ca, cert, key, server_name, .. } = tls;
     let credentials = Credentials { ca, cert, key, server_name, trust_everybody, username, password };
-    Ok(PatroniOptions { timeout: patroni.timeout, credentials })
+    Ok(PatroniOptions { timeout: patroni.timeout, credentials, login_needs_tls })
 }

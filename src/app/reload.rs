@@ -38,6 +38,12 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// Keys that are read once: threads cannot be taken from the sessions that live on them, and the log is the process's.
 const AT_START_ONLY: [&str; 2] = ["workers", "log"];
 
+/// Whether a reload cannot apply this key of the configuration, such as `log.format`.
+pub fn counts_at_start_only(key: &str) -> bool {
+    let is_below = |rest: &str| !rest.starts_with(char::is_alphanumeric);
+    AT_START_ONLY.iter().any(|only| key.strip_prefix(only).is_some_and(is_below))
+}
+
 /// Everything that runs by the configuration.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -166,13 +172,8 @@ impl Running {
         let prepared = Prepared::new(next, *workers, names, Before::Running(self));
         let prepared = prepared.or_else(|error| rejected(&error.to_string()))?;
         let differences = self.config.differences(&prepared.config);
-        let for_start_only = |key: &String| {
-            AT_START_ONLY.iter().any(|only| {
-                key.strip_prefix(only).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
-            })
-        };
         let (needs_restart, mut applied): (Vec<String>, Vec<String>) =
-            differences.into_iter().partition(for_start_only);
+            differences.into_iter().partition(|key| counts_at_start_only(key));
         let admitted = self.commit(prepared, &sources, None).or_else(|error| rejected(&error.to_string()))?;
         for key in admitted {
             if !applied.iter().any(|known| known.starts_with(key)) {

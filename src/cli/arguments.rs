@@ -197,6 +197,9 @@ pub struct Wanted {
     /// Say nothing but whether it takes clients: 0 or 1, for supervisors such as keepalived
     #[arg(long, conflicts_with = "wait_writer")]
     pub ready: bool,
+    /// With --ready: and whether a node of every cluster answers it, so that it would notice a new leader
+    #[arg(long, requires = "ready")]
+    pub informed: bool,
     /// Wait up to this long until every cluster has a writer: a number with ms, s, m or h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub wait_writer: Option<Duration>,

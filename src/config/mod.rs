@@ -105,7 +105,7 @@ pub struct Patroni {
     pub rise: u32,
     /// For `https` endpoints only. `None`: the system's certificate authorities, no client certificate.
     pub tls: Option<Tls>,
-    /// A login for those who want one. Default none.
+    /// A login, shown to nodes that ask for one, and never in the clear if there is an endpoint of https. Default none.
     pub auth: Option<Auth>,
 }
 
@@ -288,6 +288,11 @@ impl Patroni {
             tls: None,
             auth: None,
         }
+    }
+
+    /// Whether the login goes to nodes of https only: where one endpoint is of https, the operator wants it encrypted.
+    pub fn login_needs_tls(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https)
     }
 }
 

@@ -31,9 +31,6 @@ pub struct ClusterAnswer {
 /// # Errors
 /// Says in words why this is not an answer of Patroni.
 pub fn report(status: u16, body: &[u8]) -> Result<Report, String> {
-    if status == 401 {
-        return Err("it wants a login, or another one than patroni.auth has (status 401)".to_owned());
-    }
     if status != 200 && status != 503 {
         return Err(format!("answered with status {status}, which Patroni does not use here"));
     }

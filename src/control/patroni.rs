@@ -7,10 +7,14 @@
 //!
 //! The only file that names reqwest.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
 use super::answer;
 pub use super::answer::{ClusterAnswer, cluster, report};
@@ -32,6 +36,8 @@ pub struct PatroniOptions {
     /// For a whole request, from name lookup to the last byte.
     pub timeout: Duration,
     pub credentials: Credentials,
+    /// Nodes that are not asked by https get no login: the operator wants it encrypted.
+    pub login_needs_tls: bool,
 }
 
 /// Asks the nodes of one cluster, or of several that are asked alike.
@@ -45,6 +51,8 @@ pub struct Patroni {
 #[derive(Debug)]
 struct State {
     asking: Asking,
+    /// Base URLs of the nodes that have asked for a login.
+    want_login: HashSet<String>,
     /// What the files held when they were looked at last, good or bad.
     seen: Result<Contents, String>,
     /// Why what they hold now cannot be used.
@@ -64,7 +72,7 @@ impl Patroni {
     pub fn new(options: PatroniOptions, names: Names) -> Result<Patroni, String> {
         let contents = options.credentials.read()?;
         let asking = Asking::new(&options, &contents, &names)?;
-        let state = State { asking, seen: Ok(contents), problem: None };
+        let state = State { asking, want_login: HashSet::new(), seen: Ok(contents), problem: None };
         Ok(Patroni { options: Arc::new(options), names, state: Arc::new(Mutex::new(state)) })
     }
 
@@ -80,6 +88,11 @@ impl Patroni {
     /// Why the certificates or the password that are in the files now are not those in use.
     pub fn problem(&self) -> Option<String> {
         self.state().problem.clone()
+    }
+
+    /// That node is asked no more: whoever is there later has not asked for a login.
+    pub fn forget(&self, api: &str) {
+        self.state().want_login.remove(api);
     }
 
     /// Looks at the files once: `None` when they are as they were.
@@ -115,7 +128,7 @@ impl Patroni {
 
     /// `GET /leader`: 200 says that the node holds the leader lock, the body what it is.
     pub async fn leader(&self, api: &str) -> Observation {
-        match self.read(&format!("{api}/leader"), MAX_REPORT_BYTES).await {
+        match self.read(api, "/leader", MAX_REPORT_BYTES).await {
             Ok((status, body)) => match report(status, &body) {
                 Ok(report) => Observation::Answered(report),
                 Err(detail) => Observation::Silent(Silence { kind: SilenceKind::NotPatroni, detail }),
@@ -126,10 +139,8 @@ impl Patroni {
 
     /// `GET /cluster`: who belongs to the cluster, read from the DCS by the node that is asked.
     pub async fn cluster(&self, api: &str) -> Result<ClusterAnswer, String> {
-        let (status, body) = self
-            .read(&format!("{api}/cluster"), MAX_CLUSTER_BYTES)
-            .await
-            .map_err(|silence| silence.detail)?;
+        let (status, body) =
+            self.read(api, "/cluster", MAX_CLUSTER_BYTES).await.map_err(|silence| silence.detail)?;
         if status != 200 {
             return Err(format!("/cluster was answered with status {status}"));
         }
@@ -138,29 +149,87 @@ impl Patroni {
 
     /// `GET /config`: the cluster's `ttl`.
     pub async fn ttl(&self, api: &str) -> Option<Duration> {
-        let (status, body) = self.read(&format!("{api}/config"), MAX_CLUSTER_BYTES).await.ok()?;
+        let (status, body) = self.read(api, "/config", MAX_CLUSTER_BYTES).await.ok()?;
         if status == 200 { answer::ttl(&body) } else { None }
     }
 
-    /// Reads a whole answer, at most `limit` bytes of body, within the client's timeout.
-    async fn read(&self, url: &str, limit: usize) -> Result<(u16, Vec<u8>), Silence> {
-        let Asking { http, password } = self.state().asking.clone();
-        let mut request = http.get(url).header("Connection", "close");
-        if let Some(username) = &self.options.credentials.username {
-            request = request.basic_auth(username, password);
-        }
-        let mut response = request.send().await.map_err(|error| silence(&error))?;
-        let status = response.status().as_u16();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| silence(&error))? {
-            if body.len() + chunk.len() > limit {
-                let detail = format!("the answer is longer than {limit} bytes");
-                return Err(Silence { kind: SilenceKind::TooLarge, detail });
+    /// Reads a whole answer, at most `limit` bytes of body, within the time for one check.
+    ///
+    /// Patroni answers whoever asks; what wants a login is a proxy before it. So a login is shown only to a node that has
+    /// asked for it, and a password that is set stays here where nobody does.
+    async fn read(&self, api: &str, path: &str, limit: usize) -> Result<(u16, Vec<u8>), Silence> {
+        let deadline = Instant::now() + self.options.timeout;
+        let (asking, wants_login) = {
+            let state = self.state();
+            (state.asking.clone(), state.want_login.contains(api))
+        };
+        let request = |login: Option<Login<'_>>| {
+            let request = asking.http.get(format!("{api}{path}")).header("Connection", "close");
+            let request = request.timeout(deadline.saturating_duration_since(Instant::now()));
+            match login {
+                Some(Login { username, password }) => request.basic_auth(username, password),
+                None => request,
             }
-            body.extend_from_slice(&chunk);
+        };
+        let known = if wants_login { self.login_for(api, &asking).ok() } else { None };
+        let mut response = request(known).send().await.map_err(|error| silence(&error))?;
+        if response.status() == StatusCode::UNAUTHORIZED && known.is_none() {
+            let login = match is_basic(response.headers()) {
+                true => self.login_for(api, &asking),
+                false => Err("it wants a login of another kind than HTTP basic (status 401)"),
+            };
+            let login = login.map_err(|why| Silence { kind: SilenceKind::Login, detail: why.to_owned() })?;
+            self.state().want_login.insert(api.to_owned());
+            response = request(Some(login)).send().await.map_err(|error| silence(&error))?;
         }
-        Ok((status, body))
+        let status = response.status().as_u16();
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let detail = format!("it refuses the login of patroni.auth (status {status})");
+            return Err(Silence { kind: SilenceKind::Login, detail });
+        }
+        Ok((status, body(response, limit).await?))
     }
+
+    /// What a node that asks for a login may be shown, or why nothing.
+    fn login_for<'a>(&'a self, api: &str, asking: &'a Asking) -> Result<Login<'a>, &'static str> {
+        let Some(username) = &self.options.credentials.username else {
+            return Err("it wants a login, and patroni.auth has none (status 401)");
+        };
+        if self.options.login_needs_tls && !api.starts_with("https://") {
+            return Err(
+                "it wants a login, which goes to https nodes only, since patroni.endpoints has such \
+                        (status 401)",
+            );
+        }
+        Ok(Login { username, password: asking.password.as_deref() })
+    }
+}
+
+/// For HTTP basic authentication.
+#[derive(Clone, Copy)]
+struct Login<'a> {
+    username: &'a str,
+    password: Option<&'a str>,
+}
+
+/// Whether one of the challenges is for HTTP basic authentication (RFC 9110, section 11.6.1).
+fn is_basic(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(WWW_AUTHENTICATE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut schemes =
+        values.flat_map(|value| value.split(',')).filter_map(|part| part.split_whitespace().next());
+    schemes.any(|scheme| scheme.eq_ignore_ascii_case("basic"))
+}
+
+async fn body(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, Silence> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| silence(&error))? {
+        if body.len() + chunk.len() > limit {
+            let detail = format!("the answer is longer than {limit} bytes");
+            return Err(Silence { kind: SilenceKind::TooLarge, detail });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 impl Asking {
@@ -211,9 +280,33 @@ fn silence(error: &reqwest::Error) -> Silence {
             _ => SilenceKind::NotPatroni,
         }
     };
-    let detail =
-        if kind == SilenceKind::Timeout { "no answer in time".to_owned() } else { root_cause(error) };
+    let detail = match kind {
+        SilenceKind::Timeout => "no answer in time".to_owned(),
+        _ => objection(error).unwrap_or_else(|| root_cause(error)),
+    };
     Silence { kind, detail }
+}
+
+/// What a node has against our certificate, in words that say which setting it is about.
+fn objection(error: &reqwest::Error) -> Option<String> {
+    use rustls::AlertDescription as Alert;
+    let told = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::AlertReceived(alert)) = told else { return None };
+    match alert {
+        Alert::CertificateRequired => {
+            Some("it wants a client certificate, and patroni.tls.cert has none".to_owned())
+        }
+        Alert::UnknownCA
+        | Alert::BadCertificate
+        | Alert::DecryptError
+        | Alert::CertificateExpired
+        | Alert::CertificateRevoked
+        | Alert::CertificateUnknown
+        | Alert::UnsupportedCertificate => {
+            Some(format!("it refuses the client certificate of patroni.tls.cert: {alert:?}"))
+        }
+        _ => None,
+    }
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -9,12 +9,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::controller::Event;
 use super::poller::{Poller, PollerOptions};
-use crate::proxy::connect::{DialError, TcpOptions, dial};
-use crate::routing::ClusterId;
+use crate::proxy::connect::{DialError, dial};
+use crate::routing::{Bar, ClusterId};
 use crate::topology::health::Thresholds;
 use crate::topology::{Knock, PortHealth};
 
@@ -121,20 +122,23 @@ impl Ports {
         refused && known.health.suspect("a session was refused there")
     }
 
-    /// Why nobody is sent there: the end of a sentence that begins with the member.
-    pub fn obstacle(&self, member: &str, port: u16) -> Option<Arc<str>> {
+    /// Why nobody is sent there.
+    pub fn obstacle(&self, member: &str, port: u16) -> Option<Bar> {
         let known = self.known.get(&(member.to_owned(), port));
         if known.is_some_and(|known| known.health.is_open()) {
             return None;
         }
-        let problem = known.and_then(|known| known.health.problem()).unwrap_or("it has not been asked yet");
-        Some(Arc::from(format!("takes no connections at port {port}: {problem}")))
+        let dead = known.filter(|known| known.health.is_dead());
+        Some(match dead.and_then(|known| known.health.problem()) {
+            Some(problem) => Bar::Port { port, problem: Arc::from(problem) },
+            None => Bar::PortAsked { port },
+        })
     }
 }
 
 /// Connects and hangs up.
 async fn knock(addresses: &[SocketAddr], patience: Duration) -> Knock {
-    match dial(addresses, patience, TcpOptions::default()).await {
+    match dial(addresses, patience, TcpStream::connect::<SocketAddr>).await {
         Ok(_) => Knock::Open,
         Err(DialError::Member(error)) if error.kind() == ErrorKind::ConnectionRefused => {
             Knock::Refused(error.to_string())

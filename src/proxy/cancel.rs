@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connect::{TcpOptions, dial};
+use super::connect::dial;
 use crate::routing::PoolRoutes;
 
 /// The server acts on the request and closes; one that does not is left alone.
@@ -33,7 +34,9 @@ pub async fn forward(routes: &PoolRoutes, request: &[u8], connect_timeout: Durat
 }
 
 async fn forward_to(addresses: Arc<[SocketAddr]>, request: Arc<[u8]>, connect_timeout: Duration) {
-    let Ok(mut server) = dial(&addresses, connect_timeout, TcpOptions::default()).await else { return };
+    let Ok(mut server) = dial(&addresses, connect_timeout, TcpStream::connect::<SocketAddr>).await else {
+        return;
+    };
     if server.write_all(&request).await.is_ok() {
         // PostgreSQL sends nothing; the close says that the signal was sent.
         let _ = server.read(&mut [0]).await;

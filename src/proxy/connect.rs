@@ -4,8 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::time::timeout;
 
 /// How a peer that vanished without a word is noticed; both sides of a session get the same. Off at first.
@@ -40,7 +39,9 @@ pub enum DialError {
 impl DialError {
     fn new(error: io::Error) -> DialError {
         use rustix::io::Errno;
-        let local = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+        // NOSPC: of what epoll may watch.
+        let local =
+            [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOSPC, Errno::NOMEM];
         match error.raw_os_error() {
             Some(code) if local.iter().any(|errno| errno.raw_os_error() == code) => DialError::Local(error),
             _ => DialError::Member(error),
@@ -57,16 +58,16 @@ impl std::fmt::Display for DialError {
     }
 }
 
-/// Dials the addresses in turn until one answers; each gets `patience`.
-pub async fn dial(
+/// Dials the addresses in turn, by `connect`, until one answers; each gets `patience`.
+pub async fn dial<F: Future<Output = io::Result<C>>, C>(
     addresses: &[SocketAddr],
     patience: Duration,
-    options: TcpOptions,
-) -> Result<TcpStream, DialError> {
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<C, DialError> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "its host name does not resolve");
     for &address in addresses {
-        match timeout(patience, dial_one(address, options)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+        match timeout(patience, connect(address)).await {
+            Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => failure = error,
             Err(_) => failure = io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
         }
@@ -74,10 +75,25 @@ pub async fn dial(
     Err(DialError::new(failure))
 }
 
-async fn dial_one(address: SocketAddr, options: TcpOptions) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    options.apply(&SockRef::from(&socket))?;
-    socket.connect(address).await
+/// A socket to dial an address with, which does not block. It has the options but keepalive.
+///
+/// # Errors
+/// Those of the system.
+pub fn socket(address: SocketAddr, options: TcpOptions) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    TcpOptions { keepalive: None, ..options }.apply(&SockRef::from(&socket))?;
+    Ok(socket)
+}
+
+impl Keepalive {
+    /// # Errors
+    /// Those of the system.
+    pub fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        let Keepalive { idle, interval, count } = *self;
+        let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(count);
+        socket.set_tcp_keepalive(&keepalive)
+    }
 }
 
 impl TcpOptions {
@@ -87,10 +103,7 @@ impl TcpOptions {
     /// Those of the system.
     pub fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
         socket.set_tcp_nodelay(true)?;
-        if let Some(Keepalive { idle, interval, count }) = self.keepalive {
-            let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(count);
-            socket.set_tcp_keepalive(&keepalive)?;
-        }
+        self.keepalive.map_or(Ok(()), |keepalive| keepalive.apply(socket))?;
         self.user_timeout.map_or(Ok(()), |timeout| socket.set_tcp_user_timeout(Some(timeout)))
     }
 

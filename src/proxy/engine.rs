@@ -1,53 +1,55 @@
-//! Who waits for the sockets of all relays of a worker.
+//! Who waits for the sockets of all sessions of a worker.
 //!
-//! This is the boundary behind which another engine, such as one on io_uring, would fit: [`Engine::relay`] takes two
-//! connected sockets and a meter, and gives back a future of the session's end. Dropping the future cuts the session.
-//! Sessions, holding and counters know nothing else of it.
+//! This is the boundary behind which another engine, such as one on io_uring, would fit: [`Engine::adopt`] and
+//! [`Engine::connect`] make a [`Stream`] of an accepted socket and of a dialled one, which is read and written while a
+//! session is opened. [`Engine::relay`] takes two of these and a meter, and gives back a future of the session's end.
+//! Dropping what any of them has given cuts the connections. Sessions, holding and counters know nothing else of it.
 //!
-//! This engine has one epoll of its own for each worker, and tokio watches only that one. A relay is then an entry in
-//! a list, not two registrations with two wakers and a task that is woken for each message; and it is decided here
-//! who comes first: relays with news, before those that are in the middle of a long transfer.
+//! This engine has one epoll of its own for each worker ([`epoll`](super::epoll)), and tokio watches only that one. A
+//! relay is then an entry in a list, not a task that is woken for each message; and it is decided here who comes first:
+//! relays with news, before those that are in the middle of a long transfer.
 
 use std::collections::VecDeque;
 use std::io;
-use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use rustix::event::{Timespec, epoll};
-use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
-use tokio::net::TcpStream;
+use socket2::SockRef;
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use super::Protocol;
+use super::connect::TcpOptions;
+use super::epoll::{Listed, Recipient, Watch};
 use super::relay::{Meter, Relay, Tools, Turn};
-use super::socket::{News, Socket};
+use super::socket::News;
 use super::splice::MOST_PIPES;
+use super::stream::Stream;
+use super::{Keepalive, Protocol, connect};
 use crate::stats::{End, Side};
 
-/// News taken from the kernel at once; what is left over comes with the next call.
-const MOST_NEWS: usize = 256;
 /// Descriptors of one worker beside its sessions' sockets: tokio's epoll, event and wake-up, ours twice, and both
 /// ends of the pipes.
 pub const DESCRIPTORS_PER_WORKER: u64 = 8 + 2 * MOST_PIPES as u64;
 
-/// How long a backend has to close by itself at most. Being ticked also keeps the runtime's next wake-up near: a timer
-/// that comes before it, as each dial sets one, costs a call to the kernel.
+/// How long a backend has to close by itself at most, and a session goes without keepalive. Being ticked also keeps the
+/// runtime's next wake-up near: a timer that comes before it, as each dial sets one, costs a call to the kernel.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long bulk that has gathered waits at most to be collected.
 pub const COLLECT_EVERY: Duration = Duration::from_millis(1);
 
-/// All relays of one worker.
+/// All connections of one worker's sessions.
 #[derive(Debug)]
 pub struct Engine<M> {
-    epoll: Arc<OwnedFd>,
+    watch: Arc<Watch>,
     /// Only ever locked on the worker's own thread.
     state: Mutex<State<M>>,
+    /// A new relay has more to do than its first turn allowed.
+    has_more: Notify,
 }
 
 #[derive(Debug)]
@@ -67,12 +69,24 @@ struct State<M> {
     tools: Tools,
 }
 
-/// A relay's place in the list. Its number is what the kernel knows it by.
+/// A relay's place in the list. Its number is what the watch knows it by.
 #[derive(Debug)]
 enum Seat<M> {
     Free,
-    Taken { relay: Relay<M>, queued: bool, gathering: bool, waker: Option<Waker> },
+    Taken(Taken<M>),
     Over(End),
+}
+
+#[derive(Debug)]
+struct Taken<M> {
+    relay: Relay<M>,
+    /// After the sockets: see [`Listed`].
+    _listed: [Listed; 2],
+    queued: bool,
+    gathering: bool,
+    /// What it gets once it has lived for a moment.
+    keepalive: Option<Box<Keepalive>>,
+    waker: Option<Waker>,
 }
 
 /// A session that is being relayed; resolves to its end. Dropped before, it resets both connections.
@@ -94,7 +108,6 @@ impl<M: Meter> Engine<M> {
     /// # Errors
     /// As for [`Engine::new`].
     pub fn with(tools: Tools) -> io::Result<Engine<M>> {
-        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let state = State {
             seats: Vec::new(),
             free: Vec::new(),
@@ -105,60 +118,39 @@ impl<M: Meter> Engine<M> {
             current: None,
             tools,
         };
-        Ok(Engine { epoll, state: Mutex::new(state) })
+        Ok(Engine { watch: Arc::new(Watch::new()?), state: Mutex::new(state), has_more: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes both sockets over. Must be called on the thread that [`Engine::run`] runs on.
-    pub fn relay(
-        &self,
-        client: TcpStream,
-        backend: TcpStream,
-        protocol: Protocol,
-        meter: M,
-    ) -> Relaying<'_, M> {
-        let seat = match self.adopt(client, backend, protocol, meter) {
-            Ok(seat) => Some(seat),
-            Err(error) => {
-                tracing::error!(%error, "a session's sockets cannot be watched; it was reset");
-                None
-            }
-        };
-        Relaying { engine: self, seat }
+    /// Takes an accepted connection over. It must not block.
+    ///
+    /// # Errors
+    /// When the kernel watches no more.
+    pub fn adopt(&self, socket: OwnedFd) -> io::Result<Stream> {
+        Stream::new(&self.watch, socket.into())
     }
 
-    fn adopt(
-        &self,
-        client: TcpStream,
-        backend: TcpStream,
-        protocol: Protocol,
-        meter: M,
-    ) -> io::Result<usize> {
-        let client = Socket::new(client.into_std()?, Side::Client);
-        let backend = Socket::new(backend.into_std()?, Side::Backend);
-        let relay = Relay::new(client, backend, protocol == Protocol::Postgresql, meter);
-        let mut state = self.state();
-        let number = state.free.pop().unwrap_or(state.seats.len());
-        let watched = relay.sockets().into_iter().try_for_each(|socket| {
-            let flags = epoll::EventFlags::IN
-                | epoll::EventFlags::OUT
-                | epoll::EventFlags::RDHUP
-                | epoll::EventFlags::ET;
-            epoll::add(&*self.epoll, socket, address(number, socket.side), flags)
-        });
-        let taken = Seat::Taken { relay, queued: false, gathering: false, waker: None };
-        match state.seats.get_mut(number) {
-            Some(seat) => *seat = taken,
-            None => state.seats.push(taken),
+    /// Dials. Of the options, keepalive comes when the connection has been relayed for a moment.
+    ///
+    /// # Errors
+    /// Those of the dial, and of the system.
+    pub async fn connect(&self, address: SocketAddr, options: TcpOptions) -> io::Result<Stream> {
+        let socket = connect::socket(address, options)?;
+        Stream::connect(&self.watch, socket, address, options.keepalive).await
+    }
+
+    /// Moves bytes between the two until they end. Must be called on the thread that [`Engine::run`] runs on.
+    pub fn relay(&self, client: Stream, backend: Stream, protocol: Protocol, meter: M) -> Relaying<'_, M> {
+        let number = self.state().seat(client, backend, protocol, meter);
+        let relaying = Relaying { engine: self, seat: Some(number) };
+        // What has come already is told by nobody.
+        if self.state().first_turn(number) {
+            self.has_more.notify_one();
         }
-        if let Err(error) = watched {
-            state.leave(number);
-            return Err(error.into());
-        }
-        Ok(number)
+        relaying
     }
 
     /// Serves the relays for ever. Run again after it has failed, it goes on where it was.
@@ -166,7 +158,7 @@ impl<M: Meter> Engine<M> {
     /// # Errors
     /// When the kernel does not let it watch or ask: the relays stand still then.
     pub async fn run(&self) -> io::Result<()> {
-        let ours = watch(Arc::clone(&self.epoll))?;
+        let ours = self.watch.watched()?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut collect = tokio::time::interval(COLLECT_EVERY);
@@ -177,8 +169,13 @@ impl<M: Meter> Engine<M> {
             tokio::select! {
                 biased;
                 ready = ours.readable(), if !goes_on => ready?.clear_ready(),
-                _ = tick.tick() => self.state().part(),
+                _ = tick.tick() => {
+                    let mut state = self.state();
+                    state.part();
+                    state.settle();
+                }
                 _ = collect.tick(), if self.state().gathers() => self.state().collect(),
+                () = self.has_more.notified() => {}
                 // Everything else on this worker comes before the next round.
                 () = tokio::task::yield_now(), if goes_on => {}
             }
@@ -188,14 +185,7 @@ impl<M: Meter> Engine<M> {
     /// Gives a turn to each relay with news, then to one that has more to do. Says whether there may be more.
     fn round(&self) -> io::Result<bool> {
         let mut state = self.state();
-        let mut room = [const { MaybeUninit::uninit() }; MOST_NEWS];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let news = match epoll::wait(&*self.epoll, &mut room[..], Some(&at_once)) {
-            Ok((news, _)) => news,
-            Err(Errno::INTR) => return Ok(true),
-            Err(error) => return Err(error.into()),
-        };
-        state.hand_out(news);
+        let more = self.watch.take_news(|(number, side), news| state.hear(number as usize, side, news))?;
         let mut awake = std::mem::take(&mut state.awake);
         for number in awake.drain(..) {
             state.turn(number);
@@ -204,37 +194,47 @@ impl<M: Meter> Engine<M> {
         if let Some(number) = state.busy.pop_front() {
             state.turn(number);
         }
-        Ok(!state.busy.is_empty() || news.len() == MOST_NEWS)
+        Ok(!state.busy.is_empty() || more)
     }
 }
 
 impl<M: Meter> State<M> {
-    fn hand_out(&mut self, news: &[epoll::Event]) {
+    fn seat(&mut self, client: Stream, mut backend: Stream, protocol: Protocol, meter: M) -> usize {
+        let number = self.free.pop().unwrap_or(self.seats.len());
+        let keepalive = backend.keepalive();
+        let (client, of_client) = client.hand_over(recipient(number, Side::Client));
+        let (backend, of_backend) = backend.hand_over(recipient(number, Side::Backend));
+        let relay = Relay::new(client, backend, protocol == Protocol::Postgresql, meter);
+        let listed = [of_client, of_backend];
+        let taken = Taken { relay, _listed: listed, queued: false, gathering: false, keepalive, waker: None };
+        match self.seats.get_mut(number) {
+            Some(seat) => *seat = Seat::Taken(taken),
+            None => self.seats.push(Seat::Taken(taken)),
+        }
+        number
+    }
+
+    /// Says whether the engine has to go on with something.
+    fn first_turn(&mut self, number: usize) -> bool {
+        let before = (self.busy.len(), self.gathering.len());
+        self.turn(number);
+        before != (self.busy.len(), self.gathering.len())
+    }
+
+    fn hear(&mut self, number: usize, side: Side, news: News) {
         let State { seats, awake, busy, .. } = self;
-        for event in news {
-            let (number, side) = recipient(event.data);
-            let Some(Seat::Taken { relay, queued, .. }) = seats.get_mut(number) else { continue };
-            let (flags, finished) = (event.flags, epoll::EventFlags::RDHUP | broken());
-            relay.hear(
-                side,
-                News {
-                    readable: flags.intersects(epoll::EventFlags::IN | finished),
-                    writable: flags.intersects(epoll::EventFlags::OUT | broken()),
-                    finished: flags.intersects(finished),
-                },
-            );
-            if !std::mem::replace(queued, true) {
-                // Bulk is not in a hurry.
-                if relay.gathers() { busy.push_back(number) } else { awake.push(number) }
-            }
+        let Some(Seat::Taken(Taken { relay, queued, .. })) = seats.get_mut(number) else { return };
+        relay.hear(side, news);
+        if !std::mem::replace(queued, true) {
+            // Bulk is not in a hurry.
+            if relay.gathers() { busy.push_back(number) } else { awake.push(number) }
         }
     }
 
     fn turn(&mut self, number: usize) {
         let State { seats, busy, parting, gathering, tools, current, .. } = self;
-        let Some(Seat::Taken { relay, queued, gathering: is_listed, .. }) = seats.get_mut(number) else {
-            return;
-        };
+        let Some(Seat::Taken(taken)) = seats.get_mut(number) else { return };
+        let Taken { relay, queued, gathering: is_listed, .. } = taken;
         *current = Some(number);
         let turn = relay.turn(tools);
         *current = None;
@@ -258,9 +258,23 @@ impl<M: Meter> State<M> {
     /// Waits no longer for backends that should have closed by now.
     fn part(&mut self) {
         for number in std::mem::take(&mut self.parting) {
-            if let Some(Seat::Taken { relay, .. }) = self.seats.get_mut(number) {
+            if let Some(Seat::Taken(Taken { relay, .. })) = self.seats.get_mut(number) {
                 relay.part();
                 self.turn(number);
+            }
+        }
+    }
+
+    /// What lives for longer than a moment is to be missed when it vanishes. For all others these calls would be the
+    /// greater part of their options' cost.
+    fn settle(&mut self) {
+        for seat in &mut self.seats {
+            if let Seat::Taken(Taken { relay, keepalive, .. }) = seat
+                && let Some(keepalive) = keepalive.take()
+            {
+                let [_, backend] = relay.sockets();
+                // One that is gone already is noticed without.
+                let _ = keepalive.apply(&SockRef::from(backend));
             }
         }
     }
@@ -272,7 +286,7 @@ impl<M: Meter> State<M> {
     /// Gives a turn to each bulk transfer, whether or not enough has gathered to be told of.
     fn collect(&mut self) {
         for number in std::mem::take(&mut self.gathering) {
-            if let Some(Seat::Taken { relay, gathering, queued, .. }) = self.seats.get_mut(number) {
+            if let Some(Seat::Taken(Taken { relay, gathering, queued, .. })) = self.seats.get_mut(number) {
                 *gathering = false;
                 relay.collect();
                 if !std::mem::replace(queued, true) {
@@ -284,7 +298,7 @@ impl<M: Meter> State<M> {
 
     fn end(&mut self, number: usize, end: End) {
         let seat = std::mem::replace(&mut self.seats[number], Seat::Over(end));
-        if let Seat::Taken { waker: Some(waker), .. } = seat {
+        if let Seat::Taken(Taken { waker: Some(waker), .. }) = seat {
             waker.wake();
         }
     }
@@ -297,7 +311,7 @@ impl<M: Meter> State<M> {
         }
         self.busy.clear();
         for (number, seat) in self.seats.iter_mut().enumerate() {
-            if let Seat::Taken { relay, queued, .. } = seat {
+            if let Seat::Taken(Taken { relay, queued, .. }) = seat {
                 relay.hear(Side::Client, EVERYTHING);
                 relay.hear(Side::Backend, EVERYTHING);
                 *queued = true;
@@ -308,6 +322,8 @@ impl<M: Meter> State<M> {
 
     /// Clears a seat. The sockets of a relay that still runs are reset.
     fn leave(&mut self, number: usize) {
+        // A fault in its first turn has ended it already.
+        self.current.take_if(|current| *current == number);
         self.seats[number] = Seat::Free;
         self.free.push(number);
     }
@@ -320,8 +336,8 @@ impl<M: Meter> Future for Relaying<'_, M> {
         let Some(number) = self.seat else { return Poll::Ready(End::Internal) };
         let mut state = self.engine.state();
         match &mut state.seats[number] {
-            Seat::Taken { waker, .. } => {
-                *waker = Some(cx.waker().clone());
+            Seat::Taken(taken) => {
+                taken.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
             Seat::Over(end) => {
@@ -344,24 +360,10 @@ impl<M: Meter> Drop for Relaying<'_, M> {
     }
 }
 
+/// There are no more sessions than descriptors, and of these no more than fit.
+fn recipient(number: usize, side: Side) -> Recipient {
+    (u32::try_from(number).unwrap_or(u32::MAX), side)
+}
+
 /// What may be assumed of a socket of which nothing is known: it costs a call to find out.
-const EVERYTHING: News = News { readable: true, writable: true, finished: false };
-
-/// What the kernel shall call a socket by.
-fn address(number: usize, side: Side) -> epoll::EventData {
-    epoll::EventData::new_u64((number as u64) << 1 | u64::from(side == Side::Backend))
-}
-
-fn recipient(data: epoll::EventData) -> (usize, Side) {
-    let side = if data.u64() & 1 == 0 { Side::Client } else { Side::Backend };
-    (usize::try_from(data.u64() >> 1).unwrap_or(usize::MAX), side)
-}
-
-fn broken() -> epoll::EventFlags {
-    epoll::EventFlags::HUP | epoll::EventFlags::ERR
-}
-
-#[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which an owned one does")]
-fn watch(epoll: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    AsyncFd::new(epoll)
-}
+const EVERYTHING: News = News { readable: true, writable: true, finished: false, broken: false };

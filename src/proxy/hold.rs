@@ -7,14 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, recv};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
+use super::stream::Stream;
 use crate::routing::{Backend, Cell, Routes};
 use crate::stats::{End, Place};
 
@@ -178,9 +176,8 @@ impl Hold {
 /// Resolves when the client has hung up. What it has sent meanwhile stays in the socket, and the socket stays known as
 /// readable, for the relay to find; from then on only a reset counts, since a client that has sent something and
 /// closed its sending side still wants its answer.
-pub(super) async fn left(client: &TcpStream) {
-    let look = || Ok(recv(client, &mut [0], RecvFlags::PEEK)?.1);
-    if let Ok(1..) = client.async_io(Interest::READABLE, look).await {
-        let _ = client.ready(Interest::ERROR).await;
+pub(super) async fn left(client: &Stream) {
+    if let Ok(1..) = client.look(&mut [0]).await {
+        client.breaks().await;
     }
 }

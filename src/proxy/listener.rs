@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
@@ -28,6 +29,8 @@ use super::worker::{Accepted, Handle, Worker, place};
 
 /// Connections that the kernel keeps for us; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Connections accepted in one go, before it is looked whether something else is to be done.
+const AT_ONCE: usize = 32;
 /// How long accepting pauses when descriptors or memory have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A shortage is logged at its begin and then no more often than this.
@@ -238,10 +241,10 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
                 let _ = serves.pool.options.tcp.replace(&SockRef::from(&socket));
                 continue;
             }
-            accepted = accept(&socket, &permits, &serves.pool, &mut shortage) => accepted,
+            accepted = accept(&socket, &permits, &serves.pool, &mut shortage, |arrival| serve(arrival, &serves)) => accepted,
         };
         match accepted {
-            Ok(arrival) => serve(arrival, &serves),
+            Ok(()) => {}
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 let advice = "if it is open files, raise their limit (LimitNOFILE, ulimit -n)";
@@ -266,25 +269,27 @@ fn watched(socket: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     AsyncFd::new(socket)
 }
 
-/// The permit is taken when somebody is there, so that an idle listener keeps none from the others.
+/// Waits for connections, and serves those that are there. A permit is taken when somebody is there, so that an idle
+/// listener keeps none from the others.
 async fn accept(
     socket: &AsyncFd<Arc<OwnedFd>>,
     permits: &Arc<Semaphore>,
     pool: &Pool,
     shortage: &mut Shortage,
-) -> io::Result<Arrival> {
-    loop {
-        let mut ready = socket.readable().await?;
+    serve: impl Fn(Arrival),
+) -> io::Result<()> {
+    let mut ready = socket.readable().await?;
+    for _ in 0..AT_ONCE {
         if permits.available_permits() == 0 {
             let advice = "raise max_sessions, and the limit of open files if that is what bounds it";
             shortage.log(pool, "as many sessions as allowed are open", advice);
         }
         let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
-        if let Ok(accepted) = ready.try_io(accept_now) {
-            let (socket, client) = accepted?;
-            return Ok((permit, socket, client));
-        }
+        let Ok(accepted) = ready.try_io(accept_now) else { break };
+        let (socket, client) = accepted?;
+        serve((permit, socket, client));
     }
+    Ok(())
 }
 
 fn accept_now(socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<(OwnedFd, ClientAddress)> {
@@ -292,7 +297,16 @@ fn accept_now(socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<(OwnedFd, ClientAddr
     let (socket, address) = acceptfrom_with(socket.get_ref(), flags)?;
     let address = address.and_then(|address| SocketAddr::try_from(address).ok());
     // Of a listener's clients, those without an IP address have come through a unix socket.
-    Ok((socket, address.map_or(ClientAddress::Unix, ClientAddress::of)))
+    let client = address.map(ClientAddress::of);
+    let client = client.unwrap_or_else(|| ClientAddress::Unix { uid: user_behind(&socket) });
+    Ok((socket, client))
+}
+
+/// Who has connected a unix socket (unix(7), SO_PEERCRED).
+fn user_behind(socket: &OwnedFd) -> u32 {
+    /// What the kernel says itself of a user that this user namespace does not know.
+    const OVERFLOW_UID: u32 = 65534;
+    socket_peercred(socket).map_or(OVERFLOW_UID, |peer| peer.uid.as_raw())
 }
 
 /// accept(2): errors of the connection that was about to be accepted, to be treated like "try again".

@@ -6,8 +6,9 @@
 //! [`engine`] until one side ends it. [`sessions`] is the
 //! list by which open sessions are cut when the table says so.
 //!
-//! Behind the engine: [`relay`] has the rules by which bytes and ends go both ways, [`socket`] remembers what the kernel
-//! told of one side, [`pace`] tells bulk from talk, [`splice`] moves bulk without copying.
+//! Behind the engine: [`epoll`] is what the kernel tells of, [`stream`] a connection while its session is opened,
+//! [`relay`] has the rules by which bytes and ends go both ways, [`socket`] remembers what the kernel told of one side,
+//! [`pace`] tells bulk from talk, [`splice`] moves bulk without copying.
 //!
 //! Knows no HTTP, no Patroni and no configuration: it sees tables, counters and bytes.
 
@@ -17,6 +18,7 @@ pub mod connect;
 pub mod counts;
 pub mod ended;
 pub mod engine;
+pub mod epoll;
 pub mod first_packet;
 pub mod greeting;
 pub mod hold;
@@ -35,7 +37,10 @@ pub mod share;
 pub mod socket;
 pub mod socket_file;
 pub mod splice;
+pub mod stream;
+mod surplus;
 pub mod tcplog;
+
 pub mod worker;
 
 use std::fmt;

@@ -9,10 +9,10 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::first_packet::{self, FirstPacket, MAX_BYTES, Parse};
+use super::stream::Stream;
 
 /// How long the rest of the exchange may take; a client that needs longer learns nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Refusal {
     }
 
     /// Tells the client, whose first packet was of kind `kind`, and closes.
-    pub async fn tell(&self, mut client: TcpStream, kind: FirstPacket) {
+    pub async fn tell(&self, mut client: Stream, kind: FirstPacket) {
         let declined = match kind {
             FirstPacket::Startup => true,
             FirstPacket::EncryptionRequest => {
@@ -73,7 +73,7 @@ impl Refusal {
     }
 
     /// Sends the message and ends the stream. Best effort: whoever does not listen is not waited for long.
-    pub async fn say(&self, client: &mut TcpStream) {
+    pub async fn say(&self, client: &mut Stream) {
         let _ = timeout(PATIENCE, async {
             client.write_all(&self.encode()).await?;
             client.shutdown().await?;
@@ -85,7 +85,7 @@ impl Refusal {
 }
 
 /// Declines encryption until the StartupMessage is there; `false` when the client leaves first.
-async fn await_startup(client: &mut TcpStream) -> std::io::Result<bool> {
+async fn await_startup(client: &mut Stream) -> std::io::Result<bool> {
     for _ in 0..MAX_REQUESTS {
         client.write_all(b"N").await?;
         let mut bytes = Vec::new();

@@ -148,6 +148,7 @@ impl<M: Meter> Relay<M> {
         Relay { client, backend, inward, outward, first_to_end: None, done: false, meter }
     }
 
+    /// The client's and the backend's.
     pub fn sockets(&self) -> [&Socket; 2] {
         [&self.client, &self.backend]
     }

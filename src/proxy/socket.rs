@@ -25,6 +25,8 @@ pub struct Socket {
     writable: bool,
     /// The other end has finished or is gone: reads go on until they have found out.
     finished: bool,
+    /// The other end has broken off.
+    broken: bool,
 }
 
 /// What the kernel tells of a socket.
@@ -33,6 +35,19 @@ pub struct News {
     pub readable: bool,
     pub writable: bool,
     pub finished: bool,
+    /// The connection is broken off. What follows from it is in the others.
+    pub broken: bool,
+}
+
+impl News {
+    pub fn and(self, more: News) -> News {
+        News {
+            readable: self.readable || more.readable,
+            writable: self.writable || more.writable,
+            finished: self.finished || more.finished,
+            broken: self.broken || more.broken,
+        }
+    }
 }
 
 /// How a call that moves bytes went.
@@ -47,13 +62,14 @@ pub enum Moved {
 impl Socket {
     /// A socket of which nothing was told yet. It must not block.
     pub fn new(stream: TcpStream, side: Side) -> Socket {
-        Socket { stream, side, readable: false, writable: true, finished: false }
+        Socket { stream, side, readable: false, writable: true, finished: false, broken: false }
     }
 
     pub fn hear(&mut self, news: News) {
         self.readable |= news.readable;
         self.writable |= news.writable;
         self.finished |= news.finished;
+        self.broken |= news.broken;
     }
 
     pub fn is_readable(&self) -> bool {
@@ -111,9 +127,11 @@ impl Socket {
         matches!(recv(&self.stream, &mut [0], RecvFlags::PEEK), Ok((_, 0)))
     }
 
-    /// Makes the coming close a reset.
+    /// Makes the coming close a reset. Of a connection that is broken off already nothing is left to be reset.
     pub fn reset_on_close(&self) {
-        reset_on_close(&SockRef::from(&self.stream));
+        if !self.broken {
+            reset_on_close(&SockRef::from(&self.stream));
+        }
     }
 }
 
@@ -152,8 +170,8 @@ mod tests {
         (Socket::new(stream, Side::Client), peer)
     }
 
-    const READABLE: News = News { readable: true, writable: false, finished: false };
-    const FINISHED: News = News { readable: true, writable: false, finished: true };
+    const READABLE: News = News { readable: true, writable: false, finished: false, broken: false };
+    const FINISHED: News = News { finished: true, ..READABLE };
 
     #[test]
     fn a_short_read_leaves_nothing_to_ask_for() {

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
@@ -356,7 +355,7 @@ impl Worker {
 
     fn serve(self: &Arc<Self>, accepted: Accepted, place: Place) {
         let Accepted { socket, client, access, pool } = accepted;
-        let stream = match TcpStream::from_std(std::net::TcpStream::from(socket)) {
+        let stream = match self.engine.adopt(socket) {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%client, %error, "a new connection could not be set up");

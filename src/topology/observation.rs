@@ -39,6 +39,8 @@ pub enum SilenceKind {
     /// An answer came, but not one of Patroni: not HTTP, not JSON, another status, a redirect.
     NotPatroni,
     TooLarge,
+    /// It wants a login that it was not shown, or refuses the one that it was.
+    Login,
 }
 
 /// The part of Patroni's answer that decisions and operators need.
@@ -241,6 +243,7 @@ impl SilenceKind {
             SilenceKind::Tls => "tls",
             SilenceKind::NotPatroni => "not_patroni",
             SilenceKind::TooLarge => "too_large",
+            SilenceKind::Login => "login",
         }
     }
 }

@@ -7,12 +7,14 @@ mod failover;
 pub mod fake;
 mod hostile;
 pub mod http;
+mod login;
 mod polling;
 mod pools;
 mod ports;
 pub mod postgres;
 pub mod rig;
 pub mod served;
+mod unix;
 
 use std::time::Duration;
 

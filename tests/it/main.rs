@@ -6,6 +6,7 @@ mod control;
 mod drill;
 mod hostile;
 mod import;
+mod log;
 mod monitoring;
 mod process;
 mod proxy;

@@ -4,7 +4,7 @@
 //! [`bench`] sets up the workers and publishes tables, [`member`] is a server that does what the test says, [`peer`]
 //! is either end of a connection, [`packets`] are the few words of PostgreSQL's protocol, [`pattern`] is a stream
 //! that tells a missing byte from a moved one, [`engine`] is the engine of a worker without the worker, and [`alone`]
-//! gives a test a process of its own.
+//! gives a test a process of its own. [`kernel`] is what the kernel shows of a connection.
 
 mod access;
 mod alone;
@@ -17,7 +17,9 @@ mod engine;
 mod greeting;
 mod hold;
 mod idle;
+mod kernel;
 mod member;
+mod options;
 mod packets;
 mod pattern;
 mod peer;

@@ -1,14 +1,17 @@
-"""What is shipped beside the program: the unit, the packages, the container file, the manifests.
+"""What is shipped beside the program: the unit, the packages, the container file, the manifests, and how releases are made.
 
 Run by `make test-packages` with the Python of deploy/setup packages; PILOTFISH_BINARY is the program to pack.
 """
 
+import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import unittest
 
 import yaml
@@ -18,6 +21,7 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 UNIT = "deploy/systemd/pilotfish.service"
 BINARY = os.environ.get("PILOTFISH_BINARY", "target/debug/pilotfish")
 MANIFESTS = sorted((PROJECT / "deploy/kubernetes").glob("*.yaml"))
+WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 # Tools of the same environment.
 BIN = pathlib.Path(sys.executable).parent
 
@@ -155,6 +159,86 @@ class Containers(Checked):
         grace = documents()["Deployment", "pilotfish"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
         self.assertLess(int(read["drain_timeout"].removesuffix("s")), grace)
         self.assertTrue(read["admin"]["listen"].endswith(":7000"), read["admin"])
+
+
+class Workflows(Checked):
+    """The files for a public forge: they can be tried in full only there."""
+
+    def steps(self):
+        for path in WORKFLOWS:
+            for name, job in yaml.safe_load(path.read_text())["jobs"].items():
+                for step in job.get("steps", []):
+                    yield f"{path.name}: {name}", step
+
+    def test_they_follow_their_schema(self):
+        self.assertEqual([path.name for path in WORKFLOWS], ["ci.yml", "nightly.yml", "release.yml"])
+        self.succeeds(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
+
+    def test_they_run_what_a_developer_runs(self):
+        targets = set(re.findall(r"^([a-z-]+(?: [a-z-]+)*):", (PROJECT / "Makefile").read_text(), re.M))
+        targets = {target for line in targets for target in line.split()}
+        called = set()
+        for where, step in self.steps():
+            for command in step.get("run", "").splitlines():
+                # The name of a Debian package, not a call.
+                calls = [] if "apt-get" in command else re.findall(r"\bmake((?: --?[a-z-]+| [A-Z]+=\S+)*) ([a-z-]+)", command)
+                called |= {target for _, target in calls}
+                if command.startswith(".ci/"):
+                    called.add(command)
+                    self.assertTrue(os.access(PROJECT / command, os.X_OK), where)
+        self.assertEqual({name for name in called if not name.startswith(".ci/")} - targets, set())
+        self.assertLessEqual({".ci/run", "deny", "reproduce", "test-image"}, called)
+        self.assertIn("exec make test\n", (PROJECT / ".ci/run").read_text())
+
+    def test_they_trust_as_little_as_they_can(self):
+        for where, step in self.steps():
+            if "uses" in step:
+                self.assertRegex(step["uses"], r"@[0-9a-f]{40}$", where)
+            # What somebody else may name would be run as a command.
+            self.assertNotIn("${{", step.get("run", ""), where)
+        for path in WORKFLOWS:
+            document = yaml.safe_load(path.read_text())
+            self.assertEqual(document["permissions"], {"contents": "read"}, path.name)
+            writing = {name for name, job in document["jobs"].items() if job.get("permissions", {}).get("contents") == "write"}
+            self.assertLessEqual(writing, {"publish"}, path.name)
+
+
+class Releases(Checked):
+    def test_the_list_of_what_is_inside_has_what_cargo_lock_says(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text = pathlib.Path(self.succeeds("deploy/release/sbom", folder).splitlines()[-1]).read_text()
+        self.assertNotIn(str(PROJECT), text)
+        listed = {(part["name"], part["version"]): part for part in json.loads(text)["components"]}
+        locked = tomllib.loads((PROJECT / "Cargo.lock").read_text())["package"]
+        checksums = {(package["name"], package["version"]): package.get("checksum") for package in locked}
+        for key, part in listed.items():
+            self.assertEqual([checksums[key]], [item["content"] for item in part["hashes"]], key)
+            self.assertTrue(part["licenses"], key)
+        host = re.search("^host: (.*)$", self.succeeds("rustc", "-vV"), re.M).group(1)
+        tree = self.succeeds("cargo", "tree", "--locked", "--target", host, "--edges", "normal,build", "--prefix", "none")
+        linked = set(re.findall(r"^(\S+) v(\S+)", tree, re.M)) - {("pilotfish", listed_version(text))}
+        self.assertGreater(len(linked), 100)
+        self.assertEqual(linked - set(listed), set())
+
+    def test_the_folder_of_a_build_leaves_no_trace(self):
+        made = []
+        for name in "a", "longer/and/deeper":
+            with tempfile.TemporaryDirectory() as top:
+                folder = pathlib.Path(top, name)
+                folder.mkdir(parents=True)
+                source = folder / "part.rs"
+                source.write_text("pub fn fail(text: &str) -> u32 { text.parse().expect(file!()) }\n")
+                environment = {"PILOTFISH_PROJECT": str(folder), "PILOTFISH_CRATES": "/none", "PILOTFISH_STANDARD": "/none=/std"}
+                words = ["deploy/release/remap", shutil.which("rustc"), "--crate-type=lib", "-Cdebuginfo=2", "-Cmetadata=same",
+                         str(source), "-o", str(folder / "part.rlib")]
+                self.succeeds("env", *(f"{key}={value}" for key, value in environment.items()), *words)
+                made.append((folder / "part.rlib").read_bytes())
+                self.assertNotIn(top.encode(), made[-1])
+        self.assertEqual(made[0], made[1])
+
+
+def listed_version(text):
+    return json.loads(text)["metadata"]["component"]["version"]
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def spawn(command: list[str], directory: Path, log: Path) -> None:
         child = subprocess.Popen(command, cwd=directory, env=environment, start_new_session=True,
                                  stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     # Popen returns in the middle of exec: until the kernel has laid out the arguments, `inside` does not know it.
-    while not _read(child.pid, directory) and child.poll() is None:
+    # For a moment it has its program already and no argument.
+    while not ((found := _read(child.pid, directory)) and found.arguments[0]) and child.poll() is None:
         time.sleep(0.001)
 
 

@@ -12,6 +12,7 @@ from .processes import Failure
 
 POSTGRES_PORT, REST_PORT, ETCD_PORT, PEER_PORT = 5432, 8008, 2379, 2380
 ETCD_MEMBERS = 3
+REST_TLS = ("off", "optional", "required")
 LOCK, SETTINGS = "lock", "settings.json"
 TAKEN_NAMES = ("venv", "proxy")  # beside the clusters in the same place
 
@@ -28,6 +29,7 @@ class Settings:
     ttl: int = 30
     loop_wait: int = 10
     retry_timeout: int = 10
+    rest_tls: str = "off"
 
     @staticmethod
     def read(directory: Path) -> Settings | None:
@@ -46,11 +48,17 @@ class Settings:
     def check(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name) or self.name in TAKEN_NAMES:
             raise Failure(f"--name {self.name}: expected small letters, digits, - and _, but not {' or '.join(TAKEN_NAMES)}")
-        octets = re.fullmatch(r"127\.(\d{1,3})\.(\d{1,3})", self.net)
+        octets = re.fullmatch(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})", self.net)
         if not octets or any(int(octet) > 255 for octet in octets.groups()):
-            raise Failure(f"--net {self.net}: expected three octets of the loopback net, such as 127.0.10")
+            raise Failure(f"--net {self.net}: expected three octets, such as 127.0.10 of the loopback net")
         if not 1 <= self.nodes <= 9:
             raise Failure(f"--nodes {self.nodes}: expected 1 to 9")
+        if self.rest_tls not in REST_TLS:
+            raise Failure(f"--rest-tls {self.rest_tls}: expected one of {', '.join(REST_TLS)}")
+
+    def trusted(self) -> list[str]:
+        """The nets whose clients need no password: another net than loopback is one that the caller made for this."""
+        return ["127.0.0.0/8"] if self.net.startswith("127.") else ["127.0.0.0/8", f"{self.net}.0/24"]
 
     def etcd_host(self, number: int) -> str:
         return f"{self.net}.{20 + number}"

@@ -21,6 +21,7 @@ pub const STATES: [&str; 16] = [
 ];
 
 const NOT_YET: Outcome = Outcome { status: "INI", code: None, description: "Initializing" };
+const WRONG_STATUS: Outcome = Outcome { status: "L7STS", code: None, description: "Layer7 wrong status" };
 
 /// What a check for the pool would have said, `fit` being whether the member takes its new sessions, or would if it were
 /// not drained.
@@ -29,12 +30,13 @@ pub fn outcome(check: Option<&CheckView>, fit: bool) -> Outcome {
     match check.silence {
         Some(kind) => of_silence(kind),
         None if fit => Outcome { status: "L7OK", code: Some(200), description: "Layer7 check passed" },
-        None => Outcome { status: "L7STS", code: Some(503), description: "Layer7 wrong status" },
+        None => Outcome { code: Some(503), ..WRONG_STATUS },
     }
 }
 
 fn of_silence(kind: SilenceKind) -> Outcome {
     let (status, description) = match kind {
+        SilenceKind::Login => return Outcome { code: Some(401), ..WRONG_STATUS },
         SilenceKind::Timeout => ("L7TOUT", "Layer7 timeout"),
         SilenceKind::Refused | SilenceKind::Unreachable => ("L4CON", "Layer4 connection problem"),
         SilenceKind::Reset => ("SOCKERR", "Socket error"),

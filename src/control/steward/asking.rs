@@ -17,7 +17,9 @@ impl Steward {
     /// Every member is asked by one poller; who is no member any more is not.
     pub(super) fn follow_members(&mut self, first_after: Duration) {
         let apis: Vec<String> = self.core.tracked().map(|tracked| tracked.member.api.clone()).collect();
-        self.pollers.retain(|api, _| apis.contains(api));
+        for (gone, _) in self.pollers.extract_if(|api, _| !apis.contains(api)) {
+            self.patroni.forget(&gone);
+        }
         self.checks.retain(|api, _| apis.contains(api));
         for api in apis {
             let (patroni, events) = (self.patroni.clone(), self.events.clone());

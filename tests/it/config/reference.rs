@@ -104,3 +104,14 @@ fn every_default_in_the_reference_is_the_one_that_counts() {
     }
     assert!(checked > 30, "{checked} defaults");
 }
+
+#[test]
+fn the_keys_that_a_reload_cannot_apply_are_marked() {
+    let mut marked = 0;
+    for (key, _) in told() {
+        let row = REFERENCE.lines().find(|line| line.starts_with(&format!("| `{key}` |"))).expect("a row");
+        assert_eq!(row.contains("*restart*"), pilotfish::app::counts_at_start_only(&key), "{key}");
+        marked += usize::from(row.contains("*restart*"));
+    }
+    assert_eq!(marked, 4, "workers, and log with its two keys");
+}

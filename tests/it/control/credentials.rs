@@ -51,7 +51,8 @@ async fn node(authority: &Authority, name: Option<&str>) -> SocketAddr {
             let mut request = [0; 4096];
             let Ok(read) = stream.read(&mut request).await else { continue };
             let known = String::from_utf8_lossy(&request[..read]).to_lowercase().contains(&wanted);
-            let status = if known { "503 Replica" } else { "401 Unauthorized" };
+            let challenge = "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"node\"";
+            let status = if known { "503 Replica" } else { challenge };
             let _ = stream.write_all(format!("HTTP/1.0 {status}\r\n\r\n{REPORT}").as_bytes()).await;
             let _ = stream.shutdown().await;
         }
@@ -75,7 +76,8 @@ fn good(authority: &Authority) -> Credentials {
 }
 
 fn patroni(credentials: Credentials) -> Result<Patroni, String> {
-    let options = PatroniOptions { timeout: Duration::from_secs(5), credentials };
+    let options =
+        PatroniOptions { timeout: Duration::from_secs(5), credentials, ..PatroniOptions::default() };
     Patroni::new(options, Names::default())
 }
 
@@ -99,6 +101,8 @@ async fn a_node_is_shown_what_it_wants_and_has_to_show_what_is_wanted() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let named = node(&authority, Some("patroni.internal")).await;
     let by_address = node(&authority, None).await;
+    let (certificate, key) = stranger.issue_for(&["pilotfish"]);
+    stranger.write(&certificate, &key);
     let good = good(&authority);
     let change = |change: &dyn Fn(&mut Credentials)| {
         let mut credentials = good.clone();
@@ -114,18 +118,31 @@ async fn a_node_is_shown_what_it_wants_and_has_to_show_what_is_wanted() {
         ("the name is another", change(&as_named), by_address, "tls"),
         ("unknown authority", change(&|c| c.ca = Some(stranger.path("ca.pem"))), by_address, "tls"),
         ("nobody is asked for a name", change(&|c| c.trust_everybody = true), named, "answered"),
-        ("no client certificate", change(&|c| (c.cert, c.key) = (None, None)), by_address, "tls"),
+        (
+            "no client certificate",
+            change(&|c| (c.cert, c.key) = (None, None)),
+            by_address,
+            "tls: it wants a client certificate, and patroni.tls.cert has none",
+        ),
+        (
+            "a stranger's client certificate",
+            change(&|c| {
+                (c.cert, c.key) = (Some(stranger.path("cert.pem")), Some(stranger.path("key.pem")));
+            }),
+            by_address,
+            "tls: it refuses the client certificate of patroni.tls.cert: ",
+        ),
         (
             "a wrong password",
             change(&|c| c.password = Password::Known("wrong".to_owned())),
             by_address,
-            "it wants a login, or another one than patroni.auth has (status 401)",
+            "it refuses the login of patroni.auth (status 401)",
         ),
         (
             "no login",
             change(&|c| c.username = None),
             by_address,
-            "it wants a login, or another one than patroni.auth has (status 401)",
+            "it wants a login, and patroni.auth has none (status 401)",
         ),
         (
             "from the environment",

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ pub enum Answer {
     Endless(Vec<u8>),
     /// One byte at a time, with a pause before each.
     Drip(Vec<u8>, Duration),
+    /// The answer for whoever shows this login (`name:password`); the others are asked for one.
+    Login(&'static str, Box<Answer>),
     /// The answer after a while.
     Late(Duration, Box<Answer>),
     Reset,
@@ -40,6 +43,11 @@ impl Answer {
     pub fn http(status: &str, headers: &[&str], body: &[u8]) -> Answer {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         Answer::Bytes([format!("HTTP/1.0 {status}\r\n{headers}\r\n").as_bytes(), body].concat())
+    }
+
+    /// Only for whoever shows this login, `name:password`.
+    pub fn for_login(self, login: &'static str) -> Answer {
+        Answer::Login(login, Box::new(self))
     }
 
     pub fn after(self, pause: Duration) -> Answer {
@@ -229,7 +237,13 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     let mut lines = head.lines().filter(|line| !line.is_empty()).map(str::to_owned);
     let line = lines.next().unwrap_or_default();
     let request = Request { at: Instant::now(), line, headers: lines.collect() };
-    let answer = shared.state().answers.get(request.path()).cloned();
+    let mut answer = shared.state().answers.get(request.path()).cloned();
+    if let Some(Answer::Login(login, then)) = answer {
+        let wanted = format!("Basic {}", BASE64_STANDARD.encode(login));
+        let challenge = ["WWW-Authenticate: Negotiate, Basic realm=\"fake\""];
+        let knows = request.header("authorization") == Some(wanted.as_str());
+        answer = Some(if knows { *then } else { Answer::http("401 Unauthorized", &challenge, b"") });
+    }
     let _under_way = shared.begin(request);
     let answer = answer.unwrap_or_else(|| Answer::Json(404, "{}".to_owned()));
     if matches!(answer, Answer::Reset) {
@@ -269,6 +283,6 @@ async fn give(client: &mut (impl AsyncWrite + Unpin), answer: Answer) -> io::Res
             }
             Ok(())
         }
-        Answer::Late(..) | Answer::Reset | Answer::Never => std::future::pending().await,
+        Answer::Login(..) | Answer::Late(..) | Answer::Reset | Answer::Never => std::future::pending().await,
     }
 }

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pilotfish::control::{
-    ClusterOptions, ClusterPicture, Controller, Inbox, MemberPicture, Names, Patroni, PatroniOptions,
-    Pictures, StewardOptions, first_table, inbox,
+    ClusterOptions, ClusterPicture, Controller, Credentials, Inbox, MemberPicture, Names, Patroni,
+    PatroniOptions, Pictures, StewardOptions, first_table, inbox,
 };
 use pilotfish::proxy::{Trouble, TroubleKind};
 use pilotfish::routing::{Cell, ClusterId, Kind, PoolRules, Routes, cell};
@@ -22,6 +22,7 @@ use super::within;
 pub fn often(seeds: Vec<Seed>) -> Watch {
     Watch {
         timeout: Duration::from_secs(3),
+        credentials: Credentials::default(),
         steward: StewardOptions {
             name: None,
             seeds,
@@ -38,6 +39,7 @@ pub fn often(seeds: Vec<Seed>) -> Watch {
 #[derive(Debug)]
 pub struct Watch {
     pub timeout: Duration,
+    pub credentials: Credentials,
     pub steward: StewardOptions,
 }
 
@@ -57,7 +59,8 @@ impl Rig {
         let (inbox, events) = inbox();
         let names = Names::default();
         let options = |watch: Watch| {
-            let patroni = PatroniOptions { timeout: watch.timeout, ..PatroniOptions::default() };
+            let (timeout, credentials) = (watch.timeout, watch.credentials);
+            let patroni = PatroniOptions { timeout, credentials, ..PatroniOptions::default() };
             let patroni = Patroni::new(patroni, names.clone()).expect("no certificates to be wrong");
             let pool = |name, kind| PoolRules::new(name, kind, &Arc::new(PoolStats::new(1)));
             let pools = vec![pool("primary", Kind::Primary), pool("replicas", Kind::Replicas)];

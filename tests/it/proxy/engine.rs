@@ -1,20 +1,23 @@
 //! The engine of a worker without the worker: two sockets in, the end of the session out.
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use pilotfish::proxy::engine::Engine;
 use pilotfish::proxy::relay::{Meter, Tools};
-use pilotfish::proxy::{Keepalive, Protocol, TcpOptions, listener};
+use pilotfish::proxy::stream::Stream;
+use pilotfish::proxy::{Protocol, TcpOptions};
 use pilotfish::stats::{End, Side};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::kernel::connection;
 use super::peer::Peer;
-use super::within;
+use super::{ALL_BUFFERS, within};
 
 /// An engine that runs.
 pub struct Rig {
@@ -67,7 +70,18 @@ impl Rig {
     }
 
     async fn session_with(&self, tally: Tally) -> Session {
-        let ((client, client_side), (backend, backend_side)) = (pair().await, pair().await);
+        let (client, backend) = (self.connection().await, self.connection().await);
+        self.relay(client, backend, tally)
+    }
+
+    /// A connection that is not relayed yet, and its other end.
+    async fn connection(&self) -> (Peer, Stream) {
+        let (peer, socket) = pair().await;
+        (peer, self.engine.adopt(socket).expect("a socket to watch"))
+    }
+
+    fn relay(&self, client: (Peer, Stream), backend: (Peer, Stream), tally: Tally) -> Session {
+        let ((client, client_side), (backend, backend_side)) = (client, backend);
         let (engine, meter) = (Arc::clone(&self.engine), tally.clone());
         let relay = async move { engine.relay(client_side, backend_side, Protocol::Postgresql, meter).await };
         let end = tokio::spawn(relay);
@@ -89,12 +103,12 @@ impl Session {
 }
 
 /// Both ends of a connection.
-async fn pair() -> (Peer, TcpStream) {
+async fn pair() -> (Peer, OwnedFd) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let peer = Peer::connect(listener.local_addr().expect("an address")).await;
     let (accepted, _) = within("a connection", listener.accept()).await.expect("a connection");
     accepted.set_nodelay(true).expect("an open socket");
-    (peer, accepted)
+    (peer, accepted.into_std().expect("an open socket").into())
 }
 
 #[tokio::test]
@@ -128,18 +142,90 @@ async fn a_session_that_is_dropped_is_reset_and_leaves_its_seat_to_the_next() {
     }
 }
 
-/// While one session has more to move than can ever be done, each message of another gets its turn.
+/// What has come is not told again.
+#[tokio::test]
+async fn what_came_before_the_relay_is_passed_on() {
+    let rig = Rig::new(Tools::default());
+    let (mut client, mut backend) = (rig.connection().await, rig.connection().await);
+    client.0.say(b"early").await;
+    client.0.finish();
+    backend.0.say(b"bird").await;
+    for (_, side) in [&client, &backend] {
+        assert!(within("bytes", side.look(&mut [0; 9])).await.expect("an open socket") > 0);
+    }
+    let mut session = rig.relay(client, backend, Tally::default());
+    session.backend.hear(b"early").await;
+    session.backend.hear_end().await;
+    session.client.hear(b"bird").await;
+    session.backend.finish();
+    session.ends_as(End::ClientClosed).await;
+}
+
+/// More than one turn may move, and nobody else keeps the engine going.
+#[tokio::test]
+async fn much_that_came_before_the_relay_is_passed_on_too() {
+    let rig = Rig::new(Tools::default());
+    let (client, mut backend) = (rig.connection().await, rig.connection().await);
+    let sent = backend.0.fill(ALL_BUFFERS).await;
+    let mut session = rig.relay(client, backend, Tally::default());
+    session.client.hear_pattern(sent).await;
+    session.backend.finish();
+    session.client.hear_end().await;
+    session.client.finish();
+    session.ends_as(End::BackendClosed).await;
+}
+
+#[tokio::test]
+async fn a_dial_succeeds_or_says_why_not() {
+    let rig = Rig::new(Tools::default());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let at = listener.local_addr().expect("an address");
+    let mut dialled = rig.engine.connect(at, TcpOptions::default()).await.expect("a connection");
+    assert_eq!(dialled.peer_addr().expect("a connection"), at);
+    let (accepted, from) = within("a connection", listener.accept()).await.expect("a connection");
+    assert_eq!(dialled.local_addr().expect("a connection"), from);
+    let mut peer = Peer::new(accepted);
+    dialled.write_all(b"question").await.expect("a listener");
+    peer.hear(b"question").await;
+    peer.say(b"answer").await;
+    let mut heard = [0; 6];
+    within("an answer", dialled.read_exact(&mut heard)).await.expect("an answer");
+    assert_eq!(&heard, b"answer");
+    drop(listener);
+    let refused = rig.engine.connect(at, TcpOptions::default()).await.expect_err("nobody listens");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+/// An end of the stream is none of the connection.
+#[tokio::test]
+async fn a_connection_breaks_with_a_reset() {
+    let rig = Rig::new(Tools::default());
+    let (mut peer, stream) = rig.connection().await;
+    peer.say(b"last words").await;
+    peer.finish();
+    assert!(within("bytes", stream.look(&mut [0; 9])).await.expect("an open socket") > 0);
+    let breaks = tokio::spawn(async move { stream.breaks().await });
+    let (mut other, _kept) = rig.connection().await;
+    other.say(b"news of another").await;
+    tokio::task::yield_now().await;
+    assert!(!breaks.is_finished());
+    peer.reset();
+    within("the break", breaks).await.expect("no panic");
+}
+
 /// A transfer that never lets the worker rest. It ends with the test.
 async fn keep_busy(rig: &Rig) -> Tally {
-    let Session { client, mut backend, tally, end } = rig.session().await;
-    let mut sink = client.stream;
-    tokio::spawn(async move { backend.fill(usize::MAX).await });
+    let Session { client, backend, tally, end } = rig.session().await;
+    let (mut sink, mut source) = (client.stream, backend.stream);
+    // One that gives up when it is kept waiting would end on a crowded machine.
+    tokio::spawn(async move { tokio::io::copy(&mut tokio::io::repeat(7), &mut source).await });
     tokio::spawn(async move { tokio::io::copy(&mut sink, &mut tokio::io::sink()).await });
     tokio::spawn(end);
     super::until("the bulk transfer is under way", || tally.outward.load(Relaxed) > 10_000_000).await;
     tally
 }
 
+/// While one session has more to move than can ever be done, each message of another gets its turn.
 #[tokio::test]
 async fn a_bulk_transfer_does_not_keep_others_waiting() {
     /// What a worker may move of one bulk transfer while a message waits to be read, and again while its answer does.
@@ -181,17 +267,6 @@ async fn a_farewell_beside_a_bulk_transfer_is_passed_on_in_the_end() {
     super::until("the bulk transfer goes on", || tally.outward.load(Relaxed) > before).await;
 }
 
-/// Whether the kernel keeps the address of a connection that has ended. (Source: proc(5), `/proc/net/tcp`.)
-fn is_kept(local: u16, remote: u16) -> bool {
-    const TIME_WAIT: &str = "06";
-    let connections = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's list");
-    connections.lines().any(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let mut port = || u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok();
-        port() == Some(local) && port() == Some(remote) && fields.next() == Some(TIME_WAIT)
-    })
-}
-
 /// Who closes first keeps the address, and pilotfish has only so many towards one server.
 #[tokio::test]
 async fn a_server_that_is_told_farewell_closes_first() {
@@ -210,7 +285,8 @@ async fn a_server_that_is_told_farewell_closes_first() {
         session.backend.hear_end().await;
         session.client.hear_end().await;
         session.ends_as(End::ClientClosed).await;
-        assert_eq!(is_kept(pilotfish, server), !closes_first);
+        let is_kept = connection(pilotfish, server).is_some_and(|connection| connection.is_kept);
+        assert_eq!(is_kept, !closes_first);
     }
 }
 
@@ -228,28 +304,4 @@ async fn a_server_that_does_not_close_after_a_farewell_is_told_of_the_end() {
     session.client.hear(b"and yet").await;
     session.client.hear_end().await;
     session.ends_as(End::ClientClosed).await;
-}
-
-/// What a listener is set to, its connections need not be.
-#[tokio::test]
-async fn accepted_connections_have_the_options_of_their_listener() {
-    let seconds = Duration::from_secs;
-    let keepalive = Keepalive { idle: seconds(7), interval: seconds(3), count: 2 };
-    let options = TcpOptions { keepalive: Some(keepalive), user_timeout: Some(seconds(4)) };
-    let listener = listener::bind_ip((Ipv4Addr::LOCALHOST, 0).into(), false, options).expect("a free port");
-    let listener = TcpListener::from_std(listener).expect("a listener");
-    let peer = Peer::connect(listener.local_addr().expect("an address")).await;
-    let (accepted, _) = within("a connection", listener.accept()).await.expect("a connection");
-    let found = |socket: SockRef<'_>| {
-        let keepalive = Keepalive {
-            idle: socket.tcp_keepalive_time().expect("an option"),
-            interval: socket.tcp_keepalive_interval().expect("an option"),
-            count: socket.tcp_keepalive_retries().expect("an option"),
-        };
-        let flags = (socket.keepalive().expect("an option"), socket.tcp_nodelay().expect("an option"));
-        (flags, keepalive, socket.tcp_user_timeout().expect("an option"))
-    };
-    assert_eq!(found(SockRef::from(&accepted)), ((true, true), keepalive, options.user_timeout));
-    // Nothing of it is there by itself.
-    assert!(!SockRef::from(&peer.stream).keepalive().expect("an option"));
 }

@@ -1,0 +1,212 @@
+//! What the kernel tells of the sockets of one worker.
+//!
+//! One epoll of the worker's own, in which a socket is once, from its accept or dial to its close. While a session is
+//! opened, its task waits here for one socket at a time ([`stream`](super::stream)); once it is relayed, the
+//! [`engine`](super::engine) is told instead. tokio watches only the epoll itself. So opening a session costs two
+//! registrations and no wake-up of which nothing comes.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+
+use super::socket::News;
+use crate::stats::Side;
+
+/// News taken from the kernel at once; what is left over comes with the next call.
+const MOST_NEWS: usize = 256;
+
+/// The sockets of one worker. What is asked of it is asked on the worker's own thread.
+#[derive(Debug)]
+pub struct Watch {
+    epoll: Arc<OwnedFd>,
+    list: Mutex<List>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    entries: Vec<Entry>,
+    free: Vec<usize>,
+}
+
+/// What is known of a socket, and who is to be told. Its number is what the kernel knows it by.
+#[derive(Debug)]
+struct Entry {
+    known: News,
+    audience: Audience,
+}
+
+#[derive(Debug, Default)]
+enum Audience {
+    #[default]
+    Nobody,
+    Task(Waker),
+    Relay(Recipient),
+}
+
+/// A side of a session that is relayed: the session's number there.
+pub type Recipient = (u32, Side);
+
+/// What a task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Bytes, or the end of the stream.
+    Read,
+    /// Room, or the end of a dial.
+    Write,
+    /// That the connection is broken off.
+    Break,
+}
+
+/// A socket's place in the list. It goes with the socket.
+#[derive(Debug)]
+pub struct Listed {
+    watch: Arc<Watch>,
+    number: usize,
+}
+
+impl Watch {
+    /// # Errors
+    /// When the process or the system has no more descriptors.
+    pub fn new() -> io::Result<Watch> {
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        Ok(Watch { epoll, list: Mutex::default() })
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches a socket that does not block, and is not listening. A dial must be under way already.
+    ///
+    /// # Errors
+    /// When the system lets it watch no more.
+    pub fn add(self: &Arc<Self>, socket: impl AsFd) -> io::Result<Listed> {
+        // That there is room is assumed until it turns out otherwise.
+        let known = News { writable: true, ..News::default() };
+        let entry = Entry { known, audience: Audience::Nobody };
+        let number = {
+            let List { entries, free } = &mut *self.list();
+            let number = free.pop().unwrap_or(entries.len());
+            match entries.get_mut(number) {
+                Some(place) => *place = entry,
+                None => entries.push(entry),
+            }
+            number
+        };
+        let listed = Listed { watch: Arc::clone(self), number };
+        let flags =
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        epoll::add(&*self.epoll, socket, epoll::EventData::new_u64(number as u64), flags)?;
+        Ok(listed)
+    }
+
+    /// Takes what the kernel has to tell: wakes the tasks that wait for it, and hands on what concerns the relays. Says
+    /// whether there may be more.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn take_news(&self, mut hand_on: impl FnMut(Recipient, News)) -> io::Result<bool> {
+        let mut room = [const { MaybeUninit::uninit() }; MOST_NEWS];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let told = match epoll::wait(&*self.epoll, &mut room[..], Some(&at_once)) {
+            Ok((told, _)) => told,
+            Err(Errno::INTR) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        };
+        let mut list = self.list();
+        for event in &*told {
+            let number = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+            let Some(entry) = list.entries.get_mut(number) else { continue };
+            let news = read(event.flags);
+            match &entry.audience {
+                Audience::Relay(recipient) => hand_on(*recipient, news),
+                Audience::Nobody => entry.known = entry.known.and(news),
+                Audience::Task(waker) => {
+                    entry.known = entry.known.and(news);
+                    waker.wake_by_ref();
+                }
+            }
+        }
+        Ok(told.len() == MOST_NEWS)
+    }
+
+    /// The epoll as tokio's runtime watches it: readable while there is something to tell. To be called within it.
+    ///
+    /// # Errors
+    /// When the system lets it watch no more.
+    pub fn watched(&self) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+        watched(Arc::clone(&self.epoll))
+    }
+}
+
+impl Listed {
+    /// Whether what is wished for may be there; if not, the task is woken when it is. Only one task may wait for a
+    /// socket.
+    pub fn may(&self, wish: Wish, cx: &Context<'_>) -> bool {
+        let _before;
+        let mut list = self.watch.list();
+        let Entry { known, audience } = &mut list.entries[self.number];
+        let granted = match wish {
+            Wish::Read => known.readable || known.finished,
+            Wish::Write => known.writable,
+            Wish::Break => known.broken,
+        };
+        let is_known = matches!(audience, Audience::Task(waker) if waker.will_wake(cx.waker()));
+        if !granted && !is_known {
+            _before = std::mem::replace(audience, Audience::Task(cx.waker().clone()));
+        }
+        granted
+    }
+
+    /// It was not there after all.
+    pub fn may_not(&self, wish: Wish) {
+        let mut list = self.watch.list();
+        let known = &mut list.entries[self.number].known;
+        match wish {
+            Wish::Read => (known.readable, known.finished) = (false, false),
+            Wish::Write => known.writable = false,
+            Wish::Break => known.broken = false,
+        }
+    }
+
+    /// From now on the news are a relay's. What is known already is told here.
+    pub fn hand_over(&self, recipient: Recipient) -> News {
+        // Dropped after the lock, as everywhere here: who knows what goes with it.
+        let _before;
+        let mut list = self.watch.list();
+        let Entry { known, audience } = &mut list.entries[self.number];
+        _before = std::mem::replace(audience, Audience::Relay(recipient));
+        *known
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let _before;
+        let mut list = self.watch.list();
+        _before = std::mem::take(&mut list.entries[self.number].audience);
+        list.free.push(self.number);
+    }
+}
+
+fn read(flags: epoll::EventFlags) -> News {
+    let gone = epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+    let finished = flags.intersects(epoll::EventFlags::RDHUP | gone);
+    News {
+        readable: flags.intersects(epoll::EventFlags::IN) || finished,
+        writable: flags.intersects(epoll::EventFlags::OUT | gone),
+        finished,
+        broken: flags.intersects(epoll::EventFlags::ERR),
+    }
+}
+
+#[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which an owned one does")]
+fn watched(epoll: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    AsyncFd::new(epoll)
+}
