@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod past;
 pub mod policy;
 pub mod pools;
+pub mod readiness;
 pub mod refusal;
 pub mod ring;
 pub mod routes;

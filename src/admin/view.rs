@@ -13,8 +13,8 @@ use super::findings::{self, Finding};
 use super::headline::{Headline, headline};
 use super::history::{ClusterHistory, MemberHistory, PoolHistory, sum};
 use super::incidents::{self, IncidentTotalsView, IncidentView, incidents};
-pub use super::pools::{EndView, LimitsView, PoolMemberView, PoolView};
-use super::pools::{limits, pool_member, routable};
+pub use super::pools::{EndView, LimitsView, PoolMemberView, PoolView, VacancyView};
+use super::pools::{limits, pool_member, routable, vacancy};
 use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture, Patroni};
 use crate::routing::{ClusterId, Kind, Routes};
@@ -294,6 +294,8 @@ impl Look<'_> {
             listen: source.listen.iter().map(ToString::to_string).collect(),
             routable,
             fallback_in_use,
+            vacancy: vacancy(routes),
+            unknown_weights: picture.strangers.get(&pool.options.name).cloned().unwrap_or_default(),
             clients: pool.stats.clients(),
             sessions: total.active,
             held: pool.stats.held(),

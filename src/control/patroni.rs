@@ -280,9 +280,33 @@ fn silence(error: &reqwest::Error) -> Silence {
             _ => SilenceKind::NotPatroni,
         }
     };
-    let detail =
-        if kind == SilenceKind::Timeout { "no answer in time".to_owned() } else { root_cause(error) };
+    let detail = match kind {
+        SilenceKind::Timeout => "no answer in time".to_owned(),
+        _ => objection(error).unwrap_or_else(|| root_cause(error)),
+    };
     Silence { kind, detail }
+}
+
+/// What a node has against our certificate, in words that say which setting it is about.
+fn objection(error: &reqwest::Error) -> Option<String> {
+    use rustls::AlertDescription as Alert;
+    let told = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::AlertReceived(alert)) = told else { return None };
+    match alert {
+        Alert::CertificateRequired => {
+            Some("it wants a client certificate, and patroni.tls.cert has none".to_owned())
+        }
+        Alert::UnknownCA
+        | Alert::BadCertificate
+        | Alert::DecryptError
+        | Alert::CertificateExpired
+        | Alert::CertificateRevoked
+        | Alert::CertificateUnknown
+        | Alert::UnsupportedCertificate => {
+            Some(format!("it refuses the client certificate of patroni.tls.cert: {alert:?}"))
+        }
+        _ => None,
+    }
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

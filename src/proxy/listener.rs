@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
@@ -257,7 +258,16 @@ fn accept_now(socket: &AsyncFd<OwnedFd>) -> io::Result<(OwnedFd, ClientAddress)>
     let (socket, address) = acceptfrom_with(socket.get_ref(), flags)?;
     let address = address.and_then(|address| SocketAddr::try_from(address).ok());
     // Of a listener's clients, those without an IP address have come through a unix socket.
-    Ok((socket, address.map_or(ClientAddress::Unix, ClientAddress::of)))
+    let client = address.map(ClientAddress::of);
+    let client = client.unwrap_or_else(|| ClientAddress::Unix { uid: user_behind(&socket) });
+    Ok((socket, client))
+}
+
+/// Who has connected a unix socket (unix(7), SO_PEERCRED).
+fn user_behind(socket: &OwnedFd) -> u32 {
+    /// What the kernel says itself of a user that this user namespace does not know.
+    const OVERFLOW_UID: u32 = 65534;
+    socket_peercred(socket).map_or(OVERFLOW_UID, |peer| peer.uid.as_raw())
 }
 
 /// accept(2): errors of the connection that was about to be accepted, to be treated like "try again".

@@ -37,6 +37,7 @@ pub mod socket;
 pub mod socket_file;
 pub mod splice;
 pub mod stream;
+mod surplus;
 pub mod tcplog;
 
 pub mod worker;

@@ -42,12 +42,20 @@ class Commands(unittest.TestCase):
                 seen += 1
         self.assertGreater(seen, 40)
 
+    def test_the_readme_names_every_subcommand(self):
+        _, said = run(BINARY, "--help")
+        section = said.split("Commands:\n")[1].split("\n\n")[0]
+        names = set(re.findall(r"^  ([a-z-]+) ", section, re.M)) - {"help"}
+        self.assertGreater(len(names), 10)
+        readme = (reader.PROJECT / "README.md").read_text()
+        self.assertEqual({name for name in names if not re.search(f"`(pilotfish )?{name}[` ]", readme)}, set())
+
     def test_blocks_of_commands_say_that_they_are(self):
         for block in reader.blocks():
             first = block.text.split(maxsplit=1)[0]
             if first in reader.PROGRAMS:
                 self.assertEqual(block.language, "sh", block.place)
-            self.assertIn(block.language, ("", "sh", "yaml", "ini"), f"{block.place}: a language that nobody checks")
+            self.assertIn(block.language, ("", "text", "sh", "yaml", "ini"), f"{block.place}: a language that nobody checks")
 
     def test_the_exceptions_are_of_blocks_that_are_there(self):
         there = {block.key for block in reader.blocks()}

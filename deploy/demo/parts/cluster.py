@@ -19,6 +19,8 @@ UP_TIMEOUT_S = 90
 DOWN_TIMEOUT_S = 8  # without etcd's quorum Patroni takes twice that to give up
 CHANGE_TIMEOUT_S = 60
 CONFLICT = 409
+AUTHORITY = "Patroni's authority"
+EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
 LOOK_AGAIN_S = 1
 APP_SQL = "CREATE ROLE app LOGIN PASSWORD 'app';\nCREATE DATABASE app OWNER app;\n"
 
@@ -108,21 +110,21 @@ class Cluster:
         wait_until_none(problem, UP_TIMEOUT_S)
 
     def prepare(self) -> None:
-        """What the nodes share: the SQL of the first start, and a certificate for all addresses."""
+        """What the nodes share: the SQL of the first start, and certificates for all addresses."""
         (self.directory / "app.sql").write_text(APP_SQL)
         tls = self.directory / "tls"
         tls.mkdir(exist_ok=True)
         if (tls / "ready").exists():
             return
         addresses = ["127.0.0.1", *(node.host for node in self.nodes)]
-        subject = ",".join(["DNS:localhost", *(f"IP:{address}" for address in addresses)])
-        made = subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", "/CN=localhost",
-             "-addext", f"subjectAltName={subject}", "-keyout", tls / "server.key", "-out", tls / "server.crt"],
-            capture_output=True, text=True)
-        if made.returncode != 0:
-            raise Failure(f"openssl made no certificate: {made.stderr.strip()}")
-        (tls / "server.key").chmod(0o600)
+        names = "subjectAltName=" + ",".join(["DNS:localhost", *(f"IP:{address}" for address in addresses)])
+        certify(tls / "server", "localhost", "-newkey", "rsa:2048", "-addext", names)
+        if self.settings.rest_tls != "off":
+            authority = tls / "rest-ca"
+            by_authority = ("-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-addext", "basicConstraints=CA:FALSE")
+            certify(authority, AUTHORITY, *EC)
+            certify(tls / "rest-server", "patroni", *EC, *by_authority, "-addext", names)
+            certify(tls / "rest-client", "client", *EC, *by_authority)
         (tls / "ready").touch()
 
     def down(self, wipe: bool) -> None:
@@ -201,6 +203,16 @@ class Cluster:
             late = [name for name, answer in self.answers().items() if answer and bool(answer.get("pause")) != bool(wanted)]
             return Failure(f"not yet known to {', '.join(late)}", self.nodes[0].log) if late else None
         wait_until_none(problem, CHANGE_TIMEOUT_S)
+
+
+def certify(place: Path, name: str, *options: str) -> None:
+    """A certificate and its key, PLACE.crt and PLACE.key; self-signed unless the options say otherwise."""
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-nodes", "-days", "3650", "-subj", f"/CN={name}", *options,
+         "-keyout", f"{place}.key", "-out", f"{place}.crt"], capture_output=True, text=True)
+    if made.returncode != 0:
+        raise Failure(f"openssl made no certificate: {made.stderr.strip()}")
+    Path(f"{place}.key").chmod(0o600)
 
 
 def is_leading(answer: dict | None) -> bool:

@@ -47,15 +47,21 @@ class Member:
         processes.spawn(command, self.directory, self.log)
 
     def request(self, port: int, method: str, path: str, body=None, timeout: float = HTTP_TIMEOUT_S) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(self.host, port, timeout=timeout)
+        connection = self.connection(port, timeout)
         try:
-            connection.request(method, path, None if body is None else json.dumps(body))
+            connection.request(method, path, None if body is None else json.dumps(body), self.headers())
             response = connection.getresponse()
             return response.status, response.read().decode(errors="replace").strip()
         except http.client.HTTPException as error:
             raise OSError(f"broke off its answer ({error!r})") from error
         finally:
             connection.close()
+
+    def connection(self, port: int, timeout: float) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.host, port, timeout=timeout)
+
+    def headers(self) -> dict[str, str]:
+        return {}
 
     def freeze(self, which=lambda process: True) -> None:
         self._signal_until(SIGSTOP, lambda process: process.is_stopped or not which(process))

@@ -1,9 +1,12 @@
 """A node: one Patroni and the PostgreSQL that it looks after."""
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 import os
 import shutil
+import ssl
 import subprocess
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
@@ -15,6 +18,7 @@ from .settings import ETCD_MEMBERS, ETCD_PORT, POSTGRES_PORT, REST_PORT, VENV
 
 SUPERUSER = {"username": "postgres", "password": "postgres"}
 REPLICATION = {"username": "replicator", "password": "replicator"}
+REST_LOGIN = {"username": "admin", "password": "admin"}  # where the REST API has TLS; Patroni asks for it where something is changed
 PRIMARY_ROLES = ("primary", "master")
 
 
@@ -90,6 +94,26 @@ class Node(Member):
     def thaw_patroni(self) -> None:
         self.thaw(lambda process: process.is_patroni)
 
+    @property
+    def has_rest_tls(self) -> bool:
+        return self.settings.rest_tls != "off"
+
+    def rest_file(self, name: str) -> str:
+        return f"{self.cluster}/tls/rest-{name}"
+
+    def connection(self, port: int, timeout: float) -> http.client.HTTPConnection:
+        if not self.has_rest_tls:
+            return super().connection(port, timeout)
+        context = ssl.create_default_context(cafile=self.rest_file("ca.crt"))
+        context.load_cert_chain(self.rest_file("client.crt"), self.rest_file("client.key"))
+        return http.client.HTTPSConnection(self.host, port, timeout=timeout, context=context)
+
+    def headers(self) -> dict[str, str]:
+        if not self.has_rest_tls:
+            return {}
+        login = ":".join(REST_LOGIN.values()).encode()
+        return {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
+
     def answer(self) -> dict | None:
         """What Patroni says of this node, with `lock` when it holds the leader lock; None when it says nothing."""
         patroni = self.patroni()
@@ -126,13 +150,24 @@ class Node(Member):
             raise Failure(f"{stamp.parent} was made by PostgreSQL {stamp.read_text().strip()}, "
                           f"{programs} has {version.strip()}: begin anew with up --fresh")
 
+    def _rest(self, address: str) -> dict:
+        """The REST API, and how Patroni itself and patronictl speak to it."""
+        rest: dict = {"listen": address, "connect_address": address}
+        if not self.has_rest_tls:
+            return {"restapi": rest}
+        file = self.rest_file
+        rest |= {"certfile": file("server.crt"), "keyfile": file("server.key"), "cafile": file("ca.crt"),
+                 "verify_client": self.settings.rest_tls, "authentication": REST_LOGIN}
+        ctl = {"cacert": file("ca.crt"), "certfile": file("client.crt"), "keyfile": file("client.key")}
+        return {"restapi": rest, "ctl": ctl}
+
     def _configuration(self) -> dict:
         s, programs = self.settings, postgresql_programs()
         rest, postgres = f"{self.host}:{REST_PORT}", f"{self.host}:{POSTGRES_PORT}"
         return {
             "scope": s.name,
             "name": self.name,
-            "restapi": {"listen": rest, "connect_address": rest},
+            **self._rest(rest),
             "etcd3": {"hosts": [f"{s.etcd_host(n)}:{ETCD_PORT}" for n in range(1, ETCD_MEMBERS + 1)]},
             "bootstrap": {
                 "dcs": {

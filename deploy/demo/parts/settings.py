@@ -12,6 +12,7 @@ from .processes import Failure
 
 POSTGRES_PORT, REST_PORT, ETCD_PORT, PEER_PORT = 5432, 8008, 2379, 2380
 ETCD_MEMBERS = 3
+REST_TLS = ("off", "optional", "required")
 LOCK, SETTINGS = "lock", "settings.json"
 TAKEN_NAMES = ("venv", "proxy")  # beside the clusters in the same place
 
@@ -28,6 +29,7 @@ class Settings:
     ttl: int = 30
     loop_wait: int = 10
     retry_timeout: int = 10
+    rest_tls: str = "off"
 
     @staticmethod
     def read(directory: Path) -> Settings | None:
@@ -51,6 +53,8 @@ class Settings:
             raise Failure(f"--net {self.net}: expected three octets, such as 127.0.10 of the loopback net")
         if not 1 <= self.nodes <= 9:
             raise Failure(f"--nodes {self.nodes}: expected 1 to 9")
+        if self.rest_tls not in REST_TLS:
+            raise Failure(f"--rest-tls {self.rest_tls}: expected one of {', '.join(REST_TLS)}")
 
     def trusted(self) -> list[str]:
         """The nets whose clients need no password: another net than loopback is one that the caller made for this."""

@@ -140,6 +140,7 @@ fn picture(number: usize) -> ClusterPicture {
         incidents: Vec::new(),
         incident_totals: Default::default(),
         discovery_problem: None,
+        strangers: Default::default(),
     }
 }
 

@@ -101,6 +101,8 @@ async fn a_node_is_shown_what_it_wants_and_has_to_show_what_is_wanted() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let named = node(&authority, Some("patroni.internal")).await;
     let by_address = node(&authority, None).await;
+    let (certificate, key) = stranger.issue_for(&["pilotfish"]);
+    stranger.write(&certificate, &key);
     let good = good(&authority);
     let change = |change: &dyn Fn(&mut Credentials)| {
         let mut credentials = good.clone();
@@ -116,7 +118,20 @@ async fn a_node_is_shown_what_it_wants_and_has_to_show_what_is_wanted() {
         ("the name is another", change(&as_named), by_address, "tls"),
         ("unknown authority", change(&|c| c.ca = Some(stranger.path("ca.pem"))), by_address, "tls"),
         ("nobody is asked for a name", change(&|c| c.trust_everybody = true), named, "answered"),
-        ("no client certificate", change(&|c| (c.cert, c.key) = (None, None)), by_address, "tls"),
+        (
+            "no client certificate",
+            change(&|c| (c.cert, c.key) = (None, None)),
+            by_address,
+            "tls: it wants a client certificate, and patroni.tls.cert has none",
+        ),
+        (
+            "a stranger's client certificate",
+            change(&|c| {
+                (c.cert, c.key) = (Some(stranger.path("cert.pem")), Some(stranger.path("key.pem")));
+            }),
+            by_address,
+            "tls: it refuses the client certificate of patroni.tls.cert: ",
+        ),
         (
             "a wrong password",
             change(&|c| c.password = Password::Known("wrong".to_owned())),
