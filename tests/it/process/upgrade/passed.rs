@@ -7,11 +7,13 @@ use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::super::child::{Pilotfish, config};
 use super::traffic::Traffic;
 use crate::control::cluster::FakeCluster;
 use crate::control::fake::own_address;
+use crate::control::http::status_until;
 
 /// As systemd does: descriptors from 3 on.
 fn pass(command: &mut Command, sockets: impl IntoIterator<Item = OwnedFd>) {
@@ -60,6 +62,9 @@ async fn sockets_of_the_service_manager_outlive_a_restart() {
         running.says("a socket that was passed cannot be used").await;
         assert_ne!(running.pool("replicas").await.port(), 0, "what was not passed is bound");
         assert_eq!(running.admin().await, address(&admin));
+        // A stop tells those who are held to go elsewhere; once the writer is known nobody is.
+        let nobody = |status: &Value| status["clusters"][0]["pools"][0]["held"] == 0;
+        status_until(address(&admin), "nobody held", nobody).await;
         running.signal(Signal::TERM);
         assert_eq!(running.exit().await, 0);
         assert!(path.exists(), "the file is the service manager's");
