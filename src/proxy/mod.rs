@@ -34,6 +34,7 @@ pub mod room;
 pub mod session;
 mod session_row;
 pub mod sessions;
+pub mod share;
 pub mod socket;
 pub mod socket_file;
 pub mod splice;
