@@ -32,6 +32,7 @@ pub mod relay;
 pub mod reply;
 pub mod room;
 pub mod session;
+mod session_row;
 pub mod sessions;
 pub mod socket;
 pub mod socket_file;
