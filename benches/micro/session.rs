@@ -35,7 +35,7 @@ pub fn benches(criterion: &mut Criterion) {
             bencher.iter(|| {
                 turn += 1;
                 let random = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let draw = Draw { tried: &[], turn, random, client: IpAddr::from([10, 0, 0, 1]) };
+                let draw = Draw { tried: &[], turn, random, client: IpAddr::from([10, 0, 0, 1]).into() };
                 pick(black_box(pool), balance, draw)
             });
         });

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::figures::bytes;
 use super::view::{ClusterView, MemberView, PoolView};
+use crate::routing::Cause;
 use crate::topology::{Alarm, SilenceKind};
 
 /// More would not be read.
@@ -61,6 +62,8 @@ pub fn findings(cluster: &ClusterView, uptime_s: f64) -> Vec<Finding> {
     alarms(cluster, &mut found);
     outages(cluster, &mut found);
     found.extend(cluster.credentials_problem.as_deref().map(stale_credentials));
+    strangers(cluster, &mut found);
+    headers(cluster, &mut found);
     found.extend(no_login(cluster));
     for member in &cluster.members {
         troubles_of(member, &mut found);
@@ -171,12 +174,12 @@ fn outages(cluster: &ClusterView, found: &mut Vec<Finding>) {
     let of = |pool: &PoolView| {
         if readers.clone().count() > 1 { format!(" of {}", pool.name) } else { String::new() }
     };
-    for pool in readers.clone().filter(|pool| pool.routable.is_empty()) {
+    for (pool, vacancy) in readers.clone().filter_map(|pool| Some((pool, pool.vacancy.as_ref()?))) {
         warn(
             "no_readers",
             format!("Nobody takes reads{}; {} clients wait for a replica.", of(pool), pool.held),
-            others_than(&[]),
-            "Bring a replica back. With replicas.fallback: primary the leader stands in.",
+            sentence(&vacancy.reason),
+            remedy(vacancy.cause),
         );
     }
     for pool in readers.clone().filter(|pool| pool.fallback_in_use) {
@@ -210,6 +213,58 @@ fn outages(cluster: &ClusterView, found: &mut Vec<Finding>) {
             sentence(problem),
             "Do the nodes answer GET /cluster? It needs the DCS.",
         );
+    }
+}
+
+/// What brings somebody back to a pool that nobody takes sessions of.
+pub(super) fn remedy(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Unknown => "A matter of a check or two. If it lasts: see the last checks below.",
+        Cause::NoWriter => "Reads go on where there is a replica; a leader comes by itself, see above.",
+        Cause::Port => {
+            "Start what listens at that port (such as pgbouncer), or open it in the firewall; PostgreSQL itself may be well. port: auto dials PostgreSQL's own."
+        }
+        Cause::Weight => "Give one of them a weight above 0 again: in weights, by its tag, or by set weight.",
+        Cause::Drained => "Set one of them ready again (pilotfish ready).",
+        Cause::NoReplica => "Bring a replica back. With replicas.fallback: primary the leader stands in.",
+        Cause::Unfit => {
+            "Bring a replica back, or ask for less of it (max_lag, require). With replicas.fallback: primary the leader stands in."
+        }
+    }
+}
+
+/// What `send_proxy` makes of members that do not expect it.
+fn headers(cluster: &ClusterView, found: &mut Vec<Finding>) {
+    for pool in &cluster.pools {
+        let names = pool.members.iter().filter(|member| member.misreads_proxy);
+        let names: Vec<&str> = names.map(|member| &*member.name).collect();
+        if names.is_empty() {
+            continue;
+        }
+        found.push(Finding {
+            code: "send_proxy",
+            level: Level::Warning,
+            what: format!("{} does not seem to understand the PROXY protocol.", list(&names)),
+            evidence: format!("Sessions of {} end there at its header, before an answer.", pool.name),
+            remedy: "PostgreSQL itself does not understand it (its log says: invalid length of startup packet). Set send_proxy: off, or set port to that of a pooler which expects it."
+                .to_owned(),
+        });
+    }
+}
+
+/// Names in the configuration that nobody has.
+fn strangers(cluster: &ClusterView, found: &mut Vec<Finding>) {
+    let members: Vec<&str> = cluster.members.iter().map(|member| &*member.name).collect();
+    for pool in cluster.pools.iter().filter(|pool| !pool.unknown_weights.is_empty()) {
+        let names: Vec<&str> = pool.unknown_weights.iter().map(String::as_str).collect();
+        found.push(Finding {
+            code: "unknown_weights",
+            level: Level::Warning,
+            what: format!("The weights of {} name {}, which is no member.", pool.name, list(&names)),
+            evidence: format!("The members are {}.", list(&members)),
+            remedy: "Correct the names in weights: whoever is not named there has the default weight of 100."
+                .to_owned(),
+        });
     }
 }
 

@@ -6,8 +6,9 @@
 use serde::Serialize;
 
 use super::figures;
-use super::findings::{Level, list, sentence};
+use super::findings::{self, Level, list, sentence};
 use super::view::{ClusterView, MemberView};
+use crate::routing::Cause;
 
 /// Patroni looks at its DCS each `loop_wait`, 10 s by default; twice that and nothing is missed by chance.
 pub const DCS_QUIET_S: u64 = 25;
@@ -22,6 +23,8 @@ const BRING_ETCD_BACK: &str = "Bring the etcd members back (etcdctl endpoint sta
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Headline {
     pub level: Level,
+    /// The same in three words.
+    pub title: String,
     pub what: String,
     /// Empty when there is nothing to do.
     pub remedy: String,
@@ -29,24 +32,12 @@ pub struct Headline {
 
 /// Whether there is a writer; if not, why, and what to do.
 pub fn headline(cluster: &ClusterView) -> Headline {
-    let bad = |what: String, remedy: &str| Headline {
-        level: Level::Critical,
-        what: sentence(&what),
-        remedy: remedy.to_owned(),
-    };
-    let waits = cluster.pools.iter().find(|pool| pool.kind == "primary" && pool.held > 0);
-    let waits =
-        waits.and_then(|pool| Some((pool.held, pool.oldest_wait_s.filter(|&wait| wait >= LONG_WAIT_S)?)));
+    let bad = |what: String, remedy: &str| critical(title(cluster), &what, remedy);
     match (&cluster.writer, cluster.condition) {
-        (Some(writer), "ok" | "conflict") => match waits {
-            Some((held, wait)) => bad(
-                format!("{writer} leads, but its PostgreSQL takes no sessions: {held} held, the longest for {}", figures::ago(wait)),
-                "Its connections may be used up, or PostgreSQL has crashed under a healthy Patroni, which restarts it: see its log.",
-            ),
-            None => Headline { level: Level::Ok, what: format!("{writer} takes writes."), remedy: String::new() },
-        },
+        (Some(writer), "ok" | "conflict") => led(cluster, writer),
         (_, "starting") => Headline {
             level: Level::Warning,
+            title: title(cluster),
             what: sentence(&cluster.reason),
             remedy: "Clients wait meanwhile. If it lasts, the endpoints in the configuration do not answer: see the last checks below."
                 .to_owned(),
@@ -74,11 +65,54 @@ pub fn headline(cluster: &ClusterView) -> Headline {
     }
 }
 
+fn critical(title: String, what: &str, remedy: &str) -> Headline {
+    Headline { level: Level::Critical, title, what: sentence(what), remedy: remedy.to_owned() }
+}
+
+/// Of a writer that does not take writes as it should, and of none.
+fn title(cluster: &ClusterView) -> String {
+    match (&cluster.writer, cluster.condition) {
+        (Some(writer), _) => format!("{writer} does not answer"),
+        (None, "starting") => "Looking for the writer".to_owned(),
+        (None, _) => "No writer".to_owned(),
+    }
+}
+
+/// There is a writer, and that is well if sessions get to it.
+fn led(cluster: &ClusterView, writer: &str) -> Headline {
+    let primaries = || cluster.pools.iter().filter(|pool| pool.kind == "primary");
+    let takes_none = || format!("{writer} takes no sessions");
+    if let Some((pool, vacancy)) = primaries().find_map(|pool| Some((pool, pool.vacancy.as_ref()?))) {
+        let what =
+            format!("{writer} leads, but nobody takes the sessions of {}: {}", pool.name, vacancy.reason);
+        let told = critical(takes_none(), &what, findings::remedy(vacancy.cause));
+        // A port that is asked for the first time, or again after it has refused a session, answers in a moment.
+        let level = if vacancy.cause == Cause::Unknown { Level::Warning } else { Level::Critical };
+        return Headline { level, ..told };
+    }
+    let waits = primaries().find(|pool| pool.held > 0);
+    match waits.and_then(|pool| Some((pool.held, pool.oldest_wait_s.filter(|&wait| wait >= LONG_WAIT_S)?))) {
+        Some((held, wait)) => critical(
+            takes_none(),
+            &format!(
+                "{writer} leads, but its PostgreSQL takes no sessions: {held} held, the longest for {}",
+                figures::ago(wait)
+            ),
+            "Its connections may be used up, or PostgreSQL has crashed under a healthy Patroni, which restarts it: see its log.",
+        ),
+        None => {
+            let title = format!("{writer} takes writes");
+            Headline { level: Level::Ok, what: format!("{title}."), title, remedy: String::new() }
+        }
+    }
+}
+
 fn unreachable(cluster: &ClusterView, writer: Option<&str>) -> Headline {
     let level = if writer.is_some() { Level::Warning } else { Level::Critical };
     if cluster.members.iter().all(|member| member.class == "silent") {
         return Headline {
             level: Level::Critical,
+            title: title(cluster),
             what: "No node's Patroni answers.".to_owned(),
             remedy: "Is the network between this host and the nodes broken, or a firewall new? Sessions that are open go on."
                 .to_owned(),
@@ -87,7 +121,8 @@ fn unreachable(cluster: &ClusterView, writer: Option<&str>) -> Headline {
     let name = writer.or(cluster.last_writer.as_deref());
     let silent = name.and_then(|name| cluster.members.iter().find(|member| member.name == name));
     let (Some(name), Some(member)) = (name, silent) else {
-        return Headline { level, what: sentence(&cluster.reason), remedy: String::new() };
+        let what = sentence(&cluster.reason);
+        return Headline { level, title: title(cluster), what, remedy: String::new() };
     };
     let (since, api) = (figures::ago(member.class_for_s), &member.api);
     let error = member.last_check.as_ref().and_then(|check| check.error.as_deref());
@@ -110,7 +145,7 @@ fn unreachable(cluster: &ClusterView, writer: Option<&str>) -> Headline {
             ),
         )
     };
-    Headline { level, what, remedy }
+    Headline { level, title: title(cluster), what, remedy }
 }
 
 /// Nobody holds the lock: the answers of the nodes say why.
@@ -158,7 +193,7 @@ fn no_writer(cluster: &ClusterView) -> Headline {
             "Usually a matter of seconds, at most the cluster's ttl. If it lasts: patronictl list, and is a replica further behind than maximum_lag_on_failover?",
         )
     };
-    Headline { level: Level::Critical, what, remedy: remedy.to_owned() }
+    Headline { level: Level::Critical, title: title(cluster), what, remedy: remedy.to_owned() }
 }
 
 /// For how long nobody has held a lock that every node still sees. An etcd member that is left alone answers reads from

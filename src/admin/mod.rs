@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod past;
 pub mod policy;
 pub mod pools;
+pub mod readiness;
 pub mod refusal;
 pub mod ring;
 pub mod routes;
@@ -35,6 +36,7 @@ pub mod spark;
 pub mod stream;
 pub mod throttle;
 pub mod tls;
+pub mod upgrade;
 pub mod usage;
 pub mod view;
 
@@ -63,6 +65,7 @@ pub struct Sources {
     pub inbox: Inbox,
     pub gate: Arc<auth::Gate>,
     pub reload: actions::Reload,
+    pub upgrade: upgrade::Upgrade,
     pub live: Live,
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::PoolSource;
 use super::history::{PoolHistory, Rates};
 use super::view::{seconds, tenths};
-use crate::routing::PoolRoutes;
+use crate::routing::{Bar, Cause, PoolRoutes, Vacancy};
 use crate::stats::{MemberCounts, PoolStats};
 use crate::topology::ReaderPool;
 
@@ -18,6 +18,10 @@ pub struct PoolView {
     pub routable: Vec<String>,
     /// The routable member stands in for readers that are not there.
     pub fallback_in_use: bool,
+    /// Why nobody is routable, if nobody is.
+    pub vacancy: Option<VacancyView>,
+    /// What `weights` names and is no member.
+    pub unknown_weights: Vec<String>,
     /// Connected clients, held ones among them.
     pub clients: usize,
     pub sessions: u64,
@@ -37,6 +41,16 @@ pub struct PoolView {
     /// Clients that wait for room on a member, since all are full.
     pub queued: usize,
     pub limits: LimitsView,
+}
+
+/// Why nobody takes a pool's new sessions.
+#[derive(Debug, Clone, Serialize)]
+pub struct VacancyView {
+    #[serde(rename = "cause")]
+    word: &'static str,
+    #[serde(skip)]
+    pub cause: Cause,
+    pub reason: String,
 }
 
 /// The limits that hold now; `null` for none.
@@ -76,16 +90,27 @@ pub struct PoolMemberView {
     pub bytes_in_per_s: f64,
     pub bytes_out_per_s: f64,
     pub failed_dials: u64,
+    /// It hangs up on the PROXY protocol header (`send_proxy`): it seems not to understand it.
+    pub misreads_proxy: bool,
 }
 
 /// Who takes new sessions of a pool, and whether that is only the one that stands in.
-pub(super) fn routable(routes: Option<&PoolRoutes>) -> (Vec<String>, bool) {
+pub fn routable(routes: Option<&PoolRoutes>) -> (Vec<String>, bool) {
     let Some(routes) = routes else { return (Vec::new(), false) };
-    let name = |index: usize| routes.backends[index].name.to_string();
-    let takers: Vec<String> = routes.candidates.iter().map(|candidate| name(candidate.backend)).collect();
-    match routes.fallback {
-        Some(fallback) if takers.is_empty() => (vec![name(fallback)], true),
-        _ => (takers, false),
+    let takers: Vec<String> = routes.takers().map(|backend| backend.name.to_string()).collect();
+    let stands_in = !takers.is_empty() && routes.candidates.is_empty();
+    (takers, stands_in)
+}
+
+/// Why nobody does. Without routes nothing has been decided yet.
+pub(super) fn vacancy(routes: Option<&PoolRoutes>) -> Option<VacancyView> {
+    let undecided = Vacancy::undecided();
+    routes.map_or(Some(&undecided), |routes| routes.vacancy.as_ref()).map(VacancyView::from)
+}
+
+impl From<&Vacancy> for VacancyView {
+    fn from(Vacancy { cause, reason }: &Vacancy) -> VacancyView {
+        VacancyView { word: cause.as_str(), cause: *cause, reason: reason.clone() }
     }
 }
 
@@ -102,25 +127,20 @@ pub(super) fn pool_member(
     let candidate = routes
         .zip(index)
         .and_then(|(routes, index)| routes.candidates.iter().find(|candidate| candidate.backend == index));
-    let obstacle = routes.zip(index).and_then(|(routes, index)| routes.backends[index].obstacle.as_deref());
-    let (unfit, why_unfit) = match (unfit, obstacle) {
-        (Some(unfit), _) => (Some(unfit.as_str()), Some(unfit.in_words().to_owned())),
-        (None, Some(obstacle)) => (Some("port"), Some(obstacle.to_owned())),
-        (None, None) if decided.is_some_and(|pool| pool.readers.contains(name)) && candidate.is_none() => {
-            (Some("weight"), Some("has the weight 0".to_owned()))
-        }
-        (None, None) => (None, None),
-    };
+    let obstacle = routes.zip(index).and_then(|(routes, index)| routes.backends[index].obstacle.as_ref());
+    let has_no_weight = decided.is_some_and(|pool| pool.readers.contains(name)) && candidate.is_none();
+    let bar = Bar::of(unfit, obstacle, has_no_weight);
+    let (options, stats) = (&source.pool.options, source.pool.stats.member(name));
     PoolMemberView {
         name: name.clone(),
-        unfit,
-        why_unfit,
+        unfit: bar.as_ref().map(Bar::as_str),
+        why_unfit: bar.as_ref().map(ToString::to_string),
         weight: candidate.map(|candidate| candidate.weight),
         weights: routes.zip(index).map(|(routes, index)| {
             let backend = &routes.backends[index];
             (backend.weight, backend.initial_weight)
         }),
-        max_sessions: source.pool.stats.member(name).limit(),
+        max_sessions: stats.limit(),
         sessions: counts.active,
         sessions_total: counts.total,
         bytes_in: counts.bytes_in,
@@ -128,6 +148,7 @@ pub(super) fn pool_member(
         bytes_in_per_s: tenths(rates.bytes_in_per_s),
         bytes_out_per_s: tenths(rates.bytes_out_per_s),
         failed_dials: counts.failed_dials,
+        misreads_proxy: options.send_proxy && stats.misread.is_likely(),
     }
 }
 

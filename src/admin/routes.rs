@@ -1,6 +1,5 @@
 //! Which path answers what.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 
 use axum::body::Body;
@@ -10,9 +9,12 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 
+use super::readiness::{self, Wanted};
 use super::refusal::Refusal;
 use super::stream::{self, Form};
-use super::{Sources, actions, dashboard, guard, haproxy, incidents, listing, metrics, past, policy, view};
+use super::{
+    Sources, actions, dashboard, guard, haproxy, incidents, listing, metrics, past, policy, upgrade, view,
+};
 
 type Shared = State<Arc<Sources>>;
 
@@ -24,6 +26,7 @@ pub fn router(sources: Arc<Sources>) -> Router {
         .route("/api/v1/clusters/{cluster}/members/{member}/state", post(actions::set_state))
         .route("/api/v1/clusters/{cluster}/members/{member}/close-sessions", post(actions::close_sessions))
         .route("/api/v1/reload", post(actions::reload))
+        .route("/api/v1/upgrade", post(upgrade::upgrade))
         .layer(DefaultBodyLimit::max(actions::MAX_BODY_BYTES))
         .route_layer(change);
     Router::new()
@@ -127,13 +130,7 @@ async fn scrape(State(sources): Shared, uri: Uri) -> Response {
     }
 }
 
-/// Ready from the first table to the beginning of a stop.
-async fn readiness(State(sources): Shared) -> (StatusCode, &'static str) {
-    if sources.stopping.load(Relaxed) {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else if sources.pictures.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not every cluster has been asked yet\n")
-    }
+async fn readiness(State(sources): Shared, uri: Uri) -> (StatusCode, String) {
+    let wanted = Wanted { pool: parameter(&uri, "pool"), cluster: parameter(&uri, "cluster") };
+    readiness::readiness(&sources, &wanted)
 }

@@ -62,9 +62,13 @@ pub struct Check {
 #[serde(default)]
 pub struct Pool {
     pub name: String,
+    /// `primary` or `replicas`.
+    pub kind: String,
     pub listen: Vec<String>,
     pub routable: Vec<String>,
     pub fallback_in_use: bool,
+    pub vacancy: Option<Vacancy>,
+    pub unknown_weights: Vec<String>,
     pub sessions: u64,
     pub held: u64,
     pub queued: u64,
@@ -72,6 +76,14 @@ pub struct Pool {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub members: Vec<PoolMember>,
+}
+
+/// Why nobody takes a pool's sessions.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Vacancy {
+    pub cause: String,
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::answers::{Cluster, Member, Pool, Status};
+use super::answers::{Cluster, Member, Pool, Status, Vacancy};
 use super::arguments::{Form, Wanted};
 use super::client::{Client, read};
 use super::output::{harmless, print, print_json};
@@ -68,15 +68,12 @@ fn wait_for_writer(client: &Client, cluster: Option<&str>, patience: Duration) -
         let failure = match client.get("/api/v1/status").and_then(|answer| of_cluster(answer, cluster)) {
             Ok(answer) => {
                 let status: Status = read(answer)?;
-                let lacking = status.clusters.iter().find(|cluster| cluster.writer.is_none());
-                match lacking {
+                match status.clusters.iter().find_map(lack_of_writer) {
                     None if !status.clusters.is_empty() => {
                         return tell_writers(client, &status, begin.elapsed());
                     }
                     None => Failure::new(EXIT_FAILED, "no cluster is known yet"),
-                    Some(Cluster { name, reason, .. }) => {
-                        Failure::new(EXIT_FAILED, harmless(&format!("{name} has no writer: {reason}")))
-                    }
+                    Some(lack) => Failure::new(EXIT_FAILED, harmless(&lack)),
                 }
             }
             Err(failure) if matches!(failure.code, EXIT_UNREACHABLE | EXIT_FAILED) => failure,
@@ -87,6 +84,17 @@ fn wait_for_writer(client: &Client, cluster: Option<&str>, patience: Duration) -
         }
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Why a session that wants to write would have to wait.
+fn lack_of_writer(cluster: &Cluster) -> Option<String> {
+    let Cluster { name, reason, .. } = cluster;
+    if cluster.writer.is_none() {
+        return Some(format!("{name} has no writer: {reason}"));
+    }
+    let pool = cluster.pools.iter().find(|pool| pool.kind == "primary" && pool.routable.is_empty())?;
+    let why = pool.vacancy.as_ref().map(|vacancy| format!(": {}", vacancy.reason)).unwrap_or_default();
+    Some(format!("nobody takes the sessions of {} of {name}{why}", pool.name))
 }
 
 fn tell_writers(client: &Client, status: &Status, waited: Duration) -> Result<(), Failure> {
@@ -130,10 +138,18 @@ fn lines_of(cluster: &Cluster) -> Vec<String> {
     lines.push(String::new());
     lines.extend(pools(&cluster.pools).lines().into_iter().map(|line| format!("  {line}")));
     for pool in &cluster.pools {
+        if let Some(Vacancy { reason, .. }) = &pool.vacancy {
+            lines.push(harmless(&format!("  {}: nobody takes its sessions: {reason}", pool.name)));
+            continue;
+        }
         // What its class says is in the table of members.
         let odd = pool.members.iter().filter(|member| member.unfit.as_deref() != Some("class"));
         let why = odd.filter_map(|member| Some((&member.name, member.why_unfit.as_ref()?)));
         lines.extend(why.map(|(name, why)| harmless(&format!("  {}: {name} {why}", pool.name))));
+    }
+    for pool in cluster.pools.iter().filter(|pool| !pool.unknown_weights.is_empty()) {
+        let names = pool.unknown_weights.join(", ");
+        lines.push(harmless(&format!("  {}: its weights name who is no member: {names}", pool.name)));
     }
     lines
 }
@@ -141,8 +157,11 @@ fn lines_of(cluster: &Cluster) -> Vec<String> {
 /// What one wants to know first.
 pub fn headline(cluster: &Cluster) -> String {
     // The cluster is well, and yet nobody can write.
-    let withheld = cluster.condition == "ok" && cluster.writer.is_none();
-    let condition = if withheld { "writer taken out of service" } else { &cluster.condition };
+    let condition = match (&*cluster.condition, &cluster.writer) {
+        ("ok", None) => "writer taken out of service",
+        ("ok", Some(_)) if lack_of_writer(cluster).is_some() => "nobody takes writes",
+        (condition, _) => condition,
+    };
     let mut line = format!("Cluster {}: {condition}", cluster.name);
     match (&cluster.writer, cluster.writer_for_s) {
         (Some(writer), Some(since)) => line += &format!(", writer {writer} for {}", ago(since)),

@@ -41,7 +41,12 @@ pub enum Network {
 
 const LISTEN: &str = "an address such as 0.0.0.0:5000 or unix:/run/app.sock, or a list of these";
 const NETWORKS: &str = "networks such as [10.0.0.0/8, \"::1\"]";
+const WITHOUT_ADDRESS: &str = "has a network, which nobody who comes through a unix socket is in; write unix";
+const WITHOUT_HEADER: &str = "has a network, which nobody who comes through a unix socket is in; write unix, or say by \
+     accept_proxy: [unix] that a proxy there tells its clients' addresses";
 const DEFAULT_MODE: u32 = 0o777;
+/// The bits of an IPv6 address before the IPv4 one that is mapped into it.
+const MAPPED_BITS: u8 = 96;
 
 impl Listen {
     /// For everybody.
@@ -127,6 +132,13 @@ fn entry<'a>(node: &Node<'a>) -> Option<(Node<'a>, Listen)> {
         let list = map.find(key)?.texts(NETWORKS, limits::MAX_NETWORKS, |text| network(text, is_unix))?;
         Some(list.into_iter().map(|(_, network)| network).collect::<Vec<_>>())
     };
+    let (allow, accept_proxy) = (networks("allow"), networks("accept_proxy"));
+    if is_unix {
+        // Who comes through the socket has no IP address, unless a proxy there says one.
+        refuse_networks(map.find("accept_proxy"), accept_proxy.as_deref(), WITHOUT_ADDRESS);
+        let says_addresses = map.find("accept_proxy").is_some();
+        refuse_networks(map.find("allow").filter(|_| !says_addresses), allow.as_deref(), WITHOUT_HEADER);
+    }
     let for_ip_only = map.find("free_bind").filter(|_| is_unix);
     for_ip_only
         .iter()
@@ -135,8 +147,8 @@ fn entry<'a>(node: &Node<'a>) -> Option<(Node<'a>, Listen)> {
     for_unix_only.iter().for_each(|node| node.refuse("is for unix sockets (unix:PATH); leave it out"));
     let default = Listen::at(address);
     let listen = Listen {
-        allow: networks("allow"),
-        accept_proxy: networks("accept_proxy").unwrap_or_default(),
+        allow,
+        accept_proxy: accept_proxy.unwrap_or_default(),
         free_bind: map.read("free_bind", false, Node::truth),
         mode: map.read("mode", default.mode, permissions),
         ..default
@@ -158,14 +170,28 @@ fn address(text: &str) -> Result<ListenAddress, String> {
     }
 }
 
-/// A network, or one address. Bits behind the prefix mean nothing.
+fn refuse_networks(node: Option<Node<'_>>, networks: Option<&[Network]>, why: &str) {
+    let has_network = networks.is_some_and(|list| list.iter().any(|network| *network != Network::Unix));
+    node.filter(|_| has_network).iter().for_each(|node| node.refuse(why));
+}
+
+/// A network, or one address. Bits behind the prefix mean nothing, and of IPv4 addresses mapped into IPv6 it is an IPv4
+/// one: clients are known by those.
 fn network(text: &str, is_unix: bool) -> Result<Network, String> {
     if text == "unix" {
         return if is_unix { Ok(Network::Unix) } else { Err("is for a listener at unix:PATH".into()) };
     }
     let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    net.map(|net| Network::Ip(net.trunc()))
+    net.map(|net| Network::Ip(canonical(net).trunc()))
         .map_err(|_| "is no network; write ADDRESS/BITS such as 10.0.0.0/8, or an address".into())
+}
+
+fn canonical(net: IpNet) -> IpNet {
+    let mapped = net.prefix_len().checked_sub(MAPPED_BITS).zip(Some(net.addr().to_canonical()));
+    match (net, mapped) {
+        (IpNet::V6(_), Some((bits, ip @ IpAddr::V4(_)))) => IpNet::new(ip, bits).unwrap_or(net),
+        _ => net,
+    }
 }
 
 /// The addresses as YAML that reads back as the same.

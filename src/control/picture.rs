@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::incident::{Incident, Totals};
+use super::steward::Strangers;
 use crate::routing::{ClusterId, Routes};
 use crate::stats::Histogram;
 use crate::topology::{Class, Decision, Member, Operator, Report, Silence};
@@ -34,6 +35,8 @@ pub struct ClusterPicture {
     pub incident_totals: Totals,
     /// Why the last attempt to read `/cluster` failed.
     pub discovery_problem: Option<String>,
+    /// What the weights of each pool name and is no member.
+    pub strangers: Strangers,
 }
 
 #[derive(Debug, Clone)]

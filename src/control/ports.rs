@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::controller::Event;
 use super::poller::{Poller, PollerOptions};
 use crate::proxy::connect::{DialError, dial};
-use crate::routing::ClusterId;
+use crate::routing::{Bar, ClusterId};
 use crate::topology::health::Thresholds;
 use crate::topology::{Knock, PortHealth};
 
@@ -122,14 +122,17 @@ impl Ports {
         refused && known.health.suspect("a session was refused there")
     }
 
-    /// Why nobody is sent there: the end of a sentence that begins with the member.
-    pub fn obstacle(&self, member: &str, port: u16) -> Option<Arc<str>> {
+    /// Why nobody is sent there.
+    pub fn obstacle(&self, member: &str, port: u16) -> Option<Bar> {
         let known = self.known.get(&(member.to_owned(), port));
         if known.is_some_and(|known| known.health.is_open()) {
             return None;
         }
-        let problem = known.and_then(|known| known.health.problem()).unwrap_or("it has not been asked yet");
-        Some(Arc::from(format!("takes no connections at port {port}: {problem}")))
+        let dead = known.filter(|known| known.health.is_dead());
+        Some(match dead.and_then(|known| known.health.problem()) {
+            Some(problem) => Bar::Port { port, problem: Arc::from(problem) },
+            None => Bar::PortAsked { port },
+        })
     }
 }
 

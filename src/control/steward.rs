@@ -34,8 +34,10 @@ use crate::topology::{
 
 mod asking;
 mod renewal;
+mod weighing;
 
 use renewal::{of_writers, provisional_name};
+pub(super) use weighing::Strangers;
 
 /// `/cluster` is asked this many times less often than `/leader`: members seldom come and go.
 const DISCOVERY_EVERY: u32 = 10;
@@ -86,6 +88,8 @@ pub(super) struct Steward {
     decision: Option<Decision>,
     routes: Arc<Routes>,
     pools: Vec<PoolRules>,
+    /// By pool: what `weights` names and is no member.
+    strangers: Strangers,
     /// The counters of the pool that follows the writer.
     of_writers: Arc<PoolStats>,
     record: Record,
@@ -137,6 +141,7 @@ impl Steward {
             routes: Arc::default(),
             of_writers: of_writers(&pools),
             pools,
+            strangers: Strangers::default(),
             record: Record::default(),
             patroni,
             names,
@@ -235,19 +240,6 @@ impl Steward {
         self.ports.knocked(member, port, knock);
     }
 
-    /// Says whether there is such a member and such a pool.
-    pub fn weigh(&mut self, pool: Option<&str>, member: &str, weight: Option<u16>) -> bool {
-        if self.core.member(member).is_none() {
-            return false;
-        }
-        let mut known = false;
-        for rules in self.pools.iter_mut().filter(|rules| pool.is_none_or(|pool| *rules.name == *pool)) {
-            rules.weights.set(member, weight);
-            known = true;
-        }
-        known
-    }
-
     /// Has a member asked at once; says whether anything is to be decided before it answers.
     pub fn troubled(&mut self, now: Duration, trouble: &Trouble) -> bool {
         let Trouble { member, kind, pool, .. } = trouble;
@@ -324,6 +316,7 @@ impl Steward {
         for poller in self.pollers.values() {
             poller.set_interval(pace);
         }
+        self.look_for_strangers();
         let site = |name: &str, rules: &PoolRules| self.site(name, rules);
         let (name, epoch) = (Arc::clone(&self.name), self.routes.epoch);
         let mut routes = Routes::new(name, epoch, &decision, &self.pools, self.started, site);
@@ -337,6 +330,7 @@ impl Steward {
         if self.routes.epoch > 0 && routes == *self.routes {
             return None;
         }
+        journal::routed(&self.routes, &routes);
         routes.epoch += 1;
         self.routes = Arc::new(routes);
         Some(Arc::clone(&self.routes))
@@ -366,6 +360,7 @@ impl Steward {
             incident_totals: self.record.totals(now),
             members: self.core.tracked().map(member).collect(),
             discovery_problem: self.discovery_problem.clone(),
+            strangers: self.strangers.clone(),
         }
     }
 }

@@ -24,6 +24,12 @@ pub struct Listen {
     pub said: String,
 }
 
+impl Listen {
+    pub fn is_unix(&self) -> bool {
+        self.address.starts_with("unix:")
+    }
+}
+
 /// All that the `bind` lines of a proxy say.
 #[derive(Debug, Default)]
 pub struct Binds {

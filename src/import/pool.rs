@@ -211,10 +211,28 @@ fn listens(front: &Proxy<'_>, binds: &Binds, notes: &Notes) -> Listens {
     for listen in &mut listens {
         listen.allow.clone_from(&access.allow);
         let trusts_everybody = listen.accept_proxy.iter().eq(EVERYBODY.iter());
-        if !access.proxies.is_empty() && (listen.accept_proxy.is_empty() || trusts_everybody) {
+        if access.proxies.is_empty() || !(listen.accept_proxy.is_empty() || trusts_everybody) {
+            continue;
+        }
+        if !listen.is_unix() {
             listen.accept_proxy.clone_from(&access.proxies);
+        } else if access.proxies.iter().eq(EVERYBODY.iter()) {
+            listen.accept_proxy = vec!["unix".to_owned()];
         }
     }
+    listens.retain(|listen| {
+        let lets_in = !listen.is_unix() || listen.allow.is_empty() || !listen.accept_proxy.is_empty();
+        if !lets_in {
+            notes.lost(
+                listen.line,
+                format!(
+                    "{}: {} is left out: its clients have no address, and only some addresses are let in",
+                    listen.said, listen.address
+                ),
+            );
+        }
+        lets_in
+    });
     Listens { listens, per_client: access.per_client }
 }
 

@@ -5,7 +5,7 @@
 //! take any name, and a trusted one that forgets its header would pass for the client.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::proxy_protocol::{self, Parse, Proxied, canonical};
 use super::sessions::Session;
 use super::stream::Stream;
-use crate::stats::End;
+use crate::stats::{End, Origin};
 
 /// How long a proxy may take for its header. It has it ready; three seconds, the least that the protocol's text asks
 /// for, allow for a lost packet.
@@ -25,8 +25,10 @@ const HEADER_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClientAddress {
     Ip(SocketAddr),
-    /// On this host, through a unix socket. All of them are one.
-    Unix,
+    /// On this host, through a unix socket: the user that has connected, by number.
+    Unix {
+        uid: u32,
+    },
 }
 
 /// Addresses by network.
@@ -51,11 +53,11 @@ impl ClientAddress {
         ClientAddress::Ip(canonical(address))
     }
 
-    /// For what goes by the address without its port. Clients of unix sockets have the one that nobody has.
-    pub fn ip(self) -> IpAddr {
+    /// For what goes by the client and not by its connection.
+    pub fn origin(self) -> Origin {
         match self {
-            ClientAddress::Ip(address) => address.ip(),
-            ClientAddress::Unix => Ipv4Addr::UNSPECIFIED.into(),
+            ClientAddress::Ip(address) => Origin::Ip(address.ip()),
+            ClientAddress::Unix { uid } => Origin::Uid(uid),
         }
     }
 }
@@ -64,7 +66,7 @@ impl fmt::Display for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ClientAddress::Ip(address) => address.fmt(f),
-            ClientAddress::Unix => f.write_str("unix"),
+            ClientAddress::Unix { uid } => write!(f, "unix:{uid}"),
         }
     }
 }
@@ -73,7 +75,7 @@ impl Networks {
     pub fn contain(&self, client: ClientAddress) -> bool {
         match client {
             ClientAddress::Ip(address) => self.ip.iter().any(|network| network.contains(&address.ip())),
-            ClientAddress::Unix => self.unix,
+            ClientAddress::Unix { .. } => self.unix,
         }
     }
 }
@@ -108,7 +110,7 @@ pub(super) fn announcement(client: &Stream, session: &Session) -> Vec<u8> {
             let destination = canonical(client.local_addr().ok()?);
             Some(Proxied { source, destination })
         }
-        ClientAddress::Unix => None,
+        ClientAddress::Unix { .. } => None,
     };
     proxy_protocol::encode(session.proxied().or_else(of_connection))
 }
@@ -163,7 +165,7 @@ mod tests {
             let client = ClientAddress::of(address.parse().expect("an address"));
             assert_eq!(networks(list).contain(client), expected, "{list:?} {address}");
         }
-        assert!(!networks(&["0.0.0.0/0", "::/0"]).contain(ClientAddress::Unix));
-        assert!(Networks { ip: Vec::new(), unix: true }.contain(ClientAddress::Unix));
+        assert!(!networks(&["0.0.0.0/0", "::/0"]).contain(ClientAddress::Unix { uid: 0 }));
+        assert!(Networks { ip: Vec::new(), unix: true }.contain(ClientAddress::Unix { uid: 0 }));
     }
 }

@@ -13,7 +13,7 @@ use crate::stats::End;
 
 /// How long a client may take for its first packet. A person does not type it; PostgreSQL itself allows a minute
 /// for the whole login.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client's first packet as it came, with what it means.
 pub(super) struct Greeting {
@@ -22,10 +22,14 @@ pub(super) struct Greeting {
 }
 
 /// Reads the first packet and not a byte more.
-pub(super) async fn greet(client: &mut Stream, session: &Session) -> Result<Greeting, End> {
+pub(super) async fn greet(
+    client: &mut Stream,
+    session: &Session,
+    patience: Duration,
+) -> Result<Greeting, End> {
     let mut bytes = Vec::new();
     let mut wanted = 8;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         // Never more room than the packet needs: a length is only a claim.
         bytes.reserve_exact(wanted - bytes.len());

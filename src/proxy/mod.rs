@@ -34,10 +34,12 @@ pub mod room;
 pub mod session;
 mod session_row;
 pub mod sessions;
+pub mod share;
 pub mod socket;
 pub mod socket_file;
 pub mod splice;
 pub mod stream;
+mod surplus;
 pub mod tcplog;
 
 pub mod worker;

@@ -12,25 +12,30 @@ use super::stream::Stream;
 
 /// `admin_shutdown`, `crash_shutdown`, `cannot_connect_now`.
 const NOT_NOW: [&[u8]; 3] = [b"57P01", b"57P02", b"57P03"];
+const PROTOCOL_VIOLATION: &[u8] = b"08P01";
 /// More than the fields before the message take.
 const LOOK_BYTES: usize = 512;
 
 /// What the first bytes mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// Anything but a refusal for now.
+    /// Anything else.
     Serves,
     /// Not now, in the server's words or ours.
     NotNow(String),
+    /// It closed, or broke off, without a word.
+    HungUp(String),
+    /// It did not understand what it was sent: the client's fault, or that of what we have sent before it.
+    Violation,
 }
 
 /// Waits for the server's first bytes and looks at them; they stay in the socket.
 pub async fn first(server: &Stream) -> Reply {
     let mut bytes = [0; LOOK_BYTES];
     match server.look(&mut bytes).await {
-        Ok(0) => Reply::NotNow("it hung up before it answered".to_owned()),
+        Ok(0) => Reply::HungUp("it hung up before it answered".to_owned()),
         Ok(length) => read(&bytes[..length.min(LOOK_BYTES)]),
-        Err(error) => Reply::NotNow(error.to_string()),
+        Err(error) => Reply::HungUp(error.to_string()),
     }
 }
 
@@ -45,6 +50,7 @@ fn read(bytes: &[u8]) -> Reply {
             let message = String::from_utf8_lossy(message.unwrap_or(code)).into_owned();
             Reply::NotNow(message)
         }
+        (Some(PROTOCOL_VIOLATION), _) => Reply::Violation,
         _ => Reply::Serves,
     }
 }
@@ -57,6 +63,7 @@ mod tests {
     #[test]
     fn only_a_refusal_for_now_is_tried_again() {
         let error = |sqlstate| Refusal { sqlstate, message: "in words".into(), hint: String::new() }.encode();
+        assert_eq!(read(&error("08P01")), Reply::Violation);
         for (bytes, not_now) in [
             (b"R\0\0\0\x08\0\0\0\0".to_vec(), false),
             (b"S".to_vec(), false),

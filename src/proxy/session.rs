@@ -14,7 +14,7 @@ use super::access::{Access, announcement};
 use super::connect::{DialError, dial};
 use super::counts::Counts;
 use super::first_packet::FirstPacket;
-use super::greeting::{Greeting, greet};
+use super::greeting::{self, Greeting, greet};
 use super::hold::{self, Hold, Round, Seeker};
 use super::idle;
 use super::queue::{Claim, Turn};
@@ -22,6 +22,7 @@ use super::refusal::{CANNOT_CONNECT_NOW, Refusal, TOO_MANY_CONNECTIONS};
 use super::reply::{self, Reply};
 use super::sessions::{Ending, Session};
 use super::stream::Stream;
+use super::surplus::{self, Surplus};
 use super::worker::{Place, Worker};
 use super::{Pool, Protocol, TroubleKind, cancel};
 use crate::routing::pick::{Draw, pick};
@@ -30,6 +31,9 @@ use crate::stats::{End, MemberStats, Over};
 
 /// How often it is looked whether a pause is over: soon after the answer that ends it.
 const CAUTION_STEP: Duration = Duration::from_millis(10);
+
+/// What may be meant by a server that hangs up.
+const HEADER_HINT: &str = "send_proxy is set, and a server that does not expect the PROXY protocol does so";
 
 /// A connection to a backend that has taken the first packet and begun to answer.
 struct Connection {
@@ -89,9 +93,12 @@ async fn open(
     let pool = &*session.pool;
     session.is_for(Arc::clone(&worker.board.routes(pool).cluster));
     access.admit(&mut client, session).await?;
-    let greeting = match pool.options.protocol {
-        Protocol::Postgresql => greet(&mut client, session).await.map(Some)?,
-        Protocol::Tcp => None,
+    let surplus = enter(worker, session)?;
+    let greeting = match (pool.options.protocol, &surplus) {
+        (Protocol::Postgresql, None) => Some(greet(&mut client, session, greeting::PATIENCE).await?),
+        (Protocol::Postgresql, Some(surplus)) => Some(surplus.greet(&mut client, session).await?),
+        (Protocol::Tcp, None) => None,
+        (Protocol::Tcp, Some(surplus)) => return Err(surplus::end(surplus.over)),
     };
     if let Some(Greeting { kind: FirstPacket::Cancel, bytes }) = &greeting {
         let _permit = worker.cancels.acquire().await;
@@ -103,15 +110,16 @@ async fn open(
         }
         return Err(End::Cancel);
     }
+    let over = surplus.as_ref().map(|surplus| surplus.over);
     let mut attempts = Attempts::new(worker, session, &client, greeting.as_ref());
-    let outcome = match attempts.enter() {
-        Ok(()) => attempts.run().await,
-        Err(end) => Err(end),
+    let outcome = match over {
+        None => attempts.run().await,
+        Some(over) => Err(surplus::end(over)),
     };
     match outcome {
         Ok(connection) => Ok((client, connection)),
         Err(end) => {
-            let refusal = attempts.refusal(end);
+            let refusal = attempts.refusal(end, over);
             if let (Some(greeting), Some(refusal)) = (greeting, refusal) {
                 session.remark(refusal.message.clone());
                 refusal.tell(client, greeting.kind).await;
@@ -119,6 +127,13 @@ async fn open(
             Err(end)
         }
     }
+}
+
+/// Counts the client against its pool's limits, before it has said anything: a silent one takes a place, too.
+fn enter(worker: &Worker, session: &Session) -> Result<Option<Surplus>, End> {
+    let Err(over) = session.enters_pool() else { return Ok(None) };
+    session.waits(Arc::clone(&worker.board.routes(&session.pool).cluster));
+    Surplus::new(over, session).map(Some)
 }
 
 /// The search for a backend: picks, dials and waits until one has taken the first packet.
@@ -134,8 +149,6 @@ struct Attempts<'a> {
     last_failure: Option<String>,
     /// In the queue for room on a member.
     turn: Turn,
-    /// The limit that it would be over.
-    over: Option<Over>,
 }
 
 impl Seeker for Attempts<'_> {
@@ -208,19 +221,7 @@ impl<'a> Attempts<'a> {
             waited: None,
             last_failure: None,
             turn: Turn::default(),
-            over: None,
         }
-    }
-
-    /// Counts the client against its pool's limits.
-    fn enter(&mut self) -> Result<(), End> {
-        let Err(over) = self.session.enters_pool() else { return Ok(()) };
-        self.session.waits(Arc::clone(&self.worker.board.routes(self.pool).cluster));
-        self.over = Some(over);
-        Err(match over {
-            Over::Pool(_) => End::PoolLimit,
-            Over::Client(_) => End::ClientLimit,
-        })
     }
 
     async fn run(&mut self) -> Result<Connection, End> {
@@ -270,10 +271,18 @@ impl<'a> Attempts<'a> {
         let reached = match dialled {
             Err(error @ DialError::Local(_)) => return Ok(Attempt::Failed(error.to_string())),
             Err(DialError::Member(error)) => Err(error.to_string()),
-            Ok(stream) => match self.confirm(backend, &stream, is_last, hold).await? {
-                Reply::Serves => Ok(stream),
-                Reply::NotNow(why) => Err(why),
-            },
+            Ok(stream) => {
+                let reply = self.confirm(backend, &stream, is_last, hold).await?;
+                self.judge_header(backend, &reply);
+                match reply {
+                    Reply::Serves | Reply::Violation => Ok(stream),
+                    Reply::NotNow(why) => Err(why),
+                    Reply::HungUp(why) if self.pool.options.send_proxy => {
+                        Err(format!("{why}; {HEADER_HINT}"))
+                    }
+                    Reply::HungUp(why) => Err(why),
+                }
+            }
         };
         // From here to the relay nothing is awaited, so that a later table finds the session on its member.
         let connected = reached.and_then(|stream| match (stream.local_addr(), stream.peer_addr()) {
@@ -328,9 +337,29 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// Where members are sent a PROXY protocol header, tells when one does not seem to understand it, and when it does.
+    fn judge_header(&self, backend: &Backend, reply: &Reply) {
+        let answers_show =
+            !matches!(self.greeting.map(|greeting| greeting.kind), None | Some(FirstPacket::DirectTls));
+        if !self.pool.options.send_proxy || !answers_show {
+            return;
+        }
+        let (pool, member, misread) = (&*self.pool.options.name, &*backend.name, &backend.stats.misread);
+        match reply {
+            Reply::HungUp(_) | Reply::Violation if misread.hung_up() => {
+                let advice = "set send_proxy: off, or have what listens there expect the header";
+                tracing::warn!(pool, member, advice, "the member hangs up on the PROXY protocol header");
+            }
+            Reply::Serves if misread.answered() => {
+                tracing::info!(pool, member, "the member understands the PROXY protocol header");
+            }
+            _ => {}
+        }
+    }
+
     fn pick(&self, routes: &PoolRoutes, tried: &[usize]) -> Picked {
         let turn = if tried.is_empty() { self.pool.turn.fetch_add(1, Relaxed) } else { 0 };
-        let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client().ip() };
+        let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client().origin() };
         match pick(routes, self.pool.options.balance, draw) {
             // There was room, on one that could not be reached: that is to be tried again, not to be waited for.
             Picked::Full if !tried.is_empty() => Picked::Nobody,
@@ -350,14 +379,15 @@ impl<'a> Attempts<'a> {
     }
 
     /// What the client is told about an end that is ours.
-    fn refusal(&self, end: End) -> Option<Refusal> {
+    fn refusal(&self, end: End, over: Option<Over>) -> Option<Refusal> {
         let routes = self.worker.board.routes(self.pool);
         let wanted = match self.pool.options.kind {
             Kind::Primary => "writer",
             Kind::Replicas => "reader",
         };
-        let obstacle = routes.pool(&self.pool.options.name).and_then(PoolRoutes::obstacle);
-        let why = self.last_failure.as_deref().or(obstacle).unwrap_or(&routes.reason);
+        let vacancy = routes.pool(&self.pool.options.name).and_then(|pool| pool.vacancy.as_ref());
+        let vacancy = vacancy.map(|vacancy| &*vacancy.reason);
+        let why = self.last_failure.as_deref().or(vacancy).unwrap_or(&routes.reason);
         let cluster = &routes.cluster;
         let (sqlstate, message) = match end {
             End::HoldExpired => {
@@ -374,48 +404,11 @@ impl<'a> Attempts<'a> {
                 (TOO_MANY_CONNECTIONS, message)
             }
             End::PoolLimit | End::ClientLimit | End::QueueFull | End::QueueExpired => {
-                return Some(self.over_limit(end, cluster));
+                return Some(surplus::refusal(end, over, self.session, cluster));
             }
             End::Shutdown => (CANNOT_CONNECT_NOW, "pilotfish: this load balancer is stopping".to_owned()),
             _ => return None,
         };
         Some(Refusal { sqlstate, message, hint: String::new() })
-    }
-
-    /// Names the limit, and what can be done about it.
-    fn over_limit(&self, end: End, cluster: &str) -> Refusal {
-        let pool = &self.pool.options.name;
-        let limits = &self.pool.stats.limits;
-        let (message, remedy) = match (end, self.over) {
-            (_, Some(Over::Client(count))) => (
-                format!(
-                    "{} has {count} sessions already, its max_sessions_per_client",
-                    self.session.client().ip()
-                ),
-                "max_sessions_per_client",
-            ),
-            (_, Some(Over::Pool(count))) => {
-                (format!("{count} sessions are open already, its max_sessions"), "max_sessions")
-            }
-            (End::QueueFull, _) => (
-                format!(
-                    "its members are full (max_sessions_per_member), and {} clients wait already, its max_queued",
-                    limits.queued.get().unwrap_or_default()
-                ),
-                "max_sessions_per_member, or max_queued to let more wait",
-            ),
-            _ => (
-                format!(
-                    "its members were full (max_sessions_per_member) for its queue_timeout of {:.0} s",
-                    limits.queue_timeout().as_secs_f64()
-                ),
-                "max_sessions_per_member, or queue_timeout to wait for longer",
-            ),
-        };
-        Refusal {
-            sqlstate: TOO_MANY_CONNECTIONS,
-            message: format!("pilotfish: pool \"{pool}\" of cluster \"{cluster}\": {message}"),
-            hint: format!("End idle sessions, or raise {remedy} of the pool in pilotfish's configuration."),
-        }
     }
 }

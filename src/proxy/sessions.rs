@@ -139,7 +139,7 @@ impl Session {
     /// # Errors
     /// With the limit that it would be over.
     pub fn enters_pool(&self) -> Result<(), Over> {
-        let admission = self.pool.stats.limits.admit(self.client().ip())?;
+        let admission = self.pool.stats.limits.admit(self.client().origin())?;
         self.progress().admission = Some(admission);
         Ok(())
     }

@@ -46,8 +46,8 @@ impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.client {
             ClientAddress::Ip(address) => write!(f, "{}:{}", address.ip(), address.port())?,
-            // As HAProxy does it: the number of the listener would follow.
-            ClientAddress::Unix => f.write_str("unix:1")?,
+            // As HAProxy does it, with the user's number in place of the listener's.
+            ClientAddress::Unix { uid } => write!(f, "unix:{uid}")?,
         }
         let Line { pool, total_ms, bytes_out, termination: [who, state], open, retries, queue_place, .. } =
             self;
@@ -119,8 +119,8 @@ mod tests {
                 "2001:db8::1:5 primary primary/patroni1 0/7/5008 212 -- 3/2/1/0/0 0/0",
             ),
             (
-                Line { client: ClientAddress::Unix, ..line() },
-                "unix:1 primary primary/patroni1 0/7/5008 212 -- 3/2/1/0/0 0/0",
+                Line { client: ClientAddress::Unix { uid: 1000 }, ..line() },
+                "unix:1000 primary primary/patroni1 0/7/5008 212 -- 3/2/1/0/0 0/0",
             ),
         ] {
             assert_eq!(shown(&line), expected);

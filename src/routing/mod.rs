@@ -7,10 +7,12 @@ pub mod cell;
 pub mod pick;
 pub mod pool;
 pub mod table;
+pub mod vacancy;
 pub mod weights;
 
 pub use cell::{Cell, Follower, Publisher};
 pub use pick::{Balance, Picked};
 pub use pool::{Backend, Candidate, Kind, PoolRoutes, PoolRules, Site, Warming};
 pub use table::{ClusterId, Routes, Table};
+pub use vacancy::{Bar, Cause, Vacancy};
 pub use weights::Weights;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::pool::{Backend, Candidate, PoolRoutes};
+use crate::stats::Origin;
 
 /// How a pool spreads its sessions over those that take them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,7 +20,7 @@ pub enum Balance {
     RoundRobin,
     /// The less filled of two at random: nearly as even as the first, and without herds.
     Random2,
-    /// By the client's address (weighted rendezvous hashing): the same reader as long as it serves, and only the sessions
+    /// By the client's origin (weighted rendezvous hashing): the same reader as long as it serves, and only the sessions
     /// of a reader that went are spread anew.
     Source,
     /// The first by name that has room.
@@ -35,7 +36,7 @@ pub struct Draw<'a> {
     pub turn: u64,
     /// Uniformly random bits.
     pub random: u64,
-    pub client: IpAddr,
+    pub client: Origin,
 }
 
 /// What a pick comes to.
@@ -155,12 +156,14 @@ fn drawn(choices: &[Choice], but: Option<usize>, random: u64) -> Option<usize> {
 /// How much a client and a backend are drawn to each other, the more the more weight it has: each gets the largest of as
 /// many clients as its weight says (weighted rendezvous hashing). FNV-1a over both, finished so that neighbouring
 /// addresses spread.
-fn affinity(client: IpAddr, backend: &Backend, weight: u64) -> f64 {
-    let address = match client {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
+fn affinity(client: Origin, backend: &Backend, weight: u64) -> f64 {
+    let origin = match client {
+        Origin::Ip(IpAddr::V4(v4)) => v4.to_ipv6_mapped().octets(),
+        Origin::Ip(IpAddr::V6(v6)) => v6.octets(),
+        // Within the multicast addresses, which no client has.
+        Origin::Uid(uid) => (u128::MAX << 32 | u128::from(uid)).to_be_bytes(),
     };
-    let bytes = address.iter().chain(backend.name.as_bytes());
+    let bytes = origin.iter().chain(backend.name.as_bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::vacancy::{Bar, Vacancy};
 use super::weights::Weights;
 use crate::stats::{MemberStats, PoolStats};
 use crate::topology::{Decision, Fate};
@@ -40,8 +41,8 @@ pub struct Site<'a> {
     pub addresses: Arc<[SocketAddr]>,
     /// Patroni's tags.
     pub tags: &'a [(String, String)],
-    /// Why it cannot be reached there, as far as is known: the end of a sentence that begins with the member.
-    pub obstacle: Option<Arc<str>>,
+    /// Why it cannot be reached there, as far as is known.
+    pub obstacle: Option<Bar>,
 }
 
 /// Where one pool's sessions go.
@@ -55,8 +56,8 @@ pub struct PoolRoutes {
     pub candidates: Vec<Candidate>,
     /// Index of the backend that takes sessions when no candidate can.
     pub fallback: Option<usize>,
-    /// What keeps one out that would take sessions by its role, in words.
-    pub obstacle: Option<String>,
+    /// Why nobody takes new sessions, if nobody does.
+    pub vacancy: Option<Vacancy>,
 }
 
 /// A backend that takes new sessions.
@@ -90,8 +91,8 @@ pub struct Backend {
     pub addresses: Arc<[SocketAddr]>,
     /// What becomes of the pool's open sessions on it.
     pub fate: Fate,
-    /// Why it takes no new ones although its role is right: the end of a sentence that begins with the member.
-    pub obstacle: Option<Arc<str>>,
+    /// Why it takes no new ones although its role is right.
+    pub obstacle: Option<Bar>,
     /// The weight that it has among the candidates, or would have.
     pub weight: u16,
     /// The same, had no operator set another.
@@ -196,10 +197,6 @@ impl PoolRoutes {
                 decided.and_then(|pool| pool.fallback.as_ref()).and_then(index),
             ),
         };
-        let obstacle = takers.iter().find_map(|name| {
-            let backend = backends.iter().find(|backend| *backend.name == **name)?;
-            Some(format!("{name}: {}", backend.obstacle.as_ref()?))
-        });
         let warming = |name: &str| {
             let back_since = decided?.verdicts.get(name)?.back_since?;
             let over = rules.slow_start;
@@ -212,9 +209,11 @@ impl PoolRoutes {
             warming: warming(&backends[backend].name),
         };
         let candidates = takers.iter().filter_map(index).map(candidate);
-        let candidates = candidates.filter(|candidate| candidate.weight > 0).collect();
+        let candidates: Vec<Candidate> = candidates.filter(|candidate| candidate.weight > 0).collect();
+        let is_vacant = candidates.is_empty() && fallback.is_none();
+        let vacancy = is_vacant.then(|| Vacancy::of(decision, rules.kind, decided, &backends));
         let name = Arc::clone(&rules.name);
-        PoolRoutes { name, kind: rules.kind, backends, candidates, fallback, obstacle }
+        PoolRoutes { name, kind: rules.kind, backends, candidates, fallback, vacancy }
     }
 
     /// Whether a new session may go to this backend.
@@ -222,10 +221,11 @@ impl PoolRoutes {
         self.fallback == Some(index) || self.candidates.iter().any(|candidate| candidate.backend == index)
     }
 
-    /// What keeps everyone out, where it is not their roles.
-    pub fn obstacle(&self) -> Option<&str> {
-        let nobody = self.candidates.is_empty() && self.fallback.is_none();
-        self.obstacle.as_deref().filter(|_| nobody)
+    /// Who takes new sessions: the candidates, or without them the one that stands in.
+    pub fn takers(&self) -> impl Iterator<Item = &Backend> {
+        let fallback = self.fallback.filter(|_| self.candidates.is_empty());
+        let candidates = self.candidates.iter().map(|candidate| candidate.backend);
+        candidates.chain(fallback).map(|index| &self.backends[index])
     }
 
     pub fn backend(&self, name: &str) -> Option<&Backend> {

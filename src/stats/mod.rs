@@ -10,6 +10,7 @@ mod caution;
 mod end;
 mod histogram;
 mod limits;
+mod misread;
 mod queue;
 mod stopwatch;
 mod termination;
@@ -17,7 +18,8 @@ mod termination;
 pub use caution::Caution;
 pub use end::{End, Phase, Side};
 pub use histogram::{Histogram, Snapshot};
-pub use limits::{Admission, Limit, Limits, Over};
+pub use limits::{Admission, Limit, Limits, Origin, Over, Telling};
+pub use misread::Misread;
 pub use queue::{Queue, Ticket, Wait};
 pub use stopwatch::Stopwatch;
 pub use termination::termination;
@@ -55,6 +57,8 @@ pub struct PoolStats {
 pub struct MemberStats {
     cells: Box<[Cell]>,
     pub caution: Caution,
+    /// Of the PROXY protocol header, where the pool sends one.
+    pub misread: Misread,
     /// Sessions dialling or relaying now, in one number for all workers.
     taken: AtomicUsize,
     limit: Limit,
@@ -117,6 +121,7 @@ impl PoolStats {
         let made = Arc::new(MemberStats {
             cells,
             caution: Caution::default(),
+            misread: Misread::default(),
             taken: AtomicUsize::new(0),
             limit: Limit::default(),
             queue: Arc::clone(&self.queue),

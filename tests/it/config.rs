@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+mod networks;
 mod reference;
 
 const MINIMAL: &str = include_str!("../../config/minimal.yaml");

@@ -40,7 +40,7 @@ fn pool(members: &[(u16, u8)], limit: Option<usize>) -> PoolRoutes {
         backends: (0..members.len()).map(backend).collect(),
         candidates: members.iter().enumerate().map(candidate).collect(),
         fallback: None,
-        obstacle: None,
+        vacancy: None,
     }
 }
 
@@ -50,7 +50,7 @@ fn client(number: u64) -> IpAddr {
 
 fn draw(dice: &mut Dice, turn: u64) -> Draw<'static> {
     let random = ((dice.below(1 << 32) as u64) << 32) | dice.below(1 << 32) as u64;
-    Draw { tried: &[], turn, random, client: client(turn) }
+    Draw { tried: &[], turn, random, client: client(turn).into() }
 }
 
 /// How many of so many sessions, none of which ends, each member gets.

@@ -2,7 +2,8 @@
 
 use pilotfish::admin::findings::{Level, MOST, findings};
 use pilotfish::admin::headline::headline;
-use pilotfish::admin::view::{CheckView, ClusterView, MemberView, PoolMemberView, PoolView};
+use pilotfish::admin::view::{CheckView, ClusterView, MemberView, PoolMemberView, PoolView, VacancyView};
+use pilotfish::routing::{Cause, Vacancy};
 use pilotfish::topology::{Alarm, SilenceKind};
 
 /// A leader, two replicas, and sessions on both ports.
@@ -201,10 +202,31 @@ fn a_leader_that_takes_no_sessions_is_not_said_to_take_writes() {
     );
 }
 
+fn vacant(cause: Cause, reason: &str) -> Option<VacancyView> {
+    Some(VacancyView::from(&Vacancy { cause, reason: reason.to_owned() }))
+}
+
+#[test]
+fn a_leader_that_no_session_gets_to_is_not_said_to_take_writes() {
+    let dead = "a takes no connections at port 6432: connection refused";
+    for (cause, reason, level, remedy) in [
+        (Cause::Port, dead, Level::Critical, "Start what listens"),
+        (Cause::Weight, "a has the weight 0", Level::Critical, "Give one of them a weight"),
+        (Cause::Unknown, "a is being asked at port 6432", Level::Warning, "A matter of"),
+    ] {
+        let mut cluster = healthy();
+        cluster.pools[0].vacancy = vacant(cause, reason);
+        let headline = headline(&cluster);
+        assert_eq!((headline.level, &*headline.title), (level, "a takes no sessions"));
+        assert_eq!(headline.what, format!("a leads, but nobody takes the sessions of primary: {reason}."));
+        assert!(headline.remedy.starts_with(remedy), "{}", headline.remedy);
+    }
+}
+
 /// One thing that deserves a look: the code and level of the finding, and a piece of what it says.
 type Seen = (&'static str, Level, &'static str, fn(&mut ClusterView));
 
-const SEEN: [Seen; 19] = [
+const SEEN: [Seen; 21] = [
     ("two_writers", Level::Critical, "a, b all claim the leader lock.", |c| {
         c.alarmed = vec![Alarm::TwoWriters(vec!["a".into(), "b".into()])]
     }),
@@ -226,8 +248,25 @@ const SEEN: [Seen; 19] = [
         c.members[1].plainly = "Replica, too far behind".into();
         c.members[2].plainly = "No answer: unknown".into();
     }),
-    ("no_readers", Level::Warning, "Nobody takes reads; 2 clients wait for a replica. a: leader; b:", |c| {
-        (c.pools[1].routable, c.pools[1].held) = (vec![], 2);
+    (
+        "no_readers",
+        Level::Warning,
+        "2 clients wait for a replica. b lies further behind than max_lag.",
+        |c| {
+            c.pools[1].vacancy = vacant(Cause::Unfit, "b lies further behind than max_lag");
+            (c.pools[1].routable, c.pools[1].held) = (vec![], 2);
+        },
+    ),
+    (
+        "send_proxy",
+        Level::Warning,
+        "c does not seem to understand the PROXY protocol. Sessions of replicas",
+        |c| {
+            c.pools[1].members[1].misreads_proxy = true;
+        },
+    ),
+    ("unknown_weights", Level::Warning, "name d, which is no member. The members are a, b and c.", |c| {
+        c.pools[1].unknown_weights = vec!["d".into()];
     }),
     ("failsafe", Level::Warning, "a says so", |c| c.members[0].failsafe = true),
     ("paused", Level::Warning, "nobody is promoted", |c| c.members[0].pause = true),

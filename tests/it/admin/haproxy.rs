@@ -267,6 +267,7 @@ fn the_documentation_names_each_column_that_is_filled() {
         sessions: 0,
         max_sessions: 1,
         reloads: Default::default(),
+        upgrades: Default::default(),
         clusters: vec![cluster],
     };
     let (memory, now) = (Memory::default(), std::time::Duration::ZERO);

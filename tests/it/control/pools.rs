@@ -1,11 +1,14 @@
 //! Several pools of readers through the whole process: each port leads where its pool's rules say.
 
+use std::time::Duration;
+
 use pilotfish::config::{Fallback, Replicas};
 use serde_json::{Value, json};
 
 use super::cluster::FakeCluster;
 use super::http;
 use super::postgres::Client;
+use super::rig::Lines;
 use super::served::{Served, config};
 
 /// One of the first cluster's pools.
@@ -66,4 +69,57 @@ async fn each_port_leads_to_the_readers_that_its_pool_asks_for() {
     served
         .until("a held client", |s| pool(s, "reporting")["held"] == 1 && pool(s, "replicas")["held"] == 0)
         .await;
+}
+
+#[tokio::test]
+async fn a_pool_of_readers_has_reasons_of_its_own() {
+    let (lines, _guard) = Lines::capture();
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let behind = json!({"received_location": 67108864, "replayed_location": 67108864 - 1000});
+    cluster.say("b", 503, json!({"xlog": behind}));
+    let mut config = config(&[&cluster]);
+    let replicas = &mut config.clusters[0].replicas[0];
+    (replicas.max_lag, replicas.fallback, replicas.hold) = (Some(100), Fallback::None, Duration::ZERO);
+    let served = Served::start(config);
+    let because = |cause: &'static str| move |s: &Value| pool(s, "replicas")["vacancy"]["cause"] == cause;
+    let refusal = async || {
+        let said = Client::knock(served.pool("replicas")).await.end().await.expect("a refusal");
+        String::from_utf8_lossy(&said).into_owned()
+    };
+    served.until("a replica that is behind", because("unfit")).await;
+    let refused = refusal().await;
+    let why = "no reader for cluster \"demo\" within 0 s: b lies further behind than max_lag";
+    assert!(refused.contains(why), "{refused}");
+    // The leader is lost: that is the writers' trouble, not the readers'.
+    cluster.say("a", 503, json!({"state": "stopped"}));
+    served.until_condition("no_writer").await;
+    let refused = refusal().await;
+    assert!(refused.contains(why), "{refused}");
+    cluster.say("b", 503, json!({"state": "stopped"}));
+    let status = served.until("no replica", because("no_replica")).await;
+    let finding = &status["clusters"][0]["findings"][0];
+    assert_eq!(
+        (&finding["code"], &finding["evidence"]),
+        (&json!("no_readers"), &json!("No member is a running replica."))
+    );
+    assert!(refusal().await.contains(": no member is a running replica"));
+    // Once for each cause; of the primary pool the lost writer has been told.
+    assert_eq!(lines.containing("nobody takes the pool's sessions"), 2);
+}
+
+#[tokio::test]
+async fn weights_of_who_is_no_member_are_said_once() {
+    let (lines, _guard) = Lines::capture();
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let mut config = config(&[&cluster]);
+    config.clusters[0].replicas[0].weights = vec![("b".to_owned(), 50), ("ghost".to_owned(), 7)];
+    let served = Served::start(config);
+    let told = |s: &Value| pool(s, "replicas")["unknown_weights"] == json!(["ghost"]);
+    let status = served.until("an unknown name", told).await;
+    let finding = status["clusters"][0]["findings"].as_array().expect("findings");
+    assert!(finding.iter().any(|finding| finding["code"] == "unknown_weights"), "{finding:?}");
+    // Other decisions follow.
+    cluster.promote("b");
+    served.until("another writer", |s| s["clusters"][0]["writer"] == "b").await;
+    assert_eq!(lines.containing("weights names members that the cluster does not have"), 1);
 }

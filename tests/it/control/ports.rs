@@ -1,14 +1,17 @@
 //! A pool with a port of its own on the members: who is dead there is out of that pool only.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use pilotfish::config::Replicas;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::cluster::FakeCluster;
+use super::http;
 use super::pools::pool;
 use super::postgres::{Client, Server};
+use super::rig::Lines;
 use super::served::{Served, config};
 
 fn unfit(status: &Value, of: &str, member: &str) -> Value {
@@ -83,4 +86,59 @@ async fn an_operator_weighs_members_and_0_takes_no_more() {
     assert!(rig.weigh(None, "c", Some(3)).await && rig.weigh(None, "b", None).await);
     assert_eq!(weights(), [("b".to_owned(), 100), ("c".to_owned(), 3)]);
     assert!(!rig.weigh(None, "nobody", Some(3)).await && !rig.weigh(Some("none"), "b", Some(3)).await);
+}
+
+/// Nothing is wrong with the cluster, and yet nobody can write: that is to be said wherever one looks.
+#[tokio::test]
+async fn a_port_that_is_dead_on_every_member_is_said_everywhere() {
+    let (lines, _guard) = Lines::capture();
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let at_a = cluster.node("a").server.address.ip();
+    let reserved = TcpListener::bind((at_a, 0)).await.expect("a free port");
+    let port = reserved.local_addr().expect("an address").port();
+    drop(reserved);
+    let mut config = config(&[&cluster]);
+    let primary = config.clusters[0].primary.as_mut().expect("it is there");
+    (primary.port, primary.hold) = (Some(port), Duration::ZERO);
+    let served = Served::start(config);
+    let why = format!("a takes no connections at port {port}: Connection refused (os error 111)");
+    let vacant = |s: &Value| pool(s, "primary")["vacancy"]["cause"] == "port";
+    let status = served.until("a dead port", vacant).await;
+    assert_eq!(pool(&status, "primary")["vacancy"]["reason"], *why);
+    assert_eq!(pool(&status, "replicas")["vacancy"], Value::Null);
+    let (cluster_shown, headline) = (&status["clusters"][0], &status["clusters"][0]["headline"]);
+    assert_eq!((&cluster_shown["condition"], &cluster_shown["writer"]), (&json!("ok"), &json!("a")));
+    assert_eq!((&headline["level"], &headline["title"]), (&json!("critical"), &json!("a takes no sessions")));
+    let what = format!("a leads, but nobody takes the sessions of primary: {why}.");
+    assert_eq!(headline["what"], *what);
+    let page = http::get(served.admin, "/").await.body;
+    assert!(page.contains(&format!("Routes to nobody: {why}.")), "{page}");
+    let refused = Client::knock(served.pool("primary")).await.end().await.expect("a refusal");
+    let refused = String::from_utf8_lossy(&refused).into_owned();
+    assert!(refused.contains(&format!("no writer for cluster \"demo\" within 0 s: {why}")), "{refused}");
+
+    let ready = async |query: &str| {
+        let response = http::get(served.admin, &format!("/readyz{query}")).await;
+        (response.status, response.body)
+    };
+    let yes = (200, "ready\n".to_owned());
+    let no = (503, "nobody takes the sessions of primary of demo: port\n".to_owned());
+    for (query, expected) in [
+        ("", &yes),
+        ("?pool=primary", &no),
+        ("?pool=primary&cluster=demo", &no),
+        ("?cluster=demo", &no),
+        ("?pool=replicas", &yes),
+        ("?pool=nobody", &(404, "there is no such pool\n".to_owned())),
+        ("?pool=primary&cluster=other", &(404, "there is no such pool\n".to_owned())),
+    ] {
+        assert_eq!(ready(query).await, *expected, "{query}");
+    }
+    assert_eq!(lines.containing("nobody takes the pool's sessions"), 1);
+    assert!(lines.containing("the port takes no connections") >= 1, "it was dead from the start");
+    let _pooler = Server::start_at("pooler of a", SocketAddr::new(at_a, port)).await;
+    served.until("a pooler", |s| pool(s, "primary")["routable"] == json!(["a"])).await;
+    assert_eq!(ready("?pool=primary").await, yes);
+    assert_eq!(lines.containing("the pool's sessions are taken again"), 1);
+    assert_eq!(lines.containing("nobody takes the pool's sessions"), 1);
 }

@@ -12,9 +12,9 @@ use super::fake::own_address;
 use super::within;
 
 /// AuthenticationOk and ReadyForQuery.
-const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+pub const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 /// StartupMessage of protocol 3.0: length, version, `user` = `u`, end.
-const STARTUP: &[u8] = b"\0\0\0\x10\0\x03\0\0user\0u\0\0";
+pub const STARTUP: &[u8] = b"\0\0\0\x10\0\x03\0\0user\0u\0\0";
 
 /// A server that echoes what comes, with its name before it.
 #[derive(Debug)]

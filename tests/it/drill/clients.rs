@@ -208,7 +208,7 @@ impl Seeker for Client<'_> {
             self.town.state().waiting.push(waiting);
         };
         let mut turn = std::mem::take(&mut self.turn);
-        let client = self.session.client().ip();
+        let client = self.session.client().origin();
         let writer = |routes: &PoolRoutes| {
             pick(routes, pool.options.balance, Draw { tried: &[], turn: 0, random: 0, client })
         };

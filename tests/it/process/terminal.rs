@@ -1,9 +1,11 @@
 //! Every command against a running pilotfish: text, JSON and exit codes.
 
+use std::net::SocketAddr;
 use std::process::Output;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use super::child::{Pilotfish, command, config};
 use super::console::with_admin;
@@ -11,7 +13,7 @@ use crate::admin::tls::Authority;
 use crate::control::cluster::FakeCluster;
 use crate::control::fake::own_address;
 use crate::control::http::status_until;
-use crate::control::postgres::Client;
+use crate::control::postgres::{Client, Server};
 
 /// A pilotfish with a socket, and the folder that it is in.
 pub struct Console {
@@ -22,10 +24,14 @@ pub struct Console {
 
 impl Console {
     pub async fn serve(cluster: &FakeCluster) -> Console {
+        Console::serve_as(cluster, &config(cluster, "")).await
+    }
+
+    async fn serve_as(cluster: &FakeCluster, config: &str) -> Console {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("admin.sock").display().to_string();
         let admin = format!("admin: {{listen: \"{}:0\", socket: \"{socket}\"}}", own_address());
-        let pilotfish = Pilotfish::run(&with_admin(&config(cluster, ""), &admin));
+        let pilotfish = Pilotfish::run(&with_admin(config, &admin));
         // A cluster of one has all of its readers before it is known.
         let all = |s: &Value| {
             let cluster_shown = &s["clusters"][0];
@@ -107,6 +113,34 @@ async fn scripts_ask_whether_it_is_ready_and_wait_for_a_writer() {
     assert_eq!((code, shown.as_str()), (0, "demo: b\n"));
     let waited = console.json(&["status", "--wait-writer", "1m"]).await;
     assert_eq!(waited["writers"], json!([{"cluster": "demo", "writer": "b"}]));
+}
+
+#[tokio::test]
+async fn a_writer_that_nobody_gets_to_is_waited_for() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let at_a = cluster.node("a").server.address.ip();
+    let reserved = TcpListener::bind((at_a, 0)).await.expect("a free port");
+    let port = reserved.local_addr().expect("an address").port();
+    drop(reserved);
+    let primary = format!("primary: {{port: {port}, listen:");
+    let text = config(&cluster, "").replace("primary: {listen:", &primary);
+    let console = Console::serve_as(&cluster, &text).await;
+    let vacant = |s: &Value| s["clusters"][0]["pools"][0]["vacancy"]["cause"] == "port";
+    status_until(console.pilotfish.admin().await, "a dead port", vacant).await;
+    let why = format!("a takes no connections at port {port}: Connection refused (os error 111)");
+    let (code, shown, errors) = console.ask(&["status", "--wait-writer", "0s"]).await;
+    let expected = format!("nobody takes the sessions of primary of demo: {why}\n");
+    assert_eq!((code, shown.as_str(), errors), (1, "", expected));
+    let (_, shown, _) = console.ask(&["status"]).await;
+    assert!(shown.contains("Cluster demo: nobody takes writes, writer a for "), "{shown}");
+    assert!(shown.contains(&format!("  primary: nobody takes its sessions: {why}\n")), "{shown}");
+    let mend = async {
+        // Asked for while there is nobody.
+        tokio::task::yield_now().await;
+        Server::start_at("pooler of a", SocketAddr::new(at_a, port)).await
+    };
+    let ((code, shown, _), _pooler) = tokio::join!(console.ask(&["status", "--wait-writer", "20s"]), mend);
+    assert_eq!((code, shown.as_str()), (0, "demo: a\n"));
 }
 
 #[tokio::test]

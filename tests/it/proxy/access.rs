@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pilotfish::proxy::listener::{self, ListenAddress, ListenOptions};
-use pilotfish::proxy::{Access, ClientAddress, Networks, Protocol, TcpOptions};
+use pilotfish::proxy::{Access, ClientAddress, Networks, Protocol, SessionLimits, TcpOptions};
 use pilotfish::routing::Balance;
-use pilotfish::stats::End;
+use pilotfish::stats::{End, Origin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UnixStream};
 
@@ -100,7 +100,10 @@ async fn only_the_allowed_come_in() {
     assert_eq!(heard, b"");
     stage.ends_as(End::ClientDenied).await;
     let ended = &stage.bench.workers.recent_ends()[0];
-    assert_eq!((ended.end, ended.client.ip()), (End::ClientDenied, Ipv4Addr::LOCALHOST.into()));
+    assert_eq!(
+        (ended.end, ended.client.origin()),
+        (End::ClientDenied, Origin::Ip(Ipv4Addr::LOCALHOST.into()))
+    );
 }
 
 #[tokio::test]
@@ -233,6 +236,11 @@ async fn the_source_strategy_goes_by_the_proxied_address() {
     assert_eq!(row.client, ClientAddress::of("192.0.2.1:8080".parse().expect("an address")));
 }
 
+/// This process, as a client of a unix socket.
+fn own_uid() -> String {
+    format!("unix:{}", rustix::process::geteuid().as_raw())
+}
+
 struct Door {
     path: PathBuf,
     listen: ListenOptions,
@@ -260,7 +268,7 @@ async fn a_unix_socket_leads_to_the_same_pool() {
     let mut client = UnixStream::connect(&door.path).await.expect("a connection");
     client.write_all(&hello).await.expect("room");
     let mut backend = member.session_saying(&hello).await;
-    assert_eq!(bench.workers.rows()[0].client.to_string(), "unix");
+    assert_eq!(bench.workers.rows()[0].client.to_string(), own_uid());
     // More than any buffer on the way takes, both ways: it is spliced, and it stalls in between.
     let bulk: Vec<u8> = (0..20_000_000_u32).map(|at| (at % 251) as u8).collect();
     let (mut reading, mut writing) = client.split();
@@ -313,6 +321,30 @@ async fn who_comes_through_a_unix_socket_may_be_a_proxy() {
     client.write_all(&[V1, &hello].concat()).await.expect("room");
     let _backend = member.session_saying(&hello).await;
     assert_eq!(bench.workers.rows()[0].client.to_string(), "192.0.2.1:8080");
+}
+
+#[tokio::test]
+async fn users_of_a_unix_socket_are_told_apart_by_their_number() {
+    let limits = SessionLimits { per_client: Some(1), ..SessionLimits::default() };
+    let setup = Setup { limits, ..Setup::default() };
+    let (bench, member, door) = (Bench::new(setup), Member::start("a").await, Door::new(0o600));
+    bench.publish([member.writer()]);
+    bench.also_listen(&door.listen, Access::default());
+    let hello = startup(0, "app");
+    let mut first = UnixStream::connect(&door.path).await.expect("a connection");
+    first.write_all(&hello).await.expect("room");
+    let _backend = member.session_saying(&hello).await;
+    let mut second = UnixStream::connect(&door.path).await.expect("a connection");
+    second.write_all(&hello).await.expect("room");
+    let mut told = Vec::new();
+    within("a refusal", second.read_to_end(&mut told)).await.expect("no reset");
+    let told = String::from_utf8_lossy(&told).into_owned();
+    let uid = rustix::process::geteuid().as_raw();
+    assert!(told.contains(&format!("uid {uid} has 1 sessions already")), "{told}");
+    bench.primary.ended(End::ClientLimit, 1).await;
+    // Who comes by an address is another.
+    let _session = bench.primary.session(&member).await;
+    assert_eq!(bench.primary.stats.limits.admitted(), 2);
 }
 
 #[tokio::test]

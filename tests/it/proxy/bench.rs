@@ -152,7 +152,7 @@ impl Bench {
             backends: places.iter().map(backend).collect(),
             candidates: takers.map(Candidate::new).collect(),
             fallback: places.iter().position(|place| place.writer).filter(|_| !is_primary && self.fallback),
-            obstacle: None,
+            vacancy: None,
         }
     }
 

@@ -7,7 +7,7 @@ use pilotfish::stats::End;
 
 use super::bench::{Bench, Port, Setup};
 use super::member::Member;
-use super::packets::{WELCOME, startup};
+use super::packets::{WELCOME, cancel, startup};
 use super::peer::Peer;
 use super::until;
 
@@ -165,4 +165,33 @@ async fn who_comes_over_a_limit_is_told_which() {
         until("room", || bench.primary.stats.limits.admitted() == 1).await;
         let _fourth = bench.primary.session(&member).await;
     }
+}
+
+/// A client counts from its connection on: whoever only connects would keep no place otherwise, and come over any limit.
+#[tokio::test]
+async fn silent_connections_count_and_a_cancel_request_does_not_need_a_place() {
+    let limits = SessionLimits { per_client: Some(2), ..SessionLimits::default() };
+    let (bench, member) = (bench(1, limits), Member::start("a").await);
+    bench.publish([member.writer()]);
+    let admitted = |number| {
+        let stats = &bench.primary.stats;
+        until("clients that count", move || stats.limits.admitted() == number)
+    };
+    let silent = [bench.primary.client().await, bench.primary.client().await];
+    admitted(2).await;
+    let told = refusal(bench.primary.client_saying(&startup(0, "app")).await).await;
+    assert!(told.contains("127.0.0.1 has 2 sessions already"), "{told}");
+    bench.primary.ended(End::ClientLimit, 1).await;
+    // One more that says nothing is not waited for as long as others are.
+    let mut third = bench.primary.client().await;
+    third.hear_end().await;
+    bench.primary.ended(End::ClientLimit, 2).await;
+    let mut client = bench.primary.client().await;
+    client.say(&cancel(16, 1)).await;
+    drop(member.session_saying(&cancel(16, 1)).await);
+    client.hear_end().await;
+    bench.primary.ended(End::Cancel, 1).await;
+    drop(silent);
+    admitted(0).await;
+    let _served = bench.primary.session(&member).await;
 }

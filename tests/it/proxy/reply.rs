@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pilotfish::proxy::TroubleKind;
 use pilotfish::stats::End;
+use tokio::io::AsyncReadExt;
 
 use super::bench::{Bench, Setup};
 use super::member::Member;
@@ -157,4 +158,50 @@ async fn after_a_hangup_new_sessions_let_the_check_come_first() {
     // And if the check has nothing to say, they go on.
     hang_up(backend, next).await;
     bench.primary.session(&b).await;
+}
+
+/// What PostgreSQL does with a PROXY protocol header, and what pgbouncer does.
+#[tokio::test]
+async fn a_server_that_hangs_up_on_a_header_is_suspected_not_to_understand_it() {
+    let setup = Setup { send_proxy: true, hold: Duration::from_millis(500), ..Setup::default() };
+    let (bench, member) = (Bench::new(setup), Member::start("a").await);
+    bench.publish([member.writer()]);
+    let misread = |likely| {
+        let stats = bench.primary.stats.member("a");
+        until("a verdict on the header", move || stats.misread.is_likely() == likely)
+    };
+    let hello = startup(0, "app");
+    let mut client = bench.primary.client_saying(&hello).await;
+    for _ in 0..3 {
+        drop(member.session().await);
+    }
+    misread(true).await;
+    let serve = async {
+        // Held in vain, or done at the last try: it is told in either case.
+        loop {
+            drop(member.session().await);
+        }
+    };
+    let refused = tokio::select! {
+        refused = client.hear_refusal() => refused,
+        () = serve => unreachable!("it has no end"),
+    };
+    assert!(refused.message.contains("send_proxy is set"), "{refused:?}");
+    // Its answer shows that it does.
+    let mut client = bench.primary.client_saying(&startup(0, "app")).await;
+    let mut backend = member.session().await;
+    backend.say(WELCOME).await;
+    client.hear(WELCOME).await;
+    misread(false).await;
+    for _ in 0..3 {
+        let mut client = bench.primary.client_saying(&startup(0, "app")).await;
+        let mut backend = member.session().await;
+        // The header of two IPv4 addresses and the hello, lest closing resets what is said.
+        let mut sent = vec![0; 28 + hello.len()];
+        backend.stream.read_exact(&mut sent).await.expect("all of it");
+        backend.say(&error("08P01", "bad packet header")).await;
+        drop(backend);
+        assert_eq!(client.hear_refusal().await.sqlstate, "08P01", "it is passed on");
+    }
+    misread(true).await;
 }

@@ -1,0 +1,48 @@
+//! Is this process ready, and can a pool serve? Asked by health checks, which may be anybody: so members are not named.
+//!
+//! The process is ready from the first table to the beginning of a stop, whatever becomes of the clusters meanwhile: a
+//! balancer that is taken away when the writer is lost holds nobody. Who wants to know of a pool says so.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::http::StatusCode;
+
+use super::Sources;
+use super::pools::vacancy;
+
+/// Which pools are meant: those of this name, those of this cluster; empty for any.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub pool: String,
+    pub cluster: String,
+}
+
+/// Ready from the first table to the beginning of a stop, and where pools are meant, as long as each of them has somebody
+/// who takes its sessions.
+pub fn readiness(sources: &Sources, wanted: &Wanted) -> (StatusCode, String) {
+    let unready = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+    let ready = (StatusCode::OK, "ready\n".to_owned());
+    if sources.stopping.load(Relaxed) {
+        return unready("stopping");
+    }
+    if wanted.pool.is_empty() && wanted.cluster.is_empty() {
+        let is_ready = sources.pictures.is_ready();
+        return if is_ready { ready } else { unready("not every cluster has been asked yet") };
+    }
+    let clusters = sources.pictures.all();
+    let served = sources.served.load();
+    let means = |wanted: &str, name: &str| wanted.is_empty() || wanted == name;
+    let mut known = false;
+    for cluster in clusters.iter().filter(|cluster| means(&wanted.cluster, &cluster.name)) {
+        let of_cluster = served.pools.iter().map(|source| &source.pool.options);
+        let of_cluster = of_cluster.filter(|options| options.cluster == cluster.id);
+        for options in of_cluster.filter(|options| means(&wanted.pool, &options.name)) {
+            known = true;
+            if let Some(vacancy) = vacancy(cluster.routes.pool(&options.name)) {
+                let (pool, cause) = (&options.name, vacancy.cause.as_str());
+                return unready(&format!("nobody takes the sessions of {pool} of {}: {cause}", cluster.name));
+            }
+        }
+    }
+    if known { ready } else { (StatusCode::NOT_FOUND, "there is no such pool\n".to_owned()) }
+}
