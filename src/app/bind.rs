@@ -185,7 +185,7 @@ mod tests {
         let config = Config::parse("config.yaml", &text, &|_| None).expect("a configuration");
         let (_, pool, listen) = addresses(&config).next().expect("an address");
         let options = transport::listen_options(listen, TcpOptions::default());
-        bind(pool, &options).expect_err("no socket").to_string()
+        bind(pool, &options, &mut Inherited::default()).expect_err("no socket").to_string()
     }
 
     #[test]
