@@ -68,10 +68,15 @@ async fn what_a_held_client_has_sent_meanwhile_is_delivered() {
         bench.primary.holds(2).await;
         finished.finish();
         bench.publish([member.writer()]);
-        for client in [&mut client, &mut finished] {
-            let mut backend = member.session_saying(packet).await;
+        // Whichever of them is the first to be woken.
+        let mut backends = [member.session_saying(packet).await, member.session_saying(packet).await];
+        for backend in &mut backends {
             backend.say(WELCOME).await;
+        }
+        for client in [&mut client, &mut finished] {
             client.hear(WELCOME).await;
+        }
+        for backend in &mut backends {
             backend.hear(rest).await;
         }
     }
