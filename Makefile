@@ -105,7 +105,7 @@ test-packages: ## the unit, the packages' life from installation to purge, compo
 	cargo build --locked --bin pilotfish
 	PILOTFISH_BINARY=target/debug/pilotfish $${PILOTFISH_VENV:-/var/tmp/pilotfish-$$(id -u)/venv}/bin/python -B tests/packages/test_deploy.py
 
-test-pair: ## two pilotfish before a real cluster, killed, cut off and upgraded: libpq, DNS, keepalived; part of test
+test-pair: ## two pilotfish before a real cluster, killed, cut off, upgraded and stopped: libpq, DNS, keepalived; part of test
 	@deploy/setup rust cluster pair
 	cargo build --locked --bin pilotfish
 	tests/pair/run $(ARGS)

@@ -1,15 +1,20 @@
 """A machine with a pilotfish and a keepalived, installed and started as their packages do it."""
 
+import datetime
+import json
 import os
 import pathlib
 import re
 import subprocess
+import time
 
 from document import PAIR, SHARED, configuration
 from machines import LOGS, Machine, run, until
 from reader import PROJECT
 
 KEEPALIVED = PROJECT / "deploy/keepalived/keepalived.conf"
+# In the log of a process whose place another one has taken, right before it drains.
+HANDED_OVER = "has taken the place of this one"
 
 
 def prepare():
@@ -51,6 +56,16 @@ class Balancer(Machine):
         words = self.inside(["/usr/bin/pilotfish", "status", "--ready", "--informed"])
         return subprocess.run(words, capture_output=True, timeout=60).returncode == 0
 
+    def upgrade(self):
+        """Awaited until the former process has ended. Gives the moment before which that was to cut nobody."""
+        told = json.loads(self.run("/usr/bin/pilotfish", "upgrade", "--output", "json"))
+        self.pilotfish.pass_on(told["pid"])
+        lines = [json.loads(line) for line in self.pilotfish.said().splitlines() if HANDED_OVER in line]
+        handed_over = datetime.datetime.fromisoformat(lines[-1]["timestamp"])
+        # By the clock that clients note their tries by.
+        ago_s = (datetime.datetime.now(datetime.UTC) - handed_over).total_seconds()
+        return time.monotonic() - ago_s + told["drain_timeout_s"]
+
     def start_keepalived(self):
         self.keepalived = self.start("keepalived", "keepalived", "--dont-fork", "--log-console", "--log-detail", "--vrrp",
                                      f"--pid={LOGS}/{self.name}.pid", f"--vrrp_pid={LOGS}/{self.name}-vrrp.pid")
@@ -60,7 +75,9 @@ class Balancer(Machine):
 
     def is_well(self):
         """Its checks are good, and keepalived has noticed."""
-        said = self.keepalived.said()
-        priorities = re.findall(r"effective priority from \d+ to (\d+)", said)
-        has_checked = all(f"VRRP_Script({check}) succeeded" in said for check in ("ready", "informed"))
-        return self.is_informed() and has_checked and (priorities or ["100"])[-1] == "100"
+        has_checked = all(f"VRRP_Script({check}) succeeded" in self.keepalived.said() for check in ("ready", "informed"))
+        return self.is_informed() and has_checked and (self.priorities() or ["100"])[-1] == "100"
+
+    def priorities(self):
+        """Each one that a check brought about since keepalived was started."""
+        return re.findall(r"effective priority from \d+ to (\d+)", self.keepalived.said())

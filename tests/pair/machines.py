@@ -6,6 +6,7 @@ All of it is inside the namespaces that tests/pair/run has made, and gone with t
 import ctypes
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import time
@@ -104,15 +105,25 @@ class Program:
             self.begin = log.tell()
             self.child = subprocess.Popen(words, env=os.environ | environment, stdin=subprocess.DEVNULL,
                                           stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        # Of its main process: the child, or one that has taken its place.
+        self.process = os.pidfd_open(self.child.pid)
 
-    def lives(self):
-        return self.child.poll() is None
+    def has_ended(self, within=0):
+        """Waits for its main process so many seconds at most."""
+        return bool(select.select([self.process], [], [], within)[0])
 
     def end(self, number=signal.SIGTERM):
         """The signal, and its end awaited."""
-        assert self.lives(), f"{self.name} had ended by itself: {self.said()[-2000:]}"
-        self.child.send_signal(number)
-        self.child.wait(timeout=60)
+        assert not self.has_ended(), f"{self.name} had ended by itself: {self.said()[-2000:]}"
+        signal.pidfd_send_signal(self.process, number)
+        assert self.has_ended(PATIENCE_S), f"{self.name} does not end: {self.said()[-2000:]}"
+
+    def pass_on(self, pid):
+        """This process is the main one from now on; the end of the former is awaited."""
+        successor = os.pidfd_open(pid)
+        assert self.has_ended(PATIENCE_S), f"{self.name}'s former process does not end: {self.said()[-2000:]}"
+        os.close(self.process)
+        self.process = successor
 
     def said(self):
         """Not what one before it wrote into the same log."""

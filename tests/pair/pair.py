@@ -142,11 +142,23 @@ class Pair:
 
     def upgraded(self, hurt, other):
         for balancer in hurt, other:
-            balancer.keepalived.end()
-            balancer.pilotfish.end()
-            balancer.start_pilotfish()
-            balancer.start_keepalived()
-            self.await_well()
+            begin, priorities = time.monotonic(), balancer.priorities()
+            cut = balancer.upgrade()
+            self.await_served(self.clients, self.balancers)
+            for client in self.clients:
+                broken = client.broken(begin, time.monotonic())
+                early = [done for done in broken if client.kind == "newcomer" or done.broke == "connect" or done.ended < cut]
+                assert not early, f"{balancer.name} upgraded, {client.name}: {early}, sessions were to finish until {cut}"
+                assert len(broken) < 2, f"{balancer.name} upgraded, {client.name} was cut more than once: {broken}"
+            assert self.holder() is hurt, f"{balancer.name} upgraded, and the address moved"
+            assert balancer.priorities() == priorities, f"{balancer.name} upgraded, and its checks failed"
+
+    def stopped(self, hurt, other):
+        hurt.keepalived.end()
+        hurt.pilotfish.end()
+        self.await_served(self.clients, [other])
+        hurt.start_pilotfish()
+        hurt.start_keepalived()
 
     def count_lost_writes(self):
         for client in self.clients:
@@ -177,7 +189,8 @@ EVENTS = (
     ("the same, and the leader changes", Pair.misled, (10, 10, 10)),
     ("cut off from the database's net", Pair.without_database, (13, 13, 15)),
     ("cut off from clients only", Pair.without_clients, (8, 8, 8)),
-    ("both upgraded in turn", Pair.upgraded, (0, 0, 5)),
+    ("both upgraded in turn", Pair.upgraded, (0, 0, 0)),
+    ("stopped for a while", Pair.stopped, (0, 0, 5)),
 )
 ROOM_S = 6
 
