@@ -3,7 +3,8 @@
 //! This is the boundary behind which another engine, such as one on io_uring, would fit: [`Engine::adopt`] and
 //! [`Engine::connect`] make a [`Stream`] of an accepted socket and of a dialled one, which is read and written while a
 //! session is opened. [`Engine::relay`] takes two of these and a meter, and gives back a future of the session's end.
-//! Dropping what any of them has given cuts the connections. Sessions, holding and counters know nothing else of it.
+//! Dropping what was dialled or is relayed resets it; a client's connection that is not relayed yet is closed in order.
+//! Sessions, holding and counters know nothing else of it.
 //!
 //! This engine has one epoll of its own for each worker ([`epoll`](super::epoll)), and tokio watches only that one. A
 //! relay is then an entry in a list, not a task that is woken for each message; and it is decided here who comes first:
@@ -31,13 +32,16 @@ use super::stream::Stream;
 use super::{Keepalive, Protocol, connect};
 use crate::stats::{End, Side};
 
-/// Descriptors of one worker beside its sessions' sockets: tokio's epoll, event and wake-up, ours twice, and both
-/// ends of the pipes.
+/// Descriptors of one worker beside its sessions' sockets: tokio's epoll, which is there twice, event and wake-up, our
+/// epoll, and both ends of the pipes.
 pub const DESCRIPTORS_PER_WORKER: u64 = 8 + 2 * MOST_PIPES as u64;
 
-/// How long a backend has to close by itself at most, and a session goes without keepalive. Being ticked also keeps the
-/// runtime's next wake-up near: a timer that comes before it, as each dial sets one, costs a call to the kernel.
+/// The longest that a backend has to close by itself, and that a session goes without keepalive. It also spares dials a
+/// call to the kernel: setting a timer takes one when no other is due before it, and this one is.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Sessions that get keepalive in one round, at four calls each: everyone else on this worker waits for it.
+const SETTLE_AT_ONCE: usize = 32;
 
 /// How long bulk that has gathered waits at most to be collected.
 pub const COLLECT_EVERY: Duration = Duration::from_millis(1);
@@ -48,7 +52,7 @@ pub struct Engine<M> {
     watch: Arc<Watch>,
     /// Only ever locked on the worker's own thread.
     state: Mutex<State<M>>,
-    /// A new relay has more to do than its first turn allowed.
+    /// A new relay has more to do than its first turn allowed, or has begun to gather.
     has_more: Notify,
 }
 
@@ -62,6 +66,10 @@ struct State<M> {
     awake: Vec<usize>,
     /// Relays whose backend is about to close by itself.
     parting: Vec<usize>,
+    /// Relays without their keepalive, the oldest first; some have ended meanwhile.
+    unsettled: VecDeque<usize>,
+    /// So many of these have lived for long enough.
+    due: usize,
     /// Relays with a bulk transfer that gathers.
     gathering: Vec<usize>,
     /// Whose turn it is.
@@ -114,6 +122,8 @@ impl<M: Meter> Engine<M> {
             busy: VecDeque::new(),
             awake: Vec::new(),
             parting: Vec::new(),
+            unsettled: VecDeque::new(),
+            due: 0,
             gathering: Vec::new(),
             current: None,
             tools,
@@ -156,7 +166,7 @@ impl<M: Meter> Engine<M> {
     /// Serves the relays for ever. Run again after it has failed, it goes on where it was.
     ///
     /// # Errors
-    /// When the kernel does not let it watch or ask: the relays stand still then.
+    /// When the kernel does not let it watch or ask: the sessions stand still then, those that are being opened among them.
     pub async fn run(&self) -> io::Result<()> {
         let ours = self.watch.watched()?;
         let mut tick = tokio::time::interval(TICK);
@@ -172,7 +182,7 @@ impl<M: Meter> Engine<M> {
                 _ = tick.tick() => {
                     let mut state = self.state();
                     state.part();
-                    state.settle();
+                    state.due = state.unsettled.len();
                 }
                 _ = collect.tick(), if self.state().gathers() => self.state().collect(),
                 () = self.has_more.notified() => {}
@@ -182,7 +192,8 @@ impl<M: Meter> Engine<M> {
         }
     }
 
-    /// Gives a turn to each relay with news, then to one that has more to do. Says whether there may be more.
+    /// Gives a turn to each relay with news, then to one that has more to do, and settles some. Says whether there may be
+    /// more.
     fn round(&self) -> io::Result<bool> {
         let mut state = self.state();
         let more = self.watch.take_news(|(number, side), news| state.hear(number as usize, side, news))?;
@@ -194,7 +205,8 @@ impl<M: Meter> Engine<M> {
         if let Some(number) = state.busy.pop_front() {
             state.turn(number);
         }
-        Ok(!state.busy.is_empty() || more)
+        let unsettled = state.settle();
+        Ok(!state.busy.is_empty() || more || unsettled)
     }
 }
 
@@ -202,6 +214,9 @@ impl<M: Meter> State<M> {
     fn seat(&mut self, client: Stream, mut backend: Stream, protocol: Protocol, meter: M) -> usize {
         let number = self.free.pop().unwrap_or(self.seats.len());
         let keepalive = backend.keepalive();
+        if keepalive.is_some() {
+            self.unsettled.push_back(number);
+        }
         let (client, of_client) = client.hand_over(recipient(number, Side::Client));
         let (backend, of_backend) = backend.hand_over(recipient(number, Side::Backend));
         let relay = Relay::new(client, backend, protocol == Protocol::Postgresql, meter);
@@ -266,10 +281,14 @@ impl<M: Meter> State<M> {
     }
 
     /// What lives for longer than a moment is to be missed when it vanishes. For all others these calls would be the
-    /// greater part of their options' cost.
-    fn settle(&mut self) {
-        for seat in &mut self.seats {
-            if let Seat::Taken(Taken { relay, keepalive, .. }) = seat
+    /// greater part of their options' cost. Says whether more are due.
+    fn settle(&mut self) -> bool {
+        let State { seats, unsettled, due, .. } = self;
+        let now = SETTLE_AT_ONCE.min(*due);
+        *due -= now;
+        for number in unsettled.drain(..now) {
+            // Whoever has the seat of one that has ended gets it a little early.
+            if let Some(Seat::Taken(Taken { relay, keepalive, .. })) = seats.get_mut(number)
                 && let Some(keepalive) = keepalive.take()
             {
                 let [_, backend] = relay.sockets();
@@ -277,6 +296,7 @@ impl<M: Meter> State<M> {
                 let _ = keepalive.apply(&SockRef::from(backend));
             }
         }
+        *due > 0
     }
 
     fn gathers(&self) -> bool {

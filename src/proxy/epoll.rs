@@ -3,7 +3,7 @@
 //! One epoll of the worker's own, in which a socket is once, from its accept or dial to its close. While a session is
 //! opened, its task waits here for one socket at a time ([`stream`](super::stream)); once it is relayed, the
 //! [`engine`](super::engine) is told instead. tokio watches only the epoll itself. So opening a session costs two
-//! registrations and no wake-up of which nothing comes.
+//! registrations, and its task is woken only by what it did not know.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -128,8 +128,10 @@ impl Watch {
                 Audience::Relay(recipient) => hand_on(*recipient, news),
                 Audience::Nobody => entry.known = entry.known.and(news),
                 Audience::Task(waker) => {
-                    entry.known = entry.known.and(news);
-                    waker.wake_by_ref();
+                    let known = entry.known.and(news);
+                    if std::mem::replace(&mut entry.known, known) != known {
+                        waker.wake_by_ref();
+                    }
                 }
             }
         }
@@ -146,8 +148,8 @@ impl Watch {
 }
 
 impl Listed {
-    /// Whether what is wished for may be there; if not, the task is woken when it is. Only one task may wait for a
-    /// socket.
+    /// Whether what is wished for may be there; if not, the task is woken when it is. Only the last that has asked of
+    /// a socket is.
     pub fn may(&self, wish: Wish, cx: &Context<'_>) -> bool {
         let _before;
         let mut list = self.watch.list();
@@ -171,7 +173,8 @@ impl Listed {
         match wish {
             Wish::Read => (known.readable, known.finished) = (false, false),
             Wish::Write => known.writable = false,
-            Wish::Break => known.broken = false,
+            // For good.
+            Wish::Break => {}
         }
     }
 
@@ -209,4 +212,84 @@ fn read(flags: epoll::EventFlags) -> News {
 #[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which an owned one does")]
 fn watched(epoll: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     AsyncFd::new(epoll)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::task::Wake;
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, poll};
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Alarm(AtomicUsize);
+
+    impl Wake for Alarm {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A socket that is watched, and the other end.
+    fn watched_pair(watch: &Arc<Watch>) -> (TcpStream, Listed, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listed = watch.add(&socket).unwrap();
+        (socket, listed, peer)
+    }
+
+    /// Waits until there is something to tell, and takes it.
+    fn take(watch: &Watch) {
+        let patience = Timespec { tv_sec: 15, tv_nsec: 0 };
+        let mut epoll = [PollFd::new(&*watch.epoll, PollFlags::IN)];
+        assert_eq!(poll(&mut epoll, Some(&patience)).unwrap(), 1, "news");
+        watch.take_news(|_, _| {}).unwrap();
+    }
+
+    #[test]
+    fn a_task_is_woken_only_by_what_it_did_not_know() {
+        let (watch, alarm) = (Arc::new(Watch::new().unwrap()), Arc::new(Alarm::default()));
+        let waker = Waker::from(Arc::clone(&alarm));
+        let cx = Context::from_waker(&waker);
+        let woken = || alarm.0.load(Relaxed);
+        let (_socket, listed, mut peer) = watched_pair(&watch);
+        assert!(!listed.may(Wish::Read, &cx));
+        take(&watch);
+        assert_eq!(woken(), 0, "that there is room was assumed");
+        peer.write_all(b"a").unwrap();
+        take(&watch);
+        assert_eq!((woken(), listed.may(Wish::Read, &cx)), (1, true));
+        assert!(!listed.may(Wish::Break, &cx));
+        peer.write_all(b"b").unwrap();
+        take(&watch);
+        assert_eq!(woken(), 1, "that there are bytes was known");
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        take(&watch);
+        assert_eq!((woken(), listed.may(Wish::Break, &cx)), (2, true));
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_does_not_hear_what_was_told_of_the_one_before() {
+        let watch = Arc::new(Watch::new().unwrap());
+        let (first, listed, mut peer) = watched_pair(&watch);
+        let number = listed.number;
+        take(&watch);
+        peer.write_all(b"known").unwrap();
+        take(&watch);
+        peer.write_all(b"not taken yet").unwrap();
+        drop((first, listed));
+        let (_second, listed, _peer) = watched_pair(&watch);
+        assert_eq!(listed.number, number);
+        take(&watch);
+        assert!(!listed.may(Wish::Read, &Context::from_waker(Waker::noop())));
+    }
 }

@@ -1,7 +1,8 @@
 //! Accepting connections.
 //!
 //! A permit comes before each accept: at the limit the kernel's backlog is the queue. No error ends the loop: those of
-//! one connection are passed over, those of the whole process (descriptors, memory) are waited out.
+//! one connection are passed over, those of the whole process (descriptors, memory, what epoll may watch) are
+//! waited out.
 
 use std::fmt;
 use std::io;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -29,10 +31,10 @@ use super::worker::{Accepted, Handle, Worker, place};
 
 /// Connections that the kernel keeps for us; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// Connections accepted in one go, before it is looked whether something else is to be done.
+/// Connections accepted in one go, before everything else on this worker has its turn.
 const AT_ONCE: usize = 32;
-/// How long accepting pauses when descriptors or memory have run out.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long accepting pauses when descriptors, memory or what epoll may watch have run out.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// A shortage is logged at its begin and then no more often than this.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -226,9 +228,10 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
     let mut shortage = Shortage::default();
     let serve = |(permit, socket, client): Arrival, Service { pool, access }: &Service| {
         let (access, pool) = (Arc::clone(access), Arc::clone(pool));
-        place(&here, &siblings, permit, Accepted { socket, client, access, pool });
+        place(&here, &siblings, permit, Accepted { socket, client, access, pool })
     };
     loop {
+        let serve_now = |arrival| serve(arrival, &serves);
         let accepted = tokio::select! {
             biased;
             () = accepting.cancelled() => return,
@@ -241,13 +244,16 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
                 let _ = serves.pool.options.tcp.replace(&SockRef::from(&socket));
                 continue;
             }
-            accepted = accept(&socket, &permits, &serves.pool, &mut shortage, |arrival| serve(arrival, &serves)) => accepted,
+            accepted = accept(&socket, &permits, &serves.pool, &mut shortage, serve_now) => accepted,
         };
         match accepted {
             Ok(()) => {}
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
-                let advice = "if it is open files, raise their limit (LimitNOFILE, ulimit -n)";
+                let advice = match Errno::from_io_error(&error) {
+                    Some(Errno::NOSPC) => "raise fs.epoll.max_user_watches",
+                    _ => "if it is open files, raise their limit (LimitNOFILE, ulimit -n)",
+                };
                 shortage.log(&serves.pool, &error.to_string(), advice);
                 tokio::time::sleep(PAUSE).await;
             }
@@ -257,7 +263,8 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
     while let Ok(permit) = Arc::clone(&permits).try_acquire_owned()
         && let Ok((socket, client)) = accept_now(&socket)
     {
-        serve((permit, socket, client), &serves);
+        // One that fails is told of with its end.
+        let _ = serve((permit, socket, client), &serves);
     }
 }
 
@@ -269,27 +276,41 @@ fn watched(socket: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     AsyncFd::new(socket)
 }
 
-/// Waits for connections, and serves those that are there. A permit is taken when somebody is there, so that an idle
-/// listener keeps none from the others.
+/// Waits for connections, and serves those that are there. A permit is taken, and at the limit waited for, when somebody
+/// is there: an idle listener keeps none from the others.
 async fn accept(
     socket: &AsyncFd<Arc<OwnedFd>>,
     permits: &Arc<Semaphore>,
     pool: &Pool,
     shortage: &mut Shortage,
-    serve: impl Fn(Arrival),
+    serve: impl Fn(Arrival) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut ready = socket.readable().await?;
     for _ in 0..AT_ONCE {
         if permits.available_permits() == 0 {
+            if ready.try_io(somebody_waits).is_err() {
+                return Ok(());
+            }
             let advice = "raise max_sessions, and the limit of open files if that is what bounds it";
             shortage.log(pool, "as many sessions as allowed are open", advice);
         }
         let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
-        let Ok(accepted) = ready.try_io(accept_now) else { break };
+        let Ok(accepted) = ready.try_io(accept_now) else { return Ok(()) };
         let (socket, client) = accepted?;
-        serve((permit, socket, client));
+        serve((permit, socket, client))?;
     }
+    tokio::task::yield_now().await;
     Ok(())
+}
+
+/// Whether there is somebody to accept, who stays where he is.
+fn somebody_waits(socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<()> {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut listening = [PollFd::new(socket.get_ref(), PollFlags::IN)];
+    match poll(&mut listening, Some(&at_once))? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
 }
 
 fn accept_now(socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<(OwnedFd, ClientAddress)> {
@@ -339,5 +360,52 @@ impl Shortage {
             self.logged_at = Some(tokio::time::Instant::now());
             tracing::error!(pool = &*pool.options.name, what, advice, "new connections have to wait");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::proxy::PoolOptions;
+    use crate::routing::{ClusterId, Kind};
+    use crate::stats::PoolStats;
+
+    /// A listener that somebody has connected to.
+    fn with_one() -> (AsyncFd<Arc<OwnedFd>>, TcpStream) {
+        let socket = bind_ip(([127, 0, 0, 1], 0).into(), false, TcpOptions::default()).unwrap();
+        let client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        (watched(Arc::new(socket.into())).unwrap(), client)
+    }
+
+    fn pool() -> Pool {
+        let options = PoolOptions::new(ClusterId::default(), "a", Kind::Primary);
+        Pool::new(options, Arc::new(PoolStats::new(1)))
+    }
+
+    #[tokio::test]
+    async fn at_the_limit_nobody_is_said_to_wait_who_is_not_there() {
+        let ((socket, _client), permits) = (with_one(), Arc::new(Semaphore::new(1)));
+        let (served, mut shortage) = (Mutex::new(Vec::new()), Shortage::default());
+        let serve = |arrival| {
+            served.lock().unwrap().push(arrival);
+            Ok(())
+        };
+        let pool = pool();
+        let accepted = accept(&socket, &permits, &pool, &mut shortage, serve);
+        tokio::time::timeout(Duration::from_secs(15), accepted).await.expect("nobody waits").unwrap();
+        assert_eq!((served.lock().unwrap().len(), permits.available_permits()), (1, 0));
+        assert!(shortage.logged_at.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_cannot_be_watched_is_a_shortage() {
+        let ((socket, _client), permits) = (with_one(), Arc::new(Semaphore::new(2)));
+        let serve = |_| Err(Errno::NOSPC.into());
+        let accepted = accept(&socket, &permits, &pool(), &mut Shortage::default(), serve).await;
+        assert!(!concerns_one_connection(&accepted.expect_err("no space")));
+        assert_eq!(permits.available_permits(), 2);
     }
 }

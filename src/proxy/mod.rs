@@ -41,7 +41,6 @@ pub mod splice;
 pub mod stream;
 mod surplus;
 pub mod tcplog;
-
 pub mod worker;
 
 use std::fmt;

@@ -52,7 +52,6 @@ pub struct Relay<M> {
     inward: Direction,
     outward: Direction,
     first_to_end: Option<Side>,
-    done: bool,
     meter: M,
 }
 
@@ -131,21 +130,13 @@ impl Default for Tools {
     }
 }
 
-impl<M> Drop for Relay<M> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.client.reset_on_close();
-            self.backend.reset_on_close();
-        }
-    }
-}
-
 impl<M: Meter> Relay<M> {
     /// `postgresql` is whether the client speaks it.
-    pub fn new(client: Socket, backend: Socket, postgresql: bool, meter: M) -> Relay<M> {
+    pub fn new(mut client: Socket, mut backend: Socket, postgresql: bool, meter: M) -> Relay<M> {
+        (client.cuts, backend.cuts) = (true, true);
         let inward = Direction { knows_farewell: postgresql, ..Direction::default() };
         let outward = Direction::default();
-        Relay { client, backend, inward, outward, first_to_end: None, done: false, meter }
+        Relay { client, backend, inward, outward, first_to_end: None, meter }
     }
 
     /// The client's and the backend's.
@@ -165,7 +156,7 @@ impl<M: Meter> Relay<M> {
     pub fn turn(&mut self, tools: &mut Tools) -> Turn {
         match self.both_ways(tools) {
             Ok(_) if self.inward.has_ended() && self.outward.has_ended() => {
-                self.done = true;
+                (self.client.cuts, self.backend.cuts) = (false, false);
                 let backend_first = self.first_to_end == Some(Side::Backend);
                 Turn::Over(if backend_first { End::BackendClosed } else { End::ClientClosed })
             }

@@ -1,7 +1,8 @@
 //! The open sessions of one worker: what operators list and what a new table cuts.
 //!
 //! A session enters when it is accepted and leaves with its task, whichever way that ends, through [`Ending`]: the
-//! one place where an end is counted and logged. Cutting a session drops its task; its sockets close with a reset.
+//! one place where an end is counted and logged. Cutting a session drops its task, and with it the sockets: with a
+//! reset, but for that of a client which no server has yet.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -203,7 +204,7 @@ impl Session {
         self.progress().detail = Some(detail.into());
     }
 
-    /// Ends the session from outside, with a reset of both connections.
+    /// Ends the session from outside.
     pub fn cut(&self, end: End) {
         self.progress().cut.get_or_insert(end);
         if let Some(task) = self.task.get() {

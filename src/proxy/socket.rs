@@ -27,10 +27,13 @@ pub struct Socket {
     finished: bool,
     /// The other end has broken off.
     broken: bool,
+    /// Dropped, it closes with a reset: nothing unsent is kept, the port is free at once, and nobody takes a broken
+    /// stream for a whole one.
+    pub cuts: bool,
 }
 
 /// What the kernel tells of a socket.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct News {
     pub readable: bool,
     pub writable: bool,
@@ -60,9 +63,13 @@ pub enum Moved {
 }
 
 impl Socket {
-    /// A socket of which nothing was told yet. It must not block.
+    /// A socket of which nothing was told yet. It must not block. Its close is an end in order.
     pub fn new(stream: TcpStream, side: Side) -> Socket {
-        Socket { stream, side, readable: false, writable: true, finished: false, broken: false }
+        Socket { stream, side, readable: false, writable: true, finished: false, broken: false, cuts: false }
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     pub fn hear(&mut self, news: News) {
@@ -126,10 +133,12 @@ impl Socket {
     pub fn is_at_end(&self) -> bool {
         matches!(recv(&self.stream, &mut [0], RecvFlags::PEEK), Ok((_, 0)))
     }
+}
 
-    /// Makes the coming close a reset. Of a connection that is broken off already nothing is left to be reset.
-    pub fn reset_on_close(&self) {
-        if !self.broken {
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Of a connection that is broken off already nothing is left to be reset.
+        if self.cuts && !self.broken {
             reset_on_close(&SockRef::from(&self.stream));
         }
     }

@@ -1,11 +1,14 @@
 //! One connection of a session that is not relayed yet: what is read, written and waited for while it is opened.
 //!
-//! Made by the [`engine`](super::engine), and given back to it for the relay: whoever waits for it then, the socket is
-//! registered only once. One task uses it at a time.
+//! The [`engine`](super::engine) makes it, and takes it back for the relay. The socket stays registered meanwhile. One
+//! task uses it at a time.
+//!
+//! Dropped, one that was dialled is reset: a close in order would wait for the server, and for a frozen one keep the port
+//! for a minute. An accepted one is closed in order: a client that was refused is to read why.
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,23 +20,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Keepalive;
 use super::epoll::{Listed, Recipient, Watch, Wish};
 use super::socket::Socket;
+use crate::stats::Side;
 
 #[derive(Debug)]
 pub struct Stream {
     // Closed before its place is given to another.
-    socket: TcpStream,
+    socket: Socket,
     listed: Listed,
     keepalive: Option<Box<Keepalive>>,
 }
 
 impl Stream {
-    /// Takes a connected socket that does not block.
+    /// Takes an accepted socket that does not block.
     ///
     /// # Errors
     /// When the system lets it watch no more.
     pub(super) fn new(watch: &Arc<Watch>, socket: TcpStream) -> io::Result<Stream> {
         let listed = watch.add(&socket)?;
-        Ok(Stream { socket, listed, keepalive: None })
+        Ok(Stream { socket: Socket::new(socket, Side::Client), listed, keepalive: None })
     }
 
     /// Dials. Keepalive is left to be set when it is relayed.
@@ -52,7 +56,8 @@ impl Stream {
             }
             _ => {}
         }
-        let stream = Stream { keepalive: keepalive.map(Box::new), ..Stream::new(watch, socket.into())? };
+        let mut stream = Stream { keepalive: keepalive.map(Box::new), ..Stream::new(watch, socket.into())? };
+        stream.socket.cuts = true;
         // Asked before waiting: on one host a connection is there by now.
         while !stream.is_connected()? {
             stream.listed.may_not(Wish::Write);
@@ -62,10 +67,10 @@ impl Stream {
     }
 
     fn is_connected(&self) -> io::Result<bool> {
-        match self.socket.peer_addr() {
+        match self.peer_addr() {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                self.socket.take_error()?.map_or(Ok(false), Err)
+                self.socket.stream().take_error()?.map_or(Ok(false), Err)
             }
             Err(error) => Err(error),
         }
@@ -88,13 +93,13 @@ impl Stream {
     /// # Errors
     /// Those of the system.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.stream().local_addr()
     }
 
     /// # Errors
     /// When it is connected no more.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.peer_addr()
+        self.socket.stream().peer_addr()
     }
 
     /// Still to be set.
@@ -104,9 +109,10 @@ impl Stream {
 
     /// Becomes a side of a session that is relayed.
     pub(super) fn hand_over(self, recipient: Recipient) -> (Socket, Listed) {
-        let mut socket = Socket::new(self.socket, recipient.1);
-        socket.hear(self.listed.hand_over(recipient));
-        (socket, self.listed)
+        let Stream { mut socket, listed, .. } = self;
+        socket.side = recipient.1;
+        socket.hear(listed.hand_over(recipient));
+        (socket, listed)
     }
 
     async fn comes(&self, wish: Wish) {
@@ -149,6 +155,6 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.socket.shutdown(Shutdown::Write))
+        Poll::Ready(self.socket.finish())
     }
 }

@@ -93,7 +93,7 @@ pub struct Worker {
 /// Sessions listed of each worker: who asks for the list pays for building it.
 pub const MOST_ROWS: usize = 10_000;
 
-/// How long relays stand still after the kernel has refused to watch them, before it is asked again.
+/// How long sessions stand still after the kernel has refused to tell of them, before it is asked again.
 const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// Between two looks whether the last connection has arrived on its worker: a moment's way.
@@ -270,23 +270,28 @@ impl Drop for Workers {
 
 /// Gives the connection to the worker with the fewest sessions; to the one that has accepted it, `here`, without a
 /// detour.
+///
+/// # Errors
+/// When the connection had to be closed, for want of something that the next one will lack too.
 pub(super) fn place(
     here: &Arc<Worker>,
     siblings: &[Handle],
     permit: OwnedSemaphorePermit,
     accepted: Accepted,
-) {
+) -> io::Result<()> {
     let load = |handle: &Handle| handle.load.load(Relaxed);
-    let Some(least) = siblings.iter().min_by_key(|handle| load(handle)) else { return };
+    let Some(least) = siblings.iter().min_by_key(|handle| load(handle)) else { return Ok(()) };
     let least = if load(&siblings[here.index]) == load(least) { &siblings[here.index] } else { least };
     least.load.fetch_add(1, Relaxed);
     let (load, debt) = (Arc::clone(&least.load), Arc::clone(&least.debt));
     let place = Place { permit: Some(permit), load, debt };
     if Arc::ptr_eq(&least.shard, &here.shard) {
-        here.serve(accepted, place);
-    } else if least.inbox.send(Job::Serve(accepted, place)).is_err() {
+        return here.serve(accepted, place);
+    }
+    if least.inbox.send(Job::Serve(accepted, place)).is_err() {
         tracing::error!("a worker is gone; the connection was closed");
     }
+    Ok(())
 }
 
 impl Worker {
@@ -314,7 +319,8 @@ impl Worker {
                 }
             };
             match job {
-                Some(Job::Serve(accepted, place)) => self.serve(accepted, place),
+                // One that fails is told of with its end, and keeps its place here for a moment.
+                Some(Job::Serve(accepted, place)) => _ = self.serve(accepted, place),
                 Some(Job::Listen(listener)) => {
                     // Those that were closed are no loss.
                     listeners.retain(|(_, service)| service.has_changed().is_ok());
@@ -334,7 +340,7 @@ impl Worker {
 
     async fn relay(self: Arc<Self>) {
         while let Err(error) = self.engine.run().await {
-            tracing::error!(worker = self.index, %error, "the relays stand still for a moment");
+            tracing::error!(worker = self.index, %error, "the sessions stand still for a moment");
             tokio::time::sleep(STANDSTILL).await;
         }
     }
@@ -353,20 +359,28 @@ impl Worker {
         std::future::pending().await
     }
 
-    fn serve(self: &Arc<Self>, accepted: Accepted, place: Place) {
+    /// # Errors
+    /// When the system lets it watch no more. The session has ended then.
+    fn serve(self: &Arc<Self>, accepted: Accepted, place: Place) -> io::Result<()> {
         let Accepted { socket, client, access, pool } = accepted;
-        let stream = match self.engine.adopt(socket) {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%client, %error, "a new connection could not be set up");
-                return;
-            }
-        };
         let id = NEXT_ID.fetch_add(1, Relaxed);
         let ending = self.shard.enter(Session::new(id, self.index, client, pool));
         let session = Arc::clone(&ending.session);
+        let stream = match self.engine.adopt(socket) {
+            Ok(stream) => stream,
+            Err(error) => {
+                session.remark(format!("it could not be watched: {error}"));
+                // So that this worker does not look idle, and is given the next one at once.
+                tokio::spawn(async move {
+                    tokio::time::sleep(listener::PAUSE).await;
+                    drop(place);
+                });
+                return Err(error);
+            }
+        };
         let task = self.sessions.spawn(session::run(Arc::clone(self), stream, access, ending, place));
         session.runs_in(task.abort_handle());
+        Ok(())
     }
 
     /// Tells control what happened on a member's data port.
@@ -401,5 +415,42 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.load.fetch_sub(1, Relaxed);
         self.permit.take().into_iter().for_each(|permit| self.debt.take(permit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::proxy::PoolOptions;
+    use crate::routing::{Kind, Table, cell::cell};
+
+    /// Here as one that was sent by another worker; epoll takes no file.
+    #[test]
+    fn a_connection_that_cannot_be_watched_has_an_end_that_is_counted() {
+        let (_publisher, cell) = cell(Table::new(0, [(ClusterId::default(), Arc::default())]));
+        let options = WorkersOptions { count: 1, max_sessions: 1 };
+        let workers = Workers::start(options, &cell, &TellTrouble(Arc::new(|_| {}))).unwrap();
+        let options = PoolOptions::new(ClusterId::default(), "a", Kind::Primary);
+        let pool = Arc::new(Pool::new(options, Arc::new(PoolStats::new(1))));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let permit = Arc::clone(&workers.room.permits).try_acquire_owned().unwrap();
+            let socket = File::open("/proc/self/exe").unwrap().into();
+            let client = ClientAddress::Unix { uid: 0 };
+            let accepted = Accepted { socket, client, access: Arc::default(), pool: Arc::clone(&pool) };
+            let Handle { inbox, load, debt, .. } = &workers.handles[0];
+            load.fetch_add(1, Relaxed);
+            let place = Place { permit: Some(permit), load: Arc::clone(load), debt: Arc::clone(debt) };
+            inbox.send(Job::Serve(accepted, place)).unwrap();
+            // Its place comes free in the end.
+            let free = Arc::clone(&workers.room.permits).acquire_owned();
+            let _permit =
+                tokio::time::timeout(Duration::from_secs(15), free).await.expect("a place").unwrap();
+        });
+        assert_eq!((pool.stats.ends(End::Internal), workers.open_sessions()), (1, 0));
+        let ended = workers.recent_ends();
+        assert_eq!((ended.len(), workers.handles[0].load.load(Relaxed)), (1, 0));
     }
 }

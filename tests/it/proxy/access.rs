@@ -197,7 +197,7 @@ async fn nobody_else_may_send_a_header_before_bytes_of_any_protocol() {
             let _ = within("the end", client.stream.read_to_end(&mut Vec::new())).await;
             stage.bench.primary.ended(End::ProxyHeader, 1).await;
             // The member was dialled, and heard nothing.
-            stage.member.session().await.hear_end().await;
+            stage.member.session().await.hear_reset().await;
             stage.bench.emptied().await;
         }
         let stage = Stage::with(tcp(), access(None, &[])).await;

@@ -1,21 +1,24 @@
 //! The engine of a worker without the worker: two sockets in, the end of the session out.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use pilotfish::proxy::engine::Engine;
 use pilotfish::proxy::relay::{Meter, Tools};
 use pilotfish::proxy::stream::Stream;
-use pilotfish::proxy::{Protocol, TcpOptions};
+use pilotfish::proxy::{Keepalive, Protocol, TcpOptions};
 use pilotfish::stats::{End, Side};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::kernel::connection;
+use super::member::{Absent, Member};
 use super::peer::Peer;
 use super::{ALL_BUFFERS, within};
 
@@ -51,9 +54,19 @@ impl Meter for Tally {
 
 impl Rig {
     pub fn new(tools: Tools) -> Rig {
-        let engine = Arc::new(Engine::with(tools).expect("an engine"));
+        let rig = Rig::at_rest(tools);
+        rig.run();
+        rig
+    }
+
+    /// One that does not run yet.
+    fn at_rest(tools: Tools) -> Rig {
+        Rig { engine: Arc::new(Engine::with(tools).expect("an engine")) }
+    }
+
+    fn run(&self) {
         tokio::spawn({
-            let engine = Arc::clone(&engine);
+            let engine = Arc::clone(&self.engine);
             async move {
                 loop {
                     let engine = Arc::clone(&engine);
@@ -62,7 +75,6 @@ impl Rig {
                 }
             }
         });
-        Rig { engine }
     }
 
     pub async fn session(&self) -> Session {
@@ -196,6 +208,99 @@ async fn a_dial_succeeds_or_says_why_not() {
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
+/// A dial that nobody answers at first, for the queue of the listener is full, and the listener.
+async fn unanswered(rig: &Rig) -> (JoinHandle<io::Result<Stream>>, Member, Peer) {
+    let (member, filler) = Absent::reserve("a").falls_silent().await;
+    let (engine, at) = (Arc::clone(&rig.engine), member.at);
+    let mut dial = Box::pin(async move { engine.connect(at, TcpOptions::default()).await });
+    tokio::select! {
+        biased;
+        _ = &mut dial => panic!("somebody has answered"),
+        () = std::future::ready(()) => {}
+    }
+    (tokio::spawn(dial), member, filler)
+}
+
+/// The kernel knocks again after a second.
+#[tokio::test]
+async fn a_dial_that_has_to_wait_is_told_how_it_went() {
+    let rig = Rig::new(Tools::default());
+    let (answered, member, filler) = unanswered(&rig).await;
+    let (refused, gone, _other_filler) = unanswered(&rig).await;
+    drop(gone);
+    assert_eq!(member.session().await.peer_port(), filler.port());
+    let mut dialled = within("an answer", answered).await.expect("no panic").expect("a connection");
+    let mut accepted = member.session().await;
+    dialled.write_all(b"question").await.expect("a listener");
+    accepted.hear(b"question").await;
+    let refused = within("a refusal", refused).await.expect("no panic").expect_err("nobody listens");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+/// A server that does not react keeps no port; a client may still read why it was refused.
+#[tokio::test]
+async fn before_the_relay_what_was_dialled_is_reset_and_what_was_accepted_ends_in_order() {
+    let rig = Rig::new(Tools::default());
+    let (mut client, accepted) = rig.connection().await;
+    drop(accepted);
+    client.hear_end().await;
+    let server = Member::start("a").await;
+    let dialled = rig.engine.connect(server.at, TcpOptions::default()).await.expect("a connection");
+    let mut session = server.session().await;
+    drop(dialled);
+    session.hear_reset().await;
+}
+
+/// Less than a tick of the engine, the first of which comes at once. In the clock of a test that has paused it only what is
+/// waited for takes time.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// More than are taken from the kernel at once.
+#[tokio::test]
+async fn many_that_speak_at_the_same_time_are_all_heard() {
+    const MANY: usize = 300;
+    let rig = Rig::new(Tools::default());
+    let mut connections = Vec::new();
+    for _ in 0..MANY {
+        connections.push(rig.connection().await);
+    }
+    for (peer, _) in &connections {
+        assert_eq!(peer.stream.try_write(b"a").expect("room"), 1);
+    }
+    tokio::time::pause();
+    let began = Instant::now();
+    for (_, stream) in &connections {
+        assert_eq!(within("news", stream.look(&mut [0])).await.expect("an open socket"), 1);
+    }
+    assert!(began.elapsed() < MOMENT, "{:?}", began.elapsed());
+}
+
+/// More than get it in one round.
+#[tokio::test]
+async fn keepalive_comes_for_many_at_the_same_time() {
+    const MANY: usize = 100;
+    let rig = Rig::at_rest(Tools::default());
+    let member = Member::start("a").await;
+    let seconds = Duration::from_secs;
+    let keepalive = Keepalive { idle: seconds(700), interval: seconds(3), count: 2 };
+    let options = TcpOptions { keepalive: Some(keepalive), user_timeout: None };
+    let mut sessions = Vec::new();
+    for _ in 0..MANY {
+        let dialled = rig.engine.connect(member.at, options).await.expect("a connection");
+        let backend = (member.session().await, dialled);
+        sessions.push(rig.relay(rig.connection().await, backend, Tally::default()));
+    }
+    let is_asked = |session: &Session| {
+        let ours = connection(session.backend.peer_port(), session.backend.port());
+        ours.is_some_and(|ours| ours.asked_in.is_some())
+    };
+    tokio::time::pause();
+    let began = Instant::now();
+    rig.run();
+    super::until("keepalive of the last", || is_asked(&sessions[MANY - 1])).await;
+    assert!(began.elapsed() < MOMENT, "{:?}", began.elapsed());
+}
+
 /// An end of the stream is none of the connection.
 #[tokio::test]
 async fn a_connection_breaks_with_a_reset() {
@@ -205,9 +310,10 @@ async fn a_connection_breaks_with_a_reset() {
     peer.finish();
     assert!(within("bytes", stream.look(&mut [0; 9])).await.expect("an open socket") > 0);
     let breaks = tokio::spawn(async move { stream.breaks().await });
-    let (mut other, _kept) = rig.connection().await;
+    // Whose news come later are told later.
+    let (mut other, other_stream) = rig.connection().await;
     other.say(b"news of another").await;
-    tokio::task::yield_now().await;
+    within("news", other_stream.look(&mut [0])).await.expect("an open socket");
     assert!(!breaks.is_finished());
     peer.reset();
     within("the break", breaks).await.expect("no panic");

@@ -1,13 +1,17 @@
 //! Shortages of this process: it waits, without haste and without an end, until there is enough again.
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use pilotfish::proxy::TcpOptions;
+use pilotfish::proxy::listener::{self, ListenAddress, Service};
 use pilotfish::stats::End;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
 
 use super::alone::{WorkersClock, alone};
-use super::bench::{Bench, Setup};
+use super::bench::{Bench, Setup, listen_at};
 use super::member::Member;
 use super::packets::{WELCOME, startup};
 use super::peer::Peer;
@@ -69,4 +73,31 @@ async fn above_the_limit_of_sessions_the_kernel_keeps_the_queue() {
     backend.say(WELCOME).await;
     third.hear(WELCOME).await;
     bench.primary.ended(End::ClientReset, 1).await;
+}
+
+/// The same when the limit is reached among those that are accepted in one go.
+#[tokio::test]
+async fn who_comes_together_with_others_waits_for_a_place_too() {
+    let (bench, member) =
+        (Bench::new(Setup { max_sessions: 2, ..Setup::default() }), Member::start("a").await);
+    bench.publish([member.writer()]);
+    let anywhere = ListenAddress::Ip((Ipv4Addr::LOCALHOST, 0).into());
+    let bound = listener::bind(&listen_at(anywhere, TcpOptions::default())).expect("a free port");
+    let ListenAddress::Ip(at) = bound.address else { panic!("no IP address") };
+    let hello = startup(0, "app");
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = Peer::connect(at).await;
+        client.say(&hello).await;
+        clients.push(client);
+    }
+    let service = Service { pool: Arc::clone(&bench.primary.pool), access: Arc::default() };
+    let _listening = bench.workers.listen(bound, service);
+    let (_first, _second) = (member.session_saying(&hello).await, member.session_saying(&hello).await);
+    assert_eq!(bench.workers.open_sessions(), 2);
+    member.is_left_alone();
+    clients.remove(0).reset();
+    let mut backend = member.session_saying(&hello).await;
+    backend.say(WELCOME).await;
+    clients[1].hear(WELCOME).await;
 }
