@@ -13,6 +13,7 @@ use super::check;
 use super::field::Field;
 use super::memory::{Mark, Memory, PoolMemory};
 use super::row::{Object, Row};
+use crate::routing::weights::DEFAULT_WEIGHT;
 use crate::stats::End;
 
 /// HAProxy's first proxy has the number 2.
@@ -37,6 +38,15 @@ pub struct Proxy<'a> {
     pub key: PoolKey,
     pub cluster: &'a ClusterView,
     pub pool: &'a PoolView,
+}
+
+impl Proxy<'_> {
+    /// The weight that a member has or would have, and what that is without an operator. Before anything is decided: what
+    /// a member has that nobody says anything of.
+    pub fn weights(&self, member: &str) -> (u16, u16) {
+        let counts = self.pool.members.iter().find(|counts| counts.name == member);
+        counts.and_then(|counts| counts.weights).unwrap_or((DEFAULT_WEIGHT, DEFAULT_WEIGHT))
+    }
 }
 
 /// All pools, in the order of the configuration. A name that two clusters give to a pool gets the cluster's before it.
