@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::exposition::Exposition;
 use crate::control::cluster::FakeCluster;
+use crate::control::fake::Answer;
 use crate::control::http::{exchange, get, request};
 use crate::control::postgres::Client;
 use crate::control::served::{Served, config};
@@ -105,6 +106,23 @@ async fn a_member_is_down_with_the_code_that_says_why_and_stands_in_as_a_backup(
     served.until("no writer", |s| s["clusters"][0]["writer"].is_null()).await;
     let rows = table(&served).await;
     assert_eq!(rows.words("primary", "BACKEND", "status act"), "DOWN 0");
+}
+
+#[tokio::test]
+async fn a_login_that_is_lacking_is_the_status_401_that_haproxy_would_have_seen() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let asks = Answer::http("401 Unauthorized", &["WWW-Authenticate: Basic"], b"");
+    cluster.node("b").patroni.answer("/leader", asks);
+    let served = Served::cluster(&cluster).await;
+    let is_silent = |member: &Value| member["name"] == "b" && member["class"] == "silent";
+    let seen =
+        |s: &Value| s["clusters"][0]["members"].as_array().is_some_and(|all| all.iter().any(is_silent));
+    served.until("b without a login", seen).await;
+    let rows = table(&served).await;
+    assert_eq!(
+        rows.words("replicas", "b", "status check_status check_code check_desc"),
+        "DOWN L7STS 401 Layer7 wrong status"
+    );
 }
 
 #[tokio::test]
