@@ -113,6 +113,11 @@ impl Sight<'_> {
         row.number(Field::ConnTot, connections);
         row.number(Field::Bin, pool.bytes_in);
         row.number(Field::Bout, pool.bytes_out);
+        // No limit of rates, and no rules for what comes later.
+        row.number(Field::RateLim, 0);
+        row.number(Field::Dreq, 0);
+        row.number(Field::Dses, 0);
+        row.number(Field::Dcon, self.ended_by(&[End::ClientDenied, End::ClientLimit]));
         row.number(Field::Ereq, self.ended_by(&[End::ClientGarbage, End::ClientSilent]));
         row
     }
@@ -174,6 +179,10 @@ impl Sight<'_> {
             row.number(Field::Weight, weight);
             row.number(Field::Uweight, weight);
         }
+        if let Some(percent) = counts.throttle {
+            row.number(Field::Throttle, percent);
+        }
+        row.number(Field::Chkfail, member.failed_checks);
         let stands_in = routable && pool.fallback_in_use;
         row.number(Field::Act, u32::from(!stands_in));
         row.number(Field::Bck, u32::from(stands_in));
@@ -241,6 +250,8 @@ fn dials(row: &mut Row, made: u64, failed: u64) {
     row.number(Field::Lbtot, made);
     row.number(Field::Econ, failed);
     row.number(Field::Connect, made + failed);
+    // Each session has a connection of its own.
+    row.number(Field::Reuse, 0);
 }
 
 fn checked(row: &mut Row, member: &MemberView, fit: bool) {

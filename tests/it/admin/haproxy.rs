@@ -1,5 +1,6 @@
 //! The views of HAProxy: the same columns, and the words that its tools look for.
 
+mod names;
 mod socket;
 
 use std::collections::{BTreeSet, HashMap};
@@ -7,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use pilotfish::admin::haproxy::memory::Memory;
 use pilotfish::admin::haproxy::rows::{Facts, rows};
-use pilotfish::admin::pools::{LimitsView, PoolMemberView, PoolView};
+use pilotfish::admin::pools::{EndView, LimitsView, PoolMemberView, PoolView};
 use pilotfish::admin::view::{CheckView, ClusterView, MemberView, StatusView};
 use pilotfish::config::{Role, Secret, User};
 use serde_json::{Value, json};
@@ -123,6 +124,8 @@ async fn a_login_that_is_lacking_is_the_status_401_that_haproxy_would_have_seen(
         rows.words("replicas", "b", "status check_status check_code check_desc"),
         "DOWN L7STS 401 Layer7 wrong status"
     );
+    assert_ne!(rows.get("replicas", "b", "chkfail"), "0");
+    assert_eq!(rows.get("replicas", "a", "chkfail"), "0");
 }
 
 #[tokio::test]
@@ -245,14 +248,8 @@ async fn metrics_have_haproxys_names_beside_our_own_when_asked_for() {
     assert_eq!(page.value("haproxy_server_uweight", &uweight), 100.0, "of one that is down too");
 }
 
-/// What the documentation says of the columns is what there is: none that is filled is left out, none is promised.
-#[test]
-fn the_documentation_names_each_column_that_is_filled() {
-    let text = include_str!("../../../docs/haproxy-views.md");
-    let (_, columns) = text.split_once("| column | rows | what it is |").expect("the table of columns");
-    let (table, _) = columns.split_once("\n\n").expect("its end");
-    let first_cells = table.lines().filter_map(|line| line.split('|').nth(1));
-    let told: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+/// One member of one pool, with all that rows are made from.
+fn with_all_figures() -> StatusView {
     let check = CheckView { duration_ms: 3.0, status: Some(200), ..CheckView::default() };
     let address = "10.0.0.1:5432".parse().expect("an address");
     let member = MemberView {
@@ -267,17 +264,20 @@ fn the_documentation_names_each_column_that_is_filled() {
         name: "a".to_owned(),
         weights: Some((50, 100)),
         max_sessions: Some(5),
+        throttle: Some(50),
         ..PoolMemberView::default()
     };
+    let end = |(cause, count)| EndView { cause, side: "client", count };
     let pool = PoolView {
         kind: "primary",
         routable: vec!["a".to_owned()],
         members: vec![counts],
+        ends: [("client_denied", 3), ("client_limit", 2), ("client_closed", 7)].map(end).to_vec(),
         limits: LimitsView { max_queued: Some(1000), ..LimitsView::default() },
         ..PoolView::default()
     };
     let cluster = ClusterView { members: vec![member], pools: vec![pool], ..ClusterView::default() };
-    let status = StatusView {
+    StatusView {
         version: "",
         uptime_s: 1.0,
         ready: true,
@@ -287,7 +287,18 @@ fn the_documentation_names_each_column_that_is_filled() {
         reloads: Default::default(),
         upgrades: Default::default(),
         clusters: vec![cluster],
-    };
+    }
+}
+
+/// What the documentation says of the columns is what there is: none that is filled is left out, none is promised.
+#[test]
+fn the_documentation_names_each_column_that_is_filled() {
+    let text = include_str!("../../../docs/haproxy-views.md");
+    let (_, columns) = text.split_once("| column | rows | what it is |").expect("the table of columns");
+    let (table, _) = columns.split_once("\n\n").expect("its end");
+    let first_cells = table.lines().filter_map(|line| line.split('|').nth(1));
+    let told: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let status = with_all_figures();
     let (memory, now) = (Memory::default(), std::time::Duration::ZERO);
     let algorithms = [((Default::default(), "".into()), "roundrobin")].into();
     let rows = rows(&status, &Facts { memory: &memory, now, algorithms: &algorithms });
