@@ -136,8 +136,7 @@ fn entry<'a>(node: &Node<'a>) -> Option<(Node<'a>, Listen)> {
     if is_unix {
         // Who comes through the socket has no IP address, unless a proxy there says one.
         refuse_networks(map.find("accept_proxy"), accept_proxy.as_deref(), WITHOUT_ADDRESS);
-        let is_empty = accept_proxy.as_ref().is_some_and(Vec::is_empty);
-        let says_addresses = map.find("accept_proxy").is_some() && !is_empty;
+        let says_addresses = map.find("accept_proxy").is_some();
         refuse_networks(map.find("allow").filter(|_| !says_addresses), allow.as_deref(), WITHOUT_HEADER);
     }
     let for_ip_only = map.find("free_bind").filter(|_| is_unix);

@@ -119,13 +119,14 @@ async fn a_login_that_is_lacking_is_the_status_401_that_haproxy_would_have_seen(
     let seen =
         |s: &Value| s["clusters"][0]["members"].as_array().is_some_and(|all| all.iter().any(is_silent));
     served.until("b without a login", seen).await;
-    let rows = table(&served).await;
-    assert_eq!(
-        rows.words("replicas", "b", "status check_status check_code check_desc"),
-        "DOWN L7STS 401 Layer7 wrong status"
-    );
-    assert_ne!(rows.get("replicas", "b", "chkfail"), "0");
-    assert_eq!(rows.get("replicas", "a", "chkfail"), "0");
+    // Why is in the CSV too, with a comma.
+    let page = Exposition::parse(&get(served.admin, "/metrics?names=haproxy").await.body);
+    let of_b = [("proxy", "replicas"), ("server", "b")];
+    assert_eq!(page.value("haproxy_server_check_code", &of_b), 401.0);
+    assert_eq!(page.value("haproxy_server_check_status", &[of_b[0], of_b[1], ("state", "L7STS")]), 1.0);
+    assert!(page.value("haproxy_server_check_failures_total", &of_b) >= 1.0);
+    let of_a = [("proxy", "replicas"), ("server", "a")];
+    assert_eq!(page.value("haproxy_server_check_failures_total", &of_a), 0.0);
 }
 
 #[tokio::test]
