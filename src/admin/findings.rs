@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::figures::bytes;
 use super::view::{ClusterView, MemberView, PoolView};
 use crate::routing::Cause;
+use crate::routing::weights::DEFAULT_WEIGHT;
 use crate::topology::{Alarm, SilenceKind};
 
 /// More would not be read.
@@ -220,7 +221,8 @@ fn outages(cluster: &ClusterView, found: &mut Vec<Finding>) {
 pub(super) fn remedy(cause: Cause) -> &'static str {
     match cause {
         Cause::Unknown => "A matter of a check or two. If it lasts: see the last checks below.",
-        Cause::NoWriter => "Reads go on where there is a replica; a leader comes by itself, see above.",
+        // Only a primary pool's, and then the cluster's headline has a remedy.
+        Cause::NoWriter => "",
         Cause::Port => {
             "Start what listens at that port (such as pgbouncer), or open it in the firewall; PostgreSQL itself may be well. port: auto dials PostgreSQL's own."
         }
@@ -257,13 +259,15 @@ fn strangers(cluster: &ClusterView, found: &mut Vec<Finding>) {
     let members: Vec<&str> = cluster.members.iter().map(|member| &*member.name).collect();
     for pool in cluster.pools.iter().filter(|pool| !pool.unknown_weights.is_empty()) {
         let names: Vec<&str> = pool.unknown_weights.iter().map(String::as_str).collect();
+        let are = if names.len() == 1 { "which is no member" } else { "which are no members" };
         found.push(Finding {
             code: "unknown_weights",
             level: Level::Warning,
-            what: format!("The weights of {} name {}, which is no member.", pool.name, list(&names)),
+            what: format!("The weights of {} name {}, {are}.", pool.name, list(&names)),
             evidence: format!("The members are {}.", list(&members)),
-            remedy: "Correct the names in weights: whoever is not named there has the default weight of 100."
-                .to_owned(),
+            remedy: format!(
+                "Correct the names in weights: whoever is not named there has the weight of its tag (weight_tag), or else {DEFAULT_WEIGHT}."
+            ),
         });
     }
 }

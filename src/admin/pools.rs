@@ -1,5 +1,7 @@
 //! One pool as it is shown: a part of the status.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
 use super::PoolSource;
@@ -81,6 +83,9 @@ pub struct PoolMemberView {
     /// The weight that it has or would have, and what that is without an operator; not known before the first decision.
     #[serde(skip)]
     pub weights: Option<(u16, u16)>,
+    /// While its weight rises (`slow_start`): how much of it counts, in percent.
+    #[serde(skip)]
+    pub throttle: Option<u8>,
     /// How many sessions of the pool it may have; `null` for no limit.
     pub max_sessions: Option<usize>,
     pub sessions: u64,
@@ -140,6 +145,7 @@ pub(super) fn pool_member(
             let backend = &routes.backends[index];
             (backend.weight, backend.initial_weight)
         }),
+        throttle: candidate.and_then(|candidate| candidate.warming?.percent_at(Instant::now())),
         max_sessions: stats.limit(),
         sessions: counts.active,
         sessions_total: counts.total,

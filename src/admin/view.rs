@@ -132,6 +132,9 @@ pub struct MemberView {
     pub tags: Vec<(String, String)>,
     pub admin: &'static str,
     pub last_check: Option<CheckView>,
+    /// Checks without an answer, ever.
+    #[serde(skip)]
+    pub failed_checks: u64,
     /// Smoothed over the last answered checks.
     pub check_ms_mean: Option<f64>,
     /// Changes of class within five minutes.
@@ -291,6 +294,7 @@ impl Look<'_> {
             tags: report.map(|report| report.tags.clone()).unwrap_or_default(),
             admin: picture.operator.as_str(),
             last_check: picture.checks.last.as_ref().map(|check| self::check(check, self.now)),
+            failed_checks: picture.checks.failures,
             check_ms_mean: history.and_then(|history| history.check_ms).map(tenths),
             flips_5m: history.map_or(0, MemberHistory::flips_lately),
             outdated_sessions: history.map_or(0, |history| history.outdated_sessions),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::incident::{Clients, Incident};
 use super::picture::Check;
-use crate::routing::{Cause, Kind, PoolRoutes, Routes, Vacancy};
+use super::vacancies::Line;
 use crate::topology::cluster::Tracked;
 use crate::topology::{Class, Decision, Member, Observation, Silence, SilenceKind};
 
@@ -82,33 +82,22 @@ pub(super) fn decided(cluster: &str, before: Option<&Decision>, decision: &Decis
 }
 
 /// Says which pools nobody takes sessions of any more, and which somebody does again.
-pub(super) fn routed(before: &Routes, routes: &Routes) {
-    let cluster = &*routes.cluster;
-    for pool in &routes.pools {
-        let before = before.pool(&pool.name).and_then(worth_telling);
-        match worth_telling(pool) {
-            Some(vacancy) if before.is_none_or(|before| before.cause != vacancy.cause) => tracing::warn!(
+pub(super) fn vacancies(cluster: &str, news: &[Line<'_>]) {
+    for line in news {
+        match line {
+            Line::Nobody(pool, vacancy) => tracing::warn!(
                 cluster,
                 pool = &*pool.name,
                 cause = vacancy.cause.as_str(),
                 reason = vacancy.reason,
                 "nobody takes the pool's sessions; clients wait"
             ),
-            None if before.is_some() && pool.vacancy.is_none() => {
+            Line::Taken(pool) => {
                 let takers = pool.takers().map(|backend| &*backend.name).collect::<Vec<_>>().join(",");
                 tracing::info!(cluster, pool = &*pool.name, takers, "the pool's sessions are taken again");
             }
-            _ => {}
         }
     }
-}
-
-/// That there is no writer is told with the decision; what is not known yet is not told.
-fn worth_telling(pool: &PoolRoutes) -> Option<&Vacancy> {
-    pool.vacancy.as_ref().filter(|vacancy| match (vacancy.cause, pool.kind) {
-        (Cause::Unknown | Cause::NoWriter, _) | (Cause::Drained, Kind::Primary) => false,
-        (Cause::Port | Cause::Weight | Cause::Drained | Cause::NoReplica | Cause::Unfit, _) => true,
-    })
 }
 
 /// An incident is over.

@@ -20,6 +20,7 @@ mod ports;
 mod record;
 mod seeds;
 pub mod steward;
+mod vacancies;
 
 pub use controller::{
     ClusterOptions, Controller, Event, Inbox, Operated, Reconfiguration, first_ids, first_table, inbox,

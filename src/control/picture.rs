@@ -59,11 +59,14 @@ pub struct Checks {
     pub last: Option<Check>,
     /// How long they took, those without an answer too.
     pub seconds: Arc<Histogram>,
+    /// Those without an answer.
+    pub failures: u64,
 }
 
 impl Checks {
     pub fn add(&mut self, check: Check) {
         self.seconds.observe(check.took);
+        self.failures += u64::from(check.silence.is_some());
         self.last = Some(check);
     }
 }

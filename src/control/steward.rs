@@ -22,6 +22,7 @@ use super::poller::Poller;
 use super::ports::Ports;
 use super::record::Record;
 use super::seeds::{Lesson, Seeds};
+use super::vacancies::Vacancies;
 use crate::proxy::{Trouble, TroubleKind};
 use crate::routing::{ClusterId, PoolRules, Routes};
 use crate::stats::PoolStats;
@@ -90,6 +91,8 @@ pub(super) struct Steward {
     pools: Vec<PoolRules>,
     /// By pool: what `weights` names and is no member.
     strangers: Strangers,
+    /// What the log has said of pools that nobody takes sessions of.
+    vacancies: Vacancies,
     /// The counters of the pool that follows the writer.
     of_writers: Arc<PoolStats>,
     record: Record,
@@ -142,6 +145,7 @@ impl Steward {
             of_writers: of_writers(&pools),
             pools,
             strangers: Strangers::default(),
+            vacancies: Vacancies::default(),
             record: Record::default(),
             patroni,
             names,
@@ -330,7 +334,7 @@ impl Steward {
         if self.routes.epoch > 0 && routes == *self.routes {
             return None;
         }
-        journal::routed(&self.routes, &routes);
+        journal::vacancies(&self.name, &self.vacancies.news(&routes));
         routes.epoch += 1;
         self.routes = Arc::new(routes);
         Some(Arc::clone(&self.routes))

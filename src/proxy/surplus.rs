@@ -72,8 +72,9 @@ pub(super) fn refusal(end: End, over: Option<Over>, session: &Session, cluster: 
         ),
         _ => (
             format!(
-                "its members were full (max_sessions_per_member) for its queue_timeout of {:.0} s",
-                limits.queue_timeout().as_secs_f64()
+                "its members were full (max_sessions_per_member) for its queue_timeout of {:?}",
+                // Of whole milliseconds this reads as a setting does: 500ms, 1.5s, 60s.
+                limits.queue_timeout()
             ),
             "max_sessions_per_member, or queue_timeout so that they wait longer,",
         ),

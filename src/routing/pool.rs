@@ -80,6 +80,14 @@ pub struct Warming {
     pub over: Duration,
 }
 
+impl Warming {
+    /// How much of the weight counts at that time, in percent; `None` once it is all of it.
+    pub fn percent_at(&self, now: Instant) -> Option<u8> {
+        let share = now.saturating_duration_since(self.since).as_secs_f64() / self.over.as_secs_f64();
+        (share < 1.0).then_some((share * 100.0) as u8)
+    }
+}
+
 /// A weight is shared out this finely while it rises.
 const GRAIN: u64 = 256;
 
@@ -230,5 +238,19 @@ impl PoolRoutes {
 
     pub fn backend(&self, name: &str) -> Option<&Backend> {
         self.backends.iter().find(|backend| &*backend.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rising_weight_is_told_in_percent_until_it_has_risen() {
+        let since = Instant::now();
+        let warming = Warming { since, over: Duration::from_secs(60) };
+        for (seconds, percent) in [(0, Some(0)), (15, Some(25)), (59, Some(98)), (60, None), (600, None)] {
+            assert_eq!(warming.percent_at(since + Duration::from_secs(seconds)), percent, "{seconds} s");
+        }
     }
 }

@@ -114,8 +114,9 @@ impl Vacancy {
     ) -> Vacancy {
         let of_cluster = |cause| Vacancy { cause, reason: decision.reason.clone() };
         let bar = |name: &str, unfit: Option<Unfit>| {
-            let obstacle = backends.iter().find(|backend| *backend.name == *name);
-            Bar::of(unfit, obstacle.and_then(|backend| backend.obstacle.as_ref()), true)
+            let backend = backends.iter().find(|backend| *backend.name == *name);
+            let has_no_weight = backend.is_some_and(|backend| backend.weight == 0);
+            Bar::of(unfit, backend.and_then(|backend| backend.obstacle.as_ref()), has_no_weight)
         };
         let bars: Vec<(&str, Bar)> = match (kind, &decision.writer, decided) {
             _ if decision.is_starting() => return of_cluster(Cause::Unknown),
@@ -135,7 +136,9 @@ impl Vacancy {
                 unfit.filter_map(|(name, unfit)| Some((name.as_str(), bar(name, unfit)?))).collect()
             }
         };
-        let is_unknown = decision.verdicts.iter().any(|verdict| verdict.class == Class::Unknown);
+        // Whoever has not been asked yet may turn out to be a replica. The writer is known.
+        let any_unknown = || decision.verdicts.iter().any(|verdict| verdict.class == Class::Unknown);
+        let is_unknown = kind == Kind::Replicas && any_unknown();
         Vacancy { cause: cause(&bars, is_unknown), reason: reason(&bars) }
     }
 }

@@ -45,3 +45,40 @@ fn of_silence(kind: SilenceKind) -> Outcome {
     };
     Outcome { status, code: None, description }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_is_in_the_documentation() {
+        let text = include_str!("../../../docs/haproxy-views.md");
+        let (_, table) =
+            text.split_once("| `check_status` | when |\n|---|---|\n").expect("the table of outcomes");
+        let (table, _) = table.split_once("\n\n").expect("its end");
+        let mut told: Vec<&str> =
+            table.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim).collect();
+        let of = |silence| CheckView { silence, ..CheckView::default() };
+        let silences = [
+            SilenceKind::Timeout,
+            SilenceKind::Refused,
+            SilenceKind::Reset,
+            SilenceKind::Unreachable,
+            SilenceKind::Tls,
+            SilenceKind::NotPatroni,
+            SilenceKind::TooLarge,
+            SilenceKind::Login,
+        ];
+        let silent = silences.map(|kind| outcome(Some(&of(Some(kind))), false));
+        let others = [outcome(Some(&of(None)), true), outcome(Some(&of(None)), false), outcome(None, false)];
+        let shown = |outcome: &Outcome| match outcome.code {
+            Some(code) => format!("`{}` {code}", outcome.status),
+            None => format!("`{}`", outcome.status),
+        };
+        let mut all: Vec<String> = silent.iter().chain(&others).map(shown).collect();
+        told.sort_unstable();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(told, all);
+    }
+}

@@ -48,6 +48,15 @@ const METRICS: &[Metric] = &[
         "f",
         "Clients that did not say what they want, or not in PostgreSQL's protocol.",
     ),
+    metric(Field::RateLim, "limit_session_rate", "f", "Always 0: no limit."),
+    metric(
+        Field::Dcon,
+        "denied_connections_total",
+        "f",
+        "Clients that may not come in, or not with so many sessions.",
+    ),
+    metric(Field::Dses, "denied_sessions_total", "f", "Always 0: who is denied counts as a connection."),
+    metric(Field::Dreq, "requests_denied_total", "f", "Always 0: who is denied counts as a connection."),
     metric(Field::Econ, "connection_errors_total", "bs", "Dials that failed."),
     metric(Field::Weight, "weight", "bs", "Weight in force."),
     metric(Field::Uweight, "uweight", "bs", "Weight as it is set."),
@@ -55,9 +64,11 @@ const METRICS: &[Metric] = &[
     metric(Field::Bck, "backup_servers", "b", "Members that stand in for others."),
     metric(Field::Act, "active", "s", "1 unless the member stands in for others."),
     metric(Field::Bck, "backup", "s", "1 when the member stands in for others."),
+    metric(Field::Chkfail, "check_failures_total", "s", "Checks without an answer."),
     metric(Field::Chkdown, "check_up_down_total", "bs", "How often it went down."),
     metric(Field::Lastchg, "check_last_change_seconds", "bs", "Since it last went up or down."),
     metric(Field::Downtime, "downtime_seconds_total", "bs", "How long it was down."),
+    metric(Field::Throttle, "current_throttle", "s", "How much of a rising weight counts, in percent."),
     metric(Field::Qlimit, "queue_limit", "s", "Clients that may wait."),
     metric(Field::Lbtot, "loadbalanced_total", "bs", "Sessions that were placed."),
     metric(Field::RateMax, "max_session_rate", "fbs", "The most sessions that began in one second."),
@@ -75,6 +86,12 @@ const METRICS: &[Metric] = &[
     metric(Field::SrvAbrt, "server_aborts_total", "bs", "Sessions that broke on the member's side."),
     metric(Field::Lastsess, "last_session_seconds", "bs", "Since the last session began."),
     metric(Field::Connect, "connection_attempts_total", "bs", "Dials."),
+    metric(
+        Field::Reuse,
+        "connection_reuses_total",
+        "bs",
+        "Always 0: each session has a connection of its own.",
+    ),
 ];
 
 /// A figure of `show info`, and its name behind `haproxy_process_`.

@@ -12,6 +12,7 @@ use super::command::{Desk, Reply};
 use super::rows::proxies;
 use super::show::session_id;
 use crate::routing::ClusterId;
+use crate::routing::weights::MAX_WEIGHT;
 use crate::topology::Operator;
 
 /// Something to be done.
@@ -49,6 +50,8 @@ pub struct Place {
     pub cluster: ClusterId,
     pub pool: String,
     pub member: String,
+    /// The member's weight, and what that is without an operator.
+    pub weights: (u16, u16),
     /// The cluster's writer, asked for by a pool that does not use it.
     writer_elsewhere: bool,
 }
@@ -79,6 +82,7 @@ pub fn place(sources: &Sources, words: &[String]) -> Result<Place, String> {
         cluster: proxy.cluster.id,
         pool: proxy.pool.name.clone(),
         member: member.name.clone(),
+        weights: proxy.weights(&member.name),
         writer_elsewhere: is_writer && !proxy.pool.routable.contains(&member.name),
     })
 }
@@ -152,19 +156,15 @@ pub fn set_weight(desk: Desk<'_>, words: &[String]) -> Reply {
     match (place(desk.sources, words), words.get(1)) {
         (Err(problem), _) => text(problem),
         (Ok(_), None) => text("Require <weight> or <weight%>.\n"),
-        (Ok(place), Some(word)) => match weight(word) {
+        (Ok(place), Some(word)) => match weight(word, place.weights.1) {
             Ok(weight) => Reply::Order(Order::Weigh { place, weight }),
             Err(problem) => text(problem),
         },
     }
 }
 
-/// What a weight is that nobody has set.
-const FULL_WEIGHT: u16 = 100;
-const MOST_WEIGHT: u16 = 256;
-
-/// A weight, or a percentage of the one that a member has by default; more than the most is the most.
-fn weight(word: &str) -> Result<u16, String> {
+/// A weight, or a percentage of the member's initial one; of that more than the most is the most.
+fn weight(word: &str, initial: u16) -> Result<u16, String> {
     let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
     if end == 0 {
         return Err("Empty weight string empty or preceded by garbage\n".to_owned());
@@ -172,8 +172,8 @@ fn weight(word: &str) -> Result<u16, String> {
     // Longer ones are too much of anything.
     let number = word[..end].parse::<u16>().unwrap_or(u16::MAX);
     match &word[end..] {
-        "%" => Ok((u32::from(FULL_WEIGHT) * u32::from(number) / 100).min(MOST_WEIGHT.into()) as u16),
-        "" if number <= MOST_WEIGHT => Ok(number),
+        "%" => Ok((u32::from(initial) * u32::from(number) / 100).min(MAX_WEIGHT.into()) as u16),
+        "" if number <= MAX_WEIGHT => Ok(number),
         "" => Err("Absolute weight can only be between 0 and 256 inclusive.\n".to_owned()),
         _ => Err("Trailing garbage in weight string\n".to_owned()),
     }
@@ -327,19 +327,24 @@ mod tests {
     use super::{seconds, weight};
 
     #[test]
-    fn a_weight_is_a_number_or_a_part_of_the_usual_one() {
-        for (word, expected) in [
-            ("0", Some(0)),
-            ("256", Some(256)),
-            ("50%", Some(50)),
-            ("257", None),
-            ("101%", Some(101)),
-            ("999%", Some(256)),
+    fn a_weight_is_a_number_or_a_part_of_the_initial_one() {
+        for (word, initial, expected) in [
+            ("0", 100, Some(0)),
+            ("256", 100, Some(256)),
+            ("50%", 100, Some(50)),
+            ("257", 100, None),
+            ("101%", 100, Some(101)),
+            ("999%", 100, Some(256)),
+            ("100%", 200, Some(200)),
+            ("50%", 200, Some(100)),
+            ("65535%", 256, Some(256)),
+            ("50%", 1, Some(0)),
+            ("100%", 0, Some(0)),
         ] {
-            assert_eq!(weight(word).ok(), expected, "{word}");
+            assert_eq!(weight(word, initial).ok(), expected, "{word} of {initial}");
         }
         for word in ["5x", "5%x", "99999999999", "", "%", "x", "-1"] {
-            assert!(weight(word).is_err_and(|problem| problem.ends_with('\n')), "{word}");
+            assert!(weight(word, 100).is_err_and(|problem| problem.ends_with('\n')), "{word}");
         }
     }
 

@@ -13,6 +13,7 @@ use super::check;
 use super::field::Field;
 use super::memory::{Mark, Memory, PoolMemory};
 use super::row::{Object, Row};
+use crate::routing::weights::DEFAULT_WEIGHT;
 use crate::stats::End;
 
 /// HAProxy's first proxy has the number 2.
@@ -37,6 +38,15 @@ pub struct Proxy<'a> {
     pub key: PoolKey,
     pub cluster: &'a ClusterView,
     pub pool: &'a PoolView,
+}
+
+impl Proxy<'_> {
+    /// The weight that a member has or would have, and what that is without an operator. Before anything is decided: what
+    /// a member has that nobody says anything of.
+    pub fn weights(&self, member: &str) -> (u16, u16) {
+        let counts = self.pool.members.iter().find(|counts| counts.name == member);
+        counts.and_then(|counts| counts.weights).unwrap_or((DEFAULT_WEIGHT, DEFAULT_WEIGHT))
+    }
 }
 
 /// All pools, in the order of the configuration. A name that two clusters give to a pool gets the cluster's before it.
@@ -103,6 +113,11 @@ impl Sight<'_> {
         row.number(Field::ConnTot, connections);
         row.number(Field::Bin, pool.bytes_in);
         row.number(Field::Bout, pool.bytes_out);
+        // No limit of rates, and no rules for what comes later.
+        row.number(Field::RateLim, 0);
+        row.number(Field::Dreq, 0);
+        row.number(Field::Dses, 0);
+        row.number(Field::Dcon, self.ended_by(&[End::ClientDenied, End::ClientLimit]));
         row.number(Field::Ereq, self.ended_by(&[End::ClientGarbage, End::ClientSilent]));
         row
     }
@@ -164,6 +179,10 @@ impl Sight<'_> {
             row.number(Field::Weight, weight);
             row.number(Field::Uweight, weight);
         }
+        if let Some(percent) = counts.throttle {
+            row.number(Field::Throttle, percent);
+        }
+        row.number(Field::Chkfail, member.failed_checks);
         let stands_in = routable && pool.fallback_in_use;
         row.number(Field::Act, u32::from(!stands_in));
         row.number(Field::Bck, u32::from(stands_in));
@@ -231,6 +250,8 @@ fn dials(row: &mut Row, made: u64, failed: u64) {
     row.number(Field::Lbtot, made);
     row.number(Field::Econ, failed);
     row.number(Field::Connect, made + failed);
+    // Each session has a connection of its own.
+    row.number(Field::Reuse, 0);
 }
 
 fn checked(row: &mut Row, member: &MemberView, fit: bool) {

@@ -60,8 +60,7 @@ fn state_line(proxy: &Proxy<'_>, member: &MemberView, row: &Row) -> String {
             _ => 0,
         },
     );
-    let counts = proxy.pool.members.iter().find(|counts| counts.name == member.name);
-    let (weight, initial_weight) = counts.and_then(|counts| counts.weights).unwrap_or_default();
+    let (weight, initial_weight) = proxy.weights(&member.name);
     // CHK_RES_PASSED, CHK_RES_FAILED or CHK_RES_UNKNOWN; CHK_ST_CONFIGURED and ENABLED, PAUSED in maintenance.
     let check = row.text_in(Field::CheckStatus);
     let result = match check {

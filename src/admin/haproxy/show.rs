@@ -4,6 +4,7 @@ use super::super::view::{self, StatusView};
 use super::super::{Sources, figures, listing};
 use super::command::{Desk, Reply};
 use super::field::Field;
+use super::order::Place;
 use super::request::Scope;
 use super::row::Row;
 use super::rows::{Proxy, proxies};
@@ -209,16 +210,10 @@ pub fn table(_: Desk<'_>, words: &[String]) -> Reply {
 }
 
 pub fn weight(desk: Desk<'_>, words: &[String]) -> Reply {
-    let place = match super::order::place(desk.sources, words) {
-        Ok(place) => place,
-        Err(problem) => return text(problem),
-    };
-    let status = view::status(desk.sources);
-    let proxies = proxies(&status);
-    let pool = proxies.iter().find(|proxy| proxy.name == place.proxy).map(|proxy| proxy.pool);
-    let counts = pool.and_then(|pool| pool.members.iter().find(|counts| counts.name == place.member));
-    let (weight, initial) = counts.and_then(|counts| counts.weights).unwrap_or_default();
-    text(format!("{weight} (initial {initial})\n"))
+    match super::order::place(desk.sources, words) {
+        Ok(Place { weights: (weight, initial), .. }) => text(format!("{weight} (initial {initial})\n")),
+        Err(problem) => text(problem),
+    }
 }
 
 /// By what a client has come, from its address as it is shown.

@@ -226,7 +226,7 @@ fn a_leader_that_no_session_gets_to_is_not_said_to_take_writes() {
 /// One thing that deserves a look: the code and level of the finding, and a piece of what it says.
 type Seen = (&'static str, Level, &'static str, fn(&mut ClusterView));
 
-const SEEN: [Seen; 21] = [
+const SEEN: [Seen; 22] = [
     ("two_writers", Level::Critical, "a, b all claim the leader lock.", |c| {
         c.alarmed = vec![Alarm::TwoWriters(vec!["a".into(), "b".into()])]
     }),
@@ -267,6 +267,9 @@ const SEEN: [Seen; 21] = [
     ),
     ("unknown_weights", Level::Warning, "name d, which is no member. The members are a, b and c.", |c| {
         c.pools[1].unknown_weights = vec!["d".into()];
+    }),
+    ("unknown_weights", Level::Warning, "name d and e, which are no members. The members are", |c| {
+        c.pools[1].unknown_weights = vec!["d".into(), "e".into()];
     }),
     ("failsafe", Level::Warning, "a says so", |c| c.members[0].failsafe = true),
     ("paused", Level::Warning, "nobody is promoted", |c| c.members[0].pause = true),

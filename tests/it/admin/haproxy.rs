@@ -1,5 +1,6 @@
 //! The views of HAProxy: the same columns, and the words that its tools look for.
 
+mod names;
 mod socket;
 
 use std::collections::{BTreeSet, HashMap};
@@ -7,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use pilotfish::admin::haproxy::memory::Memory;
 use pilotfish::admin::haproxy::rows::{Facts, rows};
-use pilotfish::admin::pools::{LimitsView, PoolMemberView, PoolView};
+use pilotfish::admin::pools::{EndView, LimitsView, PoolMemberView, PoolView};
 use pilotfish::admin::view::{CheckView, ClusterView, MemberView, StatusView};
 use pilotfish::config::{Role, Secret, User};
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 
 use super::exposition::Exposition;
 use crate::control::cluster::FakeCluster;
+use crate::control::fake::Answer;
 use crate::control::http::{exchange, get, request};
 use crate::control::postgres::Client;
 use crate::control::served::{Served, config};
@@ -105,6 +107,26 @@ async fn a_member_is_down_with_the_code_that_says_why_and_stands_in_as_a_backup(
     served.until("no writer", |s| s["clusters"][0]["writer"].is_null()).await;
     let rows = table(&served).await;
     assert_eq!(rows.words("primary", "BACKEND", "status act"), "DOWN 0");
+}
+
+#[tokio::test]
+async fn a_login_that_is_lacking_is_the_status_401_that_haproxy_would_have_seen() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let asks = Answer::http("401 Unauthorized", &["WWW-Authenticate: Basic"], b"");
+    cluster.node("b").patroni.answer("/leader", asks);
+    let served = Served::cluster(&cluster).await;
+    let is_silent = |member: &Value| member["name"] == "b" && member["class"] == "silent";
+    let seen =
+        |s: &Value| s["clusters"][0]["members"].as_array().is_some_and(|all| all.iter().any(is_silent));
+    served.until("b without a login", seen).await;
+    // Why is in the CSV too, with a comma.
+    let page = Exposition::parse(&get(served.admin, "/metrics?names=haproxy").await.body);
+    let of_b = [("proxy", "replicas"), ("server", "b")];
+    assert_eq!(page.value("haproxy_server_check_code", &of_b), 401.0);
+    assert_eq!(page.value("haproxy_server_check_status", &[of_b[0], of_b[1], ("state", "L7STS")]), 1.0);
+    assert!(page.value("haproxy_server_check_failures_total", &of_b) >= 1.0);
+    let of_a = [("proxy", "replicas"), ("server", "a")];
+    assert_eq!(page.value("haproxy_server_check_failures_total", &of_a), 0.0);
 }
 
 #[tokio::test]
@@ -227,14 +249,8 @@ async fn metrics_have_haproxys_names_beside_our_own_when_asked_for() {
     assert_eq!(page.value("haproxy_server_uweight", &uweight), 100.0, "of one that is down too");
 }
 
-/// What the documentation says of the columns is what there is: none that is filled is left out, none is promised.
-#[test]
-fn the_documentation_names_each_column_that_is_filled() {
-    let text = include_str!("../../../docs/haproxy-views.md");
-    let (_, columns) = text.split_once("| column | rows | what it is |").expect("the table of columns");
-    let (table, _) = columns.split_once("\n\n").expect("its end");
-    let first_cells = table.lines().filter_map(|line| line.split('|').nth(1));
-    let told: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+/// One member of one pool, with all that rows are made from.
+fn with_all_figures() -> StatusView {
     let check = CheckView { duration_ms: 3.0, status: Some(200), ..CheckView::default() };
     let address = "10.0.0.1:5432".parse().expect("an address");
     let member = MemberView {
@@ -249,17 +265,20 @@ fn the_documentation_names_each_column_that_is_filled() {
         name: "a".to_owned(),
         weights: Some((50, 100)),
         max_sessions: Some(5),
+        throttle: Some(50),
         ..PoolMemberView::default()
     };
+    let end = |(cause, count)| EndView { cause, side: "client", count };
     let pool = PoolView {
         kind: "primary",
         routable: vec!["a".to_owned()],
         members: vec![counts],
+        ends: [("client_denied", 3), ("client_limit", 2), ("client_closed", 7)].map(end).to_vec(),
         limits: LimitsView { max_queued: Some(1000), ..LimitsView::default() },
         ..PoolView::default()
     };
     let cluster = ClusterView { members: vec![member], pools: vec![pool], ..ClusterView::default() };
-    let status = StatusView {
+    StatusView {
         version: "",
         uptime_s: 1.0,
         ready: true,
@@ -269,7 +288,18 @@ fn the_documentation_names_each_column_that_is_filled() {
         reloads: Default::default(),
         upgrades: Default::default(),
         clusters: vec![cluster],
-    };
+    }
+}
+
+/// What the documentation says of the columns is what there is: none that is filled is left out, none is promised.
+#[test]
+fn the_documentation_names_each_column_that_is_filled() {
+    let text = include_str!("../../../docs/haproxy-views.md");
+    let (_, columns) = text.split_once("| column | rows | what it is |").expect("the table of columns");
+    let (table, _) = columns.split_once("\n\n").expect("its end");
+    let first_cells = table.lines().filter_map(|line| line.split('|').nth(1));
+    let told: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let status = with_all_figures();
     let (memory, now) = (Memory::default(), std::time::Duration::ZERO);
     let algorithms = [((Default::default(), "".into()), "roundrobin")].into();
     let rows = rows(&status, &Facts { memory: &memory, now, algorithms: &algorithms });

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pilotfish::config::Replicas;
+use pilotfish::config::{Fallback, Replicas};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::cluster::FakeCluster;
+use super::fake::Answer;
 use super::http;
 use super::pools::pool;
 use super::postgres::{Client, Server};
@@ -141,4 +142,39 @@ async fn a_port_that_is_dead_on_every_member_is_said_everywhere() {
     assert_eq!(ready("?pool=primary").await, yes);
     assert_eq!(lines.containing("the pool's sessions are taken again"), 1);
     assert_eq!(lines.containing("nobody takes the pool's sessions"), 1);
+}
+
+/// A node that has not been asked yet may become a replica, but says nothing of the writer's port. And whatever comes of
+/// it, the log has each vacancy's begin and end once.
+#[tokio::test]
+async fn a_node_that_joins_ends_a_vacancy_or_leaves_it_as_it_is() {
+    let (lines, _guard) = Lines::capture();
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    cluster.tell_members(&["a"]);
+    let (slow, report) = (Duration::from_secs(1), cluster.report("b", json!({})).to_string());
+    cluster.node("b").patroni.answer("/leader", Answer::Json(503, report).after(slow));
+    let at_a = cluster.node("a").server.address.ip();
+    let reserved = TcpListener::bind((at_a, 0)).await.expect("a free port");
+    let port = reserved.local_addr().expect("an address").port();
+    drop(reserved);
+    let mut config = config(&[&cluster]);
+    let demo = &mut config.clusters[0];
+    demo.patroni.endpoints.truncate(1);
+    demo.primary.as_mut().expect("it is there").port = Some(port);
+    demo.replicas[0].fallback = Fallback::None;
+    let served = Served::start(config);
+    let because = |primary: &'static str, replicas: &'static str| {
+        move |s: &Value| {
+            let cause = |name: &str| pool(s, name)["vacancy"]["cause"].clone();
+            cause("primary") == primary && cause("replicas") == replicas
+        }
+    };
+    served.until("nobody anywhere", because("port", "no_replica")).await;
+    let told = "nobody takes the pool's sessions";
+    assert_eq!(lines.containing(told), 2);
+    cluster.tell_members(&["a", "b"]);
+    let status = served.until("a node that has not answered", because("port", "unknown")).await;
+    assert_eq!(status["clusters"][0]["headline"]["level"], "critical");
+    served.until("its first answer", |s| pool(s, "replicas")["routable"] == json!(["b"])).await;
+    assert_eq!((lines.containing(told), lines.containing("the pool's sessions are taken again")), (2, 1));
 }

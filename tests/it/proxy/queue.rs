@@ -65,7 +65,7 @@ async fn two_hundred_clients_never_are_more_than_ten_at_the_server_and_are_serve
 async fn whoever_leaves_the_queue_or_waits_for_too_long_makes_place() {
     let limits = SessionLimits {
         per_member: Some(1),
-        queue_timeout: Duration::from_secs(2),
+        queue_timeout: Duration::from_millis(1500),
         queued: 2,
         ..SessionLimits::default()
     };
@@ -86,7 +86,7 @@ async fn whoever_leaves_the_queue_or_waits_for_too_long_makes_place() {
     drop(leaves);
     bench.primary.ended(End::ClientLeft, 1).await;
     let told = refusal(expires).await;
-    assert!(told.contains("C53300") && told.contains("queue_timeout"), "{told}");
+    assert!(told.contains("C53300") && told.contains("queue_timeout of 1.5s"), "{told}");
     bench.primary.ended(End::QueueExpired, 1).await;
     queued(&bench.primary, 0).await;
     // The place of the one session is free for the next.

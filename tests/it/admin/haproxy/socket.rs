@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pilotfish::admin::haproxy::runtime::MAX_CONNECTIONS;
-use pilotfish::config::{RuntimeSocket, SocketLevel};
+use pilotfish::config::{Config, RuntimeSocket, SocketLevel};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,9 +25,12 @@ struct Desk {
 
 impl Desk {
     async fn open(cluster: &FakeCluster, level: SocketLevel) -> Desk {
+        Desk::open_with(cluster, level, config(&[cluster])).await
+    }
+
+    async fn open_with(cluster: &FakeCluster, level: SocketLevel, mut config: Config) -> Desk {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("haproxy.sock");
-        let mut config = config(&[cluster]);
         config.admin.haproxy_socket = Some(RuntimeSocket { path: path.clone(), level, mode: 0o600 });
         let served = Served::start(config);
         let all = cluster.nodes.len() - 1;
@@ -254,6 +257,24 @@ async fn sessions_are_listed_and_ended_and_counters_begin_anew() {
     assert!(writer.end().await.is_err());
     desk.until("its end", |rows| rows.get("primary", "a", "scur") == "0").await;
     assert_eq!(desk.ask("show sess").await, "\n");
+}
+
+/// As HAProxy: N% is of the initial weight, and so 100% restores it.
+#[tokio::test]
+async fn a_percentage_is_of_the_weight_that_the_configuration_gives() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let mut config = config(&[&cluster]);
+    config.clusters[0].replicas[0].weights = vec![("b".to_owned(), 200)];
+    let desk = Desk::open_with(&cluster, SocketLevel::Admin, config).await;
+    assert_eq!(desk.ask("get weight replicas/b").await, "200 (initial 200)\n\n");
+    for (percent, weight) in [("50%", "100"), ("100%", "200"), ("150%", "256")] {
+        assert_eq!(desk.ask(&format!("set weight replicas/b {percent}")).await, "\n");
+        desk.until(percent, |rows| rows.get("replicas", "b", "weight") == weight).await;
+        assert_eq!(desk.ask("get weight replicas/b").await, format!("{weight} (initial 200)\n\n"));
+        let state = desk.ask("show servers state replicas").await;
+        let b: Vec<&str> = state.lines().nth(3).expect("two members").split(' ').collect();
+        assert_eq!((b[3], b[7], b[8]), ("b", weight, "200"), "{state}");
+    }
 }
 
 #[tokio::test]
