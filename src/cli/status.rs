@@ -184,7 +184,8 @@ pub fn headline(cluster: &Cluster) -> String {
     if let Some(timeline) = cluster.timeline {
         line += &format!(", timeline {timeline}");
     }
-    harmless(&format!("{line}, {} failovers", cluster.failovers))
+    let s = if cluster.failovers == 1 { "" } else { "s" };
+    harmless(&format!("{line}, {} failover{s}", cluster.failovers))
 }
 
 fn members(members: &[Member]) -> Table {
