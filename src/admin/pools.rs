@@ -83,6 +83,9 @@ pub struct PoolMemberView {
     /// The weight that it has or would have, and what that is without an operator; not known before the first decision.
     #[serde(skip)]
     pub weights: Option<(u16, u16)>,
+    /// The weight that an operator has set at run time, where it is another than the one without an operator, and that one.
+    pub operator_weight: Option<u16>,
+    pub configured_weight: Option<u16>,
     /// Where the pool dials it, in order of preference: at the pool's own port, if it has one.
     #[serde(skip)]
     pub addresses: Vec<SocketAddr>,
@@ -136,6 +139,7 @@ pub(super) fn pool_member(
         .and_then(|(routes, index)| routes.candidates.iter().find(|candidate| candidate.backend == index));
     let backend = routes.zip(index).map(|(routes, index)| &routes.backends[index]);
     let obstacle = backend.and_then(|backend| backend.obstacle.as_ref());
+    let is_set = backend.is_some_and(|backend| backend.weight != backend.initial_weight);
     let would_take = match options.kind {
         Kind::Primary => decision.is_some_and(|decision| decision.writer.as_ref() == Some(name)),
         Kind::Replicas => decided.is_some_and(|pool| pool.readers.contains(name)),
@@ -148,6 +152,8 @@ pub(super) fn pool_member(
         why_unfit: bar.as_ref().map(ToString::to_string),
         weight: candidate.map(|candidate| candidate.weight),
         weights: backend.map(|backend| (backend.weight, backend.initial_weight)),
+        operator_weight: backend.map(|backend| backend.weight).filter(|_| is_set),
+        configured_weight: backend.map(|backend| backend.initial_weight).filter(|_| is_set),
         addresses: backend.map(|backend| backend.addresses.to_vec()).unwrap_or_default(),
         max_sessions: stats.limit(),
         sessions: counts.active,
