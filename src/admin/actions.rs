@@ -198,7 +198,7 @@ async fn operate(
     let operated = inbox.operate(id, member.clone(), wish).await?;
     tracing::info!(
         user = caller.name(),
-        remote = %caller.peer,
+        remote = caller.peer.to_string(),
         cluster = &*cluster,
         member,
         state = wish.as_str(),
@@ -243,7 +243,7 @@ pub(super) fn close_on(
     let closed = sources.workers.close_sessions(cluster, pool, member);
     tracing::info!(
         user = caller.name(),
-        remote = %caller.peer,
+        remote = caller.peer.to_string(),
         cluster = sources.pictures.one(cluster).map(|picture| picture.name.to_string()),
         pool,
         member,
@@ -257,7 +257,12 @@ pub(super) fn close_on(
 pub(super) fn close_one(sources: &Sources, session: u64, caller: &Caller) -> bool {
     let closed = sources.workers.close_session(session);
     if closed {
-        tracing::info!(user = caller.name(), remote = %caller.peer, session, "an operator closed a session");
+        tracing::info!(
+            user = caller.name(),
+            remote = caller.peer.to_string(),
+            session,
+            "an operator closed a session"
+        );
     }
     closed
 }

@@ -1,5 +1,6 @@
 //! One pool as it is shown: a part of the status.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -7,9 +8,9 @@ use serde::Serialize;
 use super::PoolSource;
 use super::history::{PoolHistory, Rates};
 use super::view::{seconds, tenths};
-use crate::routing::{Bar, Cause, PoolRoutes, Vacancy};
+use crate::routing::{Bar, Cause, Kind, PoolRoutes, Vacancy};
 use crate::stats::{MemberCounts, PoolStats};
-use crate::topology::ReaderPool;
+use crate::topology::Decision;
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct PoolView {
@@ -86,6 +87,12 @@ pub struct PoolMemberView {
     /// While its weight rises (`slow_start`): how much of it counts, in percent.
     #[serde(skip)]
     pub throttle: Option<u8>,
+    /// The weight that an operator has set at run time, where it is another than the one without an operator, and that one.
+    pub operator_weight: Option<u16>,
+    pub configured_weight: Option<u16>,
+    /// Where the pool dials it, in order of preference: at the pool's own port, if it has one.
+    #[serde(skip)]
+    pub addresses: Vec<SocketAddr>,
     /// How many sessions of the pool it may have; `null` for no limit.
     pub max_sessions: Option<usize>,
     pub sessions: u64,
@@ -123,29 +130,36 @@ pub(super) fn pool_member(
     (name, counts): &(String, MemberCounts),
     source: &PoolSource,
     history: Option<&PoolHistory>,
-    decided: Option<&ReaderPool>,
+    decision: Option<&Decision>,
     routes: Option<&PoolRoutes>,
 ) -> PoolMemberView {
     let rates: Rates = history.and_then(|history| history.links.get(name)).copied().unwrap_or_default();
+    let (options, stats) = (&source.pool.options, source.pool.stats.member(name));
+    let decided = decision.and_then(|decision| decision.pool(&options.name));
     let unfit = decided.and_then(|pool| pool.verdicts.get(name)).and_then(|verdict| verdict.unfit);
     let index = routes.and_then(|routes| routes.backends.iter().position(|backend| *backend.name == **name));
     let candidate = routes
         .zip(index)
         .and_then(|(routes, index)| routes.candidates.iter().find(|candidate| candidate.backend == index));
-    let obstacle = routes.zip(index).and_then(|(routes, index)| routes.backends[index].obstacle.as_ref());
-    let has_no_weight = decided.is_some_and(|pool| pool.readers.contains(name)) && candidate.is_none();
+    let backend = routes.zip(index).map(|(routes, index)| &routes.backends[index]);
+    let obstacle = backend.and_then(|backend| backend.obstacle.as_ref());
+    let is_set = backend.is_some_and(|backend| backend.weight != backend.initial_weight);
+    let would_take = match options.kind {
+        Kind::Primary => decision.is_some_and(|decision| decision.writer.as_ref() == Some(name)),
+        Kind::Replicas => decided.is_some_and(|pool| pool.readers.contains(name)),
+    };
+    let has_no_weight = would_take && candidate.is_none();
     let bar = Bar::of(unfit, obstacle, has_no_weight);
-    let (options, stats) = (&source.pool.options, source.pool.stats.member(name));
     PoolMemberView {
         name: name.clone(),
         unfit: bar.as_ref().map(Bar::as_str),
         why_unfit: bar.as_ref().map(ToString::to_string),
         weight: candidate.map(|candidate| candidate.weight),
-        weights: routes.zip(index).map(|(routes, index)| {
-            let backend = &routes.backends[index];
-            (backend.weight, backend.initial_weight)
-        }),
+        weights: backend.map(|backend| (backend.weight, backend.initial_weight)),
         throttle: candidate.and_then(|candidate| candidate.warming?.percent_at(Instant::now())),
+        operator_weight: backend.map(|backend| backend.weight).filter(|_| is_set),
+        configured_weight: backend.map(|backend| backend.initial_weight).filter(|_| is_set),
+        addresses: backend.map(|backend| backend.addresses.to_vec()).unwrap_or_default(),
         max_sessions: stats.limit(),
         sessions: counts.active,
         sessions_total: counts.total,

@@ -17,6 +17,35 @@ pub struct Wanted {
     pub cluster: String,
 }
 
+impl Wanted {
+    /// The query of an address. A slip of the pen there would make a check that is always green, so it is refused.
+    ///
+    /// # Errors
+    /// A parameter that is not known, or is there twice, or empty.
+    pub fn parse(query: &str) -> Result<Wanted, String> {
+        let mut wanted = Wanted::default();
+        for (key, name) in form_urlencoded::parse(query.as_bytes()) {
+            let place = match &*key {
+                "pool" => &mut wanted.pool,
+                "cluster" => &mut wanted.cluster,
+                _ => {
+                    return Err(format!(
+                        "{key:?} is no parameter here: expected pool=NAME, cluster=NAME, or both"
+                    ));
+                }
+            };
+            if name.is_empty() {
+                return Err(format!("{key}= names nothing; write {key}=NAME, or leave it out"));
+            }
+            if !place.is_empty() {
+                return Err(format!("{key}= is there twice: one {key} at most can be asked for"));
+            }
+            *place = name.into_owned();
+        }
+        Ok(wanted)
+    }
+}
+
 /// Ready from the first table to the beginning of a stop, and where pools are meant, as long as each of them has somebody
 /// who takes its sessions.
 pub fn readiness(sources: &Sources, wanted: &Wanted) -> (StatusCode, String) {
@@ -45,4 +74,27 @@ pub fn readiness(sources: &Sources, wanted: &Wanted) -> (StatusCode, String) {
         }
     }
     if known { ready } else { (StatusCode::NOT_FOUND, "there is no such pool\n".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Wanted;
+
+    #[test]
+    fn a_query_is_understood_whole_or_refused() {
+        for (query, expected) in [
+            ("", Ok(("", ""))),
+            ("pool=primary", Ok(("primary", ""))),
+            ("cluster=demo&pool=a%20b", Ok(("a b", "demo"))),
+            ("pol=primary", Err("\"pol\" is no parameter here: expected pool=NAME, cluster=NAME, or both")),
+            ("POOL=primary", Err("\"POOL\" is no parameter here: expected pool=NAME, cluster=NAME, or both")),
+            ("pool=primary&pool=nope", Err("pool= is there twice: one pool at most can be asked for")),
+            ("pool=", Err("pool= names nothing; write pool=NAME, or leave it out")),
+            ("cluster", Err("cluster= names nothing; write cluster=NAME, or leave it out")),
+        ] {
+            let wanted = Wanted::parse(query);
+            let told = wanted.as_ref().map(|wanted| (&*wanted.pool, &*wanted.cluster));
+            assert_eq!(told.map_err(|error| &**error), expected, "{query}");
+        }
+    }
 }

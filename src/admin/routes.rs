@@ -130,7 +130,9 @@ async fn scrape(State(sources): Shared, uri: Uri) -> Response {
     }
 }
 
-async fn readiness(State(sources): Shared, uri: Uri) -> (StatusCode, String) {
-    let wanted = Wanted { pool: parameter(&uri, "pool"), cluster: parameter(&uri, "cluster") };
-    readiness::readiness(&sources, &wanted)
+async fn readiness(State(sources): Shared, uri: Uri) -> Response {
+    match Wanted::parse(uri.query().unwrap_or_default()) {
+        Ok(wanted) => readiness::readiness(&sources, &wanted).into_response(),
+        Err(error) => Refusal::new(StatusCode::BAD_REQUEST, error).into_response(),
+    }
 }

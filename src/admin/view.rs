@@ -324,7 +324,6 @@ impl Look<'_> {
             .history
             .and_then(|history| history.pools.iter().find(|history| *history.name == *pool.options.name));
         let rates = history.map(|history| history.rates).unwrap_or_default();
-        let decided = decision.and_then(|decision| decision.pool(&pool.options.name));
         PoolView {
             name: pool.options.name.to_string(),
             kind: pool.options.kind.as_str(),
@@ -347,7 +346,7 @@ impl Look<'_> {
             ends: End::ALL.into_iter().map(end).filter(|end| end.count > 0).collect(),
             members: members
                 .iter()
-                .map(|member| pool_member(member, source, history, decided, routes))
+                .map(|member| pool_member(member, source, history, decision, routes))
                 .collect(),
             queued: pool.stats.queue.waiting(),
             limits: limits(&pool.stats),

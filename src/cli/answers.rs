@@ -100,6 +100,8 @@ pub struct PoolMember {
     pub name: String,
     pub unfit: Option<String>,
     pub why_unfit: Option<String>,
+    pub operator_weight: Option<u16>,
+    pub configured_weight: Option<u16>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

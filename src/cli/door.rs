@@ -26,7 +26,7 @@ impl Door {
     /// lets in whoever asks and no login is given.
     ///
     /// # Errors
-    /// A name that is none, or a configuration file that was named and cannot be used.
+    /// A name that is none, or a configuration file that was named and cannot be read.
     pub fn find(remote: &Remote, with_login: bool) -> Result<Door, Failure> {
         if let Some(text) = remote.admin.as_deref().filter(|text| !text.is_empty()) {
             return Door::parse(text)
@@ -34,11 +34,11 @@ impl Door {
         }
         let admin = match &remote.config {
             Some(path) => {
-                let config = Config::load(path);
-                config.map_err(|problems| Failure::new(EXIT_CONFIG, problems.to_string()))?.admin
+                let admin = Config::load_admin(path);
+                admin.map_err(|problems| Failure::new(EXIT_CONFIG, problems.to_string()))?
             }
             // Whoever may not read it, or is about to mend it, asks at the usual place.
-            None => Config::load(Path::new(DEFAULT_PATH)).map(|config| config.admin).unwrap_or_default(),
+            None => Config::load_admin(Path::new(DEFAULT_PATH)).unwrap_or_default(),
         };
         let socket = admin.socket.clone().unwrap_or_else(|| USUAL_SOCKET.into());
         let listen = admin.listen.map(|listen| Door::of(listen, &admin));

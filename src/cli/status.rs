@@ -160,11 +160,22 @@ fn lines_of(cluster: &Cluster) -> Vec<String> {
         let why = odd.filter_map(|member| Some((&member.name, member.why_unfit.as_ref()?)));
         lines.extend(why.map(|(name, why)| harmless(&format!("  {}: {name} {why}", pool.name))));
     }
+    lines.extend(cluster.pools.iter().filter_map(set_weights));
     for pool in cluster.pools.iter().filter(|pool| !pool.unknown_weights.is_empty()) {
         let names = pool.unknown_weights.join(", ");
         lines.push(harmless(&format!("  {}: its weights name who is no member: {names}", pool.name)));
     }
     lines
+}
+
+/// What operators have set at run time, which a restart forgets.
+fn set_weights(pool: &Pool) -> Option<String> {
+    let set = pool.members.iter().filter_map(|member| {
+        let (weight, configured) = (member.operator_weight?, member.configured_weight?);
+        Some(format!("weight of {} is {weight} by an operator (configured {configured})", member.name))
+    });
+    let set: Vec<String> = set.collect();
+    (!set.is_empty()).then(|| harmless(&format!("  {}: {}", pool.name, set.join(", "))))
 }
 
 /// What one wants to know first.
@@ -184,7 +195,8 @@ pub fn headline(cluster: &Cluster) -> String {
     if let Some(timeline) = cluster.timeline {
         line += &format!(", timeline {timeline}");
     }
-    harmless(&format!("{line}, {} failovers", cluster.failovers))
+    let s = if cluster.failovers == 1 { "" } else { "s" };
+    harmless(&format!("{line}, {} failover{s}", cluster.failovers))
 }
 
 fn members(members: &[Member]) -> Table {
@@ -237,4 +249,32 @@ fn pools(pools: &[Pool]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answers::PoolMember;
+    use super::*;
+
+    #[test]
+    fn a_weight_that_an_operator_has_set_is_said() {
+        let member = |name: &str, weights: Option<(u16, u16)>| PoolMember {
+            name: name.to_owned(),
+            operator_weight: weights.map(|(weight, _)| weight),
+            configured_weight: weights.map(|(_, configured)| configured),
+            ..PoolMember::default()
+        };
+        let pool = |members| Pool { name: "replicas".to_owned(), members, ..Pool::default() };
+        assert_eq!(set_weights(&pool(vec![member("a", None)])), None);
+        let said = set_weights(&pool(vec![member("a", Some((256, 10))), member("b", None)]));
+        assert_eq!(said.as_deref(), Some("  replicas: weight of a is 256 by an operator (configured 10)"));
+    }
+
+    #[test]
+    fn one_failover_is_one() {
+        for (failovers, end) in [(0, "0 failovers"), (1, "1 failover"), (2, "2 failovers")] {
+            let cluster = Cluster { failovers, ..Cluster::default() };
+            assert!(headline(&cluster).ends_with(end), "{}", headline(&cluster));
+        }
+    }
 }

@@ -199,6 +199,22 @@ impl Config {
 
     /// Reads the file at `path`, with the environment of this process. A file that cannot be read is a problem too.
     pub fn load(path: &Path) -> Result<Self, Problems> {
+        Self::load_by(path, |name, text| Self::parse(name, text, &|variable| std::env::var(variable).ok()))
+    }
+
+    /// The section `admin` of the file at `path` alone, as far as it can be used: for whoever asks a running process, which
+    /// goes on when its file has become wrong. Only a file that cannot be read, or is no YAML, is a problem.
+    pub fn load_admin(path: &Path) -> Result<Admin, Problems> {
+        let env = |variable: &str| std::env::var(variable).ok();
+        Self::load_by(path, |name, text| {
+            let mut tree = raw::parse(text).map_err(|broken| broken.in_file(name))?;
+            env::expand(&mut tree, &env);
+            let complaints = complaints::Complaints::default();
+            Ok(read::admin_alone(&node::Node::root(&tree, &complaints), &env))
+        })
+    }
+
+    fn load_by<T>(path: &Path, parse: impl FnOnce(&str, &str) -> Result<T, Problems>) -> Result<T, Problems> {
         let name = path.display().to_string();
         let mut bytes = Vec::new();
         // One byte more than allowed tells "too large" without reading all of an endless file.
@@ -213,7 +229,7 @@ impl Config {
             return Err(Problem::of_file(&name, too_large()).into());
         }
         match std::str::from_utf8(&bytes) {
-            Ok(text) => Self::parse(&name, text, &|variable| std::env::var(variable).ok()),
+            Ok(text) => parse(&name, text),
             Err(error) => {
                 let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
                 let message = format!("line {line} is not UTF-8 text; save the file as UTF-8");

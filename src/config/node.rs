@@ -151,11 +151,16 @@ impl<'a> Node<'a> {
     }
 
     pub fn number(&self, bounds: &Bounds<u64>) -> Option<u64> {
-        match self.scalar("a whole number")?.parse() {
+        let text = self.scalar("a whole number")?;
+        match text.parse() {
             Ok(number) => self.within(number, bounds, ["small", "large"], u64::to_string),
             Err(_) => {
                 let Bounds { least, most, .. } = bounds;
-                self.refuse_value(format!("is not a whole number; write one from {least} to {most}"))
+                let what = match text.parse::<i64>() {
+                    Ok(..0) => "is negative; write a whole number",
+                    _ => "is not a whole number; write one",
+                };
+                self.refuse_value(format!("{what} from {least} to {most}"))
             }
         }
     }

@@ -5,6 +5,7 @@ use super::limits;
 use super::listen::{Listen, listen};
 use super::node::{Map, Node};
 use super::read::{count, name};
+use super::word::Word;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -379,12 +380,22 @@ fn require(pool: &Map<'_>) -> Option<Require> {
     Some(Require { sync: map.read("sync", Vec::new(), sync), tags: tags.unwrap_or_default() })
 }
 
+/// A single word: one state, or `any` for whichever.
+#[derive(Clone, Copy, PartialEq)]
+struct SyncChoice(Option<SyncState>);
+
+impl Word for SyncChoice {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("any", Self(None)),
+        ("sync", Self(Some(SyncState::Sync))),
+        ("quorum", Self(Some(SyncState::Quorum))),
+        ("async", Self(Some(SyncState::Async))),
+    ];
+}
+
 fn sync(node: &Node<'_>) -> Option<Vec<SyncState>> {
-    if node.says("any") {
-        return Some(Vec::new());
-    }
     if !node.is_list() {
-        return node.word().map(|state| vec![state]);
+        return node.word::<SyncChoice>().map(|SyncChoice(state)| state.into_iter().collect());
     }
     let items = node.items("any, or some of sync, quorum, async", limits::MAX_TAGS)?;
     let mut states = Vec::new();

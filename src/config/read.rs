@@ -41,6 +41,12 @@ pub fn config(root: &Node<'_>, env: Environment<'_>) -> Option<Config> {
     })
 }
 
+/// The section `admin`, whatever may be wrong with the rest.
+pub fn admin_alone(root: &Node<'_>, env: Environment<'_>) -> super::Admin {
+    let map = root.map(&["admin"]);
+    map.map(|map| admin::admin(&map, &mut Claims::default(), env)).unwrap_or_default()
+}
+
 fn clusters<'a>(map: &Map<'a>, claims: &mut Claims<'a>, env: Environment<'_>) -> Vec<Cluster> {
     let Some(node) = map.need("clusters", "a list such as `[{patroni: [HOST:8008]}]`") else {
         return Vec::new();

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::controller::Event;
 use super::poller::{Poller, PollerOptions};
 use crate::proxy::connect::{DialError, dial};
-use crate::routing::{Bar, ClusterId};
+use crate::routing::{Bar, ClusterId, PoolRules};
 use crate::topology::health::Thresholds;
 use crate::topology::{Knock, PortHealth};
 
@@ -104,13 +104,17 @@ impl Ports {
         self.known.values().all(|port| port.poller.is_alive())
     }
 
-    /// Takes in one check.
-    pub fn knocked(&mut self, member: &str, port: u16, knock: Knock) {
+    /// Takes in one check. `cluster` and `pools` are for the log.
+    pub fn knocked(&mut self, cluster: &str, pools: &[PoolRules], (member, port): (&str, u16), knock: Knock) {
         let Some(known) = self.known.get_mut(&(member.to_owned(), port)) else { return };
         if known.health.record(knock, self.thresholds) {
+            let pools = pools.iter().filter(|rules| rules.port == Some(port)).map(|rules| &*rules.name);
+            let pool = pools.collect::<Vec<_>>().join(", ");
             match known.health.problem() {
-                None => tracing::info!(member, port, "the port takes connections"),
-                Some(problem) => tracing::warn!(member, port, problem, "the port takes no connections"),
+                None => tracing::info!(cluster, pool, member, port, "the port takes connections"),
+                Some(problem) => {
+                    tracing::warn!(cluster, pool, member, port, problem, "the port takes no connections")
+                }
             }
         }
     }

@@ -241,7 +241,7 @@ impl Steward {
     }
 
     pub fn knocked(&mut self, member: &str, port: u16, knock: Knock) {
-        self.ports.knocked(member, port, knock);
+        self.ports.knocked(&self.name, &self.pools, (member, port), knock);
     }
 
     /// Has a member asked at once; says whether anything is to be decided before it answers.

@@ -399,17 +399,23 @@ impl<'a> Attempts<'a> {
         let vacancy = vacancy.map(|vacancy| &*vacancy.reason);
         let why = self.last_failure.as_deref().or(vacancy).unwrap_or(&routes.reason);
         let cluster = &routes.cluster;
+        // One of several may have nobody while the others serve.
+        let of_kind = routes.pools.iter().filter(|pool| pool.kind == self.pool.options.kind).count();
+        let name = &self.pool.options.name;
+        let asked = match of_kind {
+            ..=1 => format!("cluster \"{cluster}\""),
+            _ => format!("pool \"{name}\" of cluster \"{cluster}\""),
+        };
         let (sqlstate, message) = match end {
             End::HoldExpired => {
                 let seconds = self.waited.unwrap_or_default().as_secs_f64();
-                let message =
-                    format!("pilotfish: no {wanted} for cluster \"{cluster}\" within {seconds:.0} s: {why}");
+                let message = format!("pilotfish: no {wanted} for {asked} within {seconds:.0} s: {why}");
                 (CANNOT_CONNECT_NOW, message)
             }
             End::HoldFull => {
                 let limit = self.pool.options.max_held;
                 let message = format!(
-                    "pilotfish: no {wanted} for cluster \"{cluster}\" ({why}), and {limit} clients already wait for one"
+                    "pilotfish: no {wanted} for {asked} ({why}), and {limit} clients already wait for one"
                 );
                 (TOO_MANY_CONNECTIONS, message)
             }

@@ -61,7 +61,8 @@ pub(super) fn refusal(end: End, over: Option<Over>, session: &Session, cluster: 
             "max_sessions_per_client",
         ),
         (_, Some(Over::Pool(count))) => {
-            (format!("{count} sessions are open already, its max_sessions"), "max_sessions")
+            let are = if count == 1 { "session is" } else { "sessions are" };
+            (format!("{count} {are} open already, its max_sessions"), "max_sessions")
         }
         (End::QueueFull, _) => (
             format!(

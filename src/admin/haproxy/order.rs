@@ -54,6 +54,8 @@ pub struct Place {
     pub weights: (u16, u16),
     /// The cluster's writer, asked for by a pool that does not use it.
     writer_elsewhere: bool,
+    /// The cluster's writer, by a pool for writers.
+    takes_writes: bool,
 }
 
 fn text(text: impl Into<String>) -> Reply {
@@ -84,6 +86,7 @@ pub fn place(sources: &Sources, words: &[String]) -> Result<Place, String> {
         member: member.name.clone(),
         weights: proxy.weights(&member.name),
         writer_elsewhere: is_writer && !proxy.pool.routable.contains(&member.name),
+        takes_writes: is_writer && proxy.pool.kind == "primary",
     })
 }
 
@@ -206,7 +209,7 @@ pub fn maxconn_frontend(desk: Desk<'_>, words: &[String]) -> Reply {
 }
 
 pub fn maxconn_global(_: Desk<'_>, _: &[String]) -> Reply {
-    text("The limit of the process cannot be changed while it runs; set max_sessions and restart it.\n")
+    text("The limit of the process comes from the configuration; set max_sessions and reload.\n")
 }
 
 pub fn shutdown_sessions(desk: Desk<'_>, words: &[String]) -> Reply {
@@ -280,7 +283,11 @@ pub async fn carry_out(sources: &Sources, uid: u32, order: Order) -> String {
             false => "No such session (use 'show sess').\n".to_owned(),
         },
         Order::Weigh { place, weight } => {
-            let Place { cluster, pool, member, proxy, .. } = place;
+            let Place { cluster, pool, member, proxy, takes_writes, .. } = place;
+            let note = match weight {
+                0 if takes_writes => note_on_weightless_writer(&proxy, &member),
+                _ => String::new(),
+            };
             let known = sources.inbox.weigh(cluster, Some(pool), member.clone(), Some(weight)).await;
             if !known {
                 return "No such server.\n".to_owned();
@@ -292,7 +299,7 @@ pub async fn carry_out(sources: &Sources, uid: u32, order: Order) -> String {
                 weight,
                 "an operator set the weight of a member"
             );
-            String::new()
+            note
         }
         Order::Limit { pool, member, limit } => {
             let served = sources.served.load();
@@ -320,6 +327,14 @@ pub async fn carry_out(sources: &Sources, uid: u32, order: Order) -> String {
             String::new()
         }
     }
+}
+
+/// As of a writer that is drained: see `actions`.
+fn note_on_weightless_writer(proxy: &str, member: &str) -> String {
+    format!(
+        "{member} is the writer: new writers of {proxy} wait until it has a weight again or another node leads, and its \
+         open writer sessions go on; to move the leader use patronictl switchover\n"
+    )
 }
 
 #[cfg(test)]

@@ -187,7 +187,7 @@ impl Sight<'_> {
         row.number(Field::Act, u32::from(!stands_in));
         row.number(Field::Bck, u32::from(stands_in));
         self.uptime(&mut row, mark);
-        if let Some(address) = member.addresses.first() {
+        if let Some(address) = counts.addresses.first() {
             row.text(Field::Addr, address.to_string());
         }
         // As HAProxy, which checks nobody in maintenance.

@@ -69,7 +69,7 @@ fn state_line(proxy: &Proxy<'_>, member: &MemberView, row: &Row) -> String {
         _ => 2,
     };
     let checking = if member.admin == "maint" { 14 } else { 6 };
-    let (address, port) = (address(member), member.port);
+    let (address, port) = dialled(proxy, member);
     let since = row.number_in(Field::Lastchg).unwrap_or(0);
     format!(
         "{iid} {backend} {sid} {name} {address} {running} {wish} {weight} {initial_weight} {since} {check} {result} {health} \
@@ -86,6 +86,7 @@ fn state_line(proxy: &Proxy<'_>, member: &MemberView, row: &Row) -> String {
 }
 
 fn conn_line(proxy: &Proxy<'_>, member: &MemberView, row: &Row) -> String {
+    let (address, port) = dialled(proxy, member);
     let figure = |field| row.number_in(field).unwrap_or(0);
     // No connection is kept for later, so there is nothing idle and nothing to purge.
     format!(
@@ -94,15 +95,17 @@ fn conn_line(proxy: &Proxy<'_>, member: &MemberView, row: &Row) -> String {
         name = member.name,
         iid = proxy.number,
         sid = figure(Field::Sid),
-        address = address(member),
-        port = member.port,
         current = figure(Field::Scur),
         most = figure(Field::Smax),
     )
 }
 
-fn address(member: &MemberView) -> String {
-    member.addresses.first().map_or_else(|| "-".to_owned(), |address| address.ip().to_string())
+/// Where the pool dials it; PostgreSQL's own port while its name has not resolved.
+fn dialled(proxy: &Proxy<'_>, member: &MemberView) -> (String, u16) {
+    let counts = proxy.pool.members.iter().find(|counts| counts.name == member.name);
+    let address = counts.and_then(|counts| counts.addresses.first());
+    address
+        .map_or_else(|| ("-".to_owned(), member.port), |address| (address.ip().to_string(), address.port()))
 }
 
 fn api_port(api: &str) -> u16 {

@@ -33,7 +33,8 @@ async fn each_port_leads_to_the_readers_that_its_pool_asks_for() {
     let mut reporting = Replicas { name: "reporting".to_owned(), ..pools[0].clone() };
     (reporting.max_lag, reporting.fallback) = (None, Fallback::None);
     reporting.require.tags.push(("reporting".to_owned(), "true".to_owned()));
-    pools.push(reporting);
+    let brief = Replicas { name: "brief".to_owned(), hold: Duration::ZERO, ..reporting.clone() };
+    pools.extend([reporting, brief]);
     let served = Served::start(config);
     let routed = |near: Value, far: Value| {
         move |s: &Value| pool(s, "replicas")["routable"] == near && pool(s, "reporting")["routable"] == far
@@ -65,6 +66,9 @@ async fn each_port_leads_to_the_readers_that_its_pool_asks_for() {
     cluster.say("b", 503, json!({"state": "stopped"}));
     let status = served.until("no reader", routed(json!(["a"]), json!([]))).await;
     assert_eq!(pool(&status, "replicas")["fallback_in_use"], true);
+    let told = Client::knock(served.pool("brief")).await.end().await.expect("a refusal");
+    let told = String::from_utf8_lossy(&told).into_owned();
+    assert!(told.contains("no reader for pool \"brief\" of cluster \"demo\" within 0 s: "), "{told}");
     let _waits = Client::knock(served.pool("reporting")).await;
     served
         .until("a held client", |s| pool(s, "reporting")["held"] == 1 && pool(s, "replicas")["held"] == 0)

@@ -135,8 +135,19 @@ async fn a_port_that_is_dead_on_every_member_is_said_everywhere() {
     ] {
         assert_eq!(ready(query).await, *expected, "{query}");
     }
+    for typo in ["?pol=primary", "?pool=primary&pool=nope"] {
+        let (status, body) = ready(typo).await;
+        assert!(
+            status == 400 && body.contains("pool=NAME") | body.contains("twice"),
+            "{typo}: {status} {body}"
+        );
+    }
     assert_eq!(lines.containing("nobody takes the pool's sessions"), 1);
     assert!(lines.containing("the port takes no connections") >= 1, "it was dead from the start");
+    assert!(
+        lines.containing("\"cluster\":\"demo\",\"pool\":\"primary\",\"member\":\"a\",\"port\":") >= 1,
+        "and it is said whose it is"
+    );
     let _pooler = Server::start_at("pooler of a", SocketAddr::new(at_a, port)).await;
     served.until("a pooler", |s| pool(s, "primary")["routable"] == json!(["a"])).await;
     assert_eq!(ready("?pool=primary").await, yes);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use super::child::{Pilotfish, command, config};
+use super::child::{File, Pilotfish, command, config};
 use super::console::with_admin;
 use crate::admin::tls::Authority;
 use crate::control::cluster::FakeCluster;
@@ -381,6 +381,15 @@ async fn the_configuration_says_where_the_socket_is_and_a_reader_may_leave() {
         (0, "a of demo is set to ready (it was ready)\n", "")
     );
     assert!(console.folder.path().exists());
+    // What is wrong elsewhere in the file is no matter of whoever asks: the process goes on by what it has read before.
+    let broken =
+        File::new(&format!("clusters: [{{hold: 1}}]\nadmin: {{socket: \"{}\", users: x}}\n", console.socket));
+    let (code, shown, errors) = ask(&["status", "--config", &broken.path()], &[]).await;
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(shown.contains("Cluster demo: ok, writer a for "), "{shown}");
+    let broken = File::new("clusters: [");
+    let (code, shown, errors) = ask(&["status", "--config", &broken.path()], &[]).await;
+    assert_eq!((code, shown.as_str(), errors.is_empty()), (78, "", false), "nothing of it can be understood");
     let socket = format!("unix:{}", console.socket);
     for arguments in [&["status"][..], &["sessions"], &["top", "-o", "json"], &["events", "-o", "json"]] {
         let mut command = command(&[arguments, &["--admin", &socket]].concat());

@@ -25,13 +25,15 @@ struct Desk {
 
 impl Desk {
     async fn open(cluster: &FakeCluster, level: SocketLevel) -> Desk {
-        Desk::open_with(cluster, level, config(&[cluster])).await
+        Desk::with(cluster, level, |_| {}).await
     }
 
-    async fn open_with(cluster: &FakeCluster, level: SocketLevel, mut config: Config) -> Desk {
+    async fn with(cluster: &FakeCluster, level: SocketLevel, change: impl FnOnce(&mut Config)) -> Desk {
+        let mut config = config(&[cluster]);
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("haproxy.sock");
         config.admin.haproxy_socket = Some(RuntimeSocket { path: path.clone(), level, mode: 0o600 });
+        change(&mut config);
         let served = Served::start(config);
         let all = cluster.nodes.len() - 1;
         let ready = |s: &Value| {
@@ -209,6 +211,10 @@ async fn states_are_set_for_the_member_and_the_writer_is_not_hit_by_the_way() {
         ("set server primary/a weight 300", "Absolute weight can only be between 0 and 256 inclusive."),
         ("set maxconn server primary/a", "Require <maxconn>."),
         ("set maxconn frontend nope 5", "No such frontend."),
+        (
+            "set maxconn global 4",
+            "The limit of the process comes from the configuration; set max_sessions and reload.",
+        ),
         ("shutdown session", "Session pointer expected (use 'show sess')."),
         ("shutdown session 0xfff", "No such session (use 'show sess')."),
         ("show env HOME", "Variable not found"),
@@ -263,9 +269,10 @@ async fn sessions_are_listed_and_ended_and_counters_begin_anew() {
 #[tokio::test]
 async fn a_percentage_is_of_the_weight_that_the_configuration_gives() {
     let cluster = FakeCluster::start("demo", &["a", "b"]).await;
-    let mut config = config(&[&cluster]);
-    config.clusters[0].replicas[0].weights = vec![("b".to_owned(), 200)];
-    let desk = Desk::open_with(&cluster, SocketLevel::Admin, config).await;
+    let weigh = |config: &mut Config| {
+        config.clusters[0].replicas[0].weights = vec![("b".to_owned(), 200)];
+    };
+    let desk = Desk::with(&cluster, SocketLevel::Admin, weigh).await;
     assert_eq!(desk.ask("get weight replicas/b").await, "200 (initial 200)\n\n");
     for (percent, weight) in [("50%", "100"), ("100%", "200"), ("150%", "256")] {
         assert_eq!(desk.ask(&format!("set weight replicas/b {percent}")).await, "\n");
@@ -307,6 +314,47 @@ async fn weights_and_limits_are_set_for_one_pool() {
     assert_eq!((slim("replicas", "c"), slim("replicas", "FRONTEND")), (String::new(), "200".to_owned()));
     assert_eq!(desk.ask("set maxconn server primary/a 0").await, "\n");
     assert_eq!(desk.table().await.get("primary", "a", "slim"), "");
+}
+
+/// It stops the writes as a drained writer does, so as much is said.
+#[tokio::test]
+async fn a_writer_without_weight_is_drained_and_that_is_said() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let desk = Desk::open(&cluster, SocketLevel::Admin).await;
+    assert_eq!(desk.ask("set weight primary/b 0").await, "\n", "b does not write");
+    assert_eq!(desk.ask("set weight replicas/a 0").await, "\n", "nor does a in this pool");
+    for (line, weight) in [("set weight primary/a", 100), ("set server primary/a weight", 256)] {
+        let told = desk.ask(&format!("{line} 0")).await;
+        assert!(told.starts_with("a is the writer: new writers of primary wait"), "{told}");
+        let drained =
+            |rows: &Table| rows.words("primary", "a", "status weight check_status") == "DRAIN 0 L7OK";
+        desk.until("a drained", drained).await;
+        assert_eq!(desk.table().await.words("primary", "BACKEND", "status act"), "DOWN 0");
+        assert_eq!(desk.table().await.words("primary", "b", "status"), "DOWN", "it would not write anyhow");
+        assert_eq!(desk.ask(&format!("{line} {weight}")).await, "\n");
+        desk.until("a back", |rows| rows.words("primary", "a", "status") == "UP").await;
+    }
+}
+
+/// A pool may have pgbouncer's port on the members, and another pool of the same members not.
+#[tokio::test]
+async fn where_a_member_is_dialled_is_the_pools_own_port() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let desk = Desk::with(&cluster, SocketLevel::User, |config| {
+        config.clusters[0].primary.as_mut().expect("it is there").port = Some(6432);
+    });
+    let desk = desk.await;
+    let own = cluster.node("a").server.address;
+    let table = desk.table().await;
+    assert_eq!(table.get("primary", "a", "addr"), format!("{}:6432", own.ip()));
+    assert_eq!(table.get("replicas", "a", "addr"), own.to_string());
+    for (pool, port) in [("primary", 6432), ("replicas", own.port())] {
+        let state = desk.ask(&format!("show servers state {pool}")).await;
+        let a: Vec<&str> = state.lines().nth(2).expect("two members").split(' ').collect();
+        assert_eq!([a[3], a[4], a[18]], ["a", &own.ip().to_string(), &port.to_string()], "{state}");
+        let conn = desk.ask(&format!("show servers conn {pool}")).await;
+        assert!(conn.contains(&format!(" {} {port} - 0 ", own.ip())), "{conn}");
+    }
 }
 
 #[tokio::test]
