@@ -24,9 +24,15 @@ impl Weights {
         Weights { named, tag, operator: BTreeMap::new() }
     }
 
-    /// These, with what operators wanted of members `before`.
+    /// These, with what operators wanted of members `before`: of those of which the configuration says what it said.
     pub fn after(self, before: &Weights) -> Weights {
-        Weights { operator: before.operator.clone(), ..self }
+        let says_the_same = |member: &str| match (self.named.get(member), before.named.get(member)) {
+            (None, None) => self.tag == before.tag,
+            (now, then) => now == then,
+        };
+        let stays = before.operator.iter().filter(|(member, _)| says_the_same(member));
+        let operator = stays.map(|(member, weight)| (member.clone(), *weight)).collect();
+        Weights { operator, ..self }
     }
 
     /// What an operator wants of a member from now on; `None` is what it had without one.
@@ -81,5 +87,38 @@ mod tests {
         assert_eq!(weights.without_operator("a", &tags("7")), 50);
         weights.set("a", None);
         assert_eq!(weights.of("a", &tags("7")), 50);
+    }
+
+    #[test]
+    fn what_an_operator_wants_of_a_member_ends_when_the_configuration_says_something_else_of_it() {
+        let configured = |named: Option<u16>, tag: Option<&str>| {
+            let named = named.map(|weight| ("a".to_owned(), weight));
+            Weights::new(named.into_iter().collect(), tag.map(str::to_owned))
+        };
+        let tags = [("weight".to_owned(), "7".to_owned())];
+        for (before, after, weight) in [
+            ((Some(1), None), (Some(1), None), 77),
+            ((Some(1), None), (Some(2), None), 2),
+            ((Some(1), None), (None, None), 100),
+            ((None, None), (Some(2), None), 2),
+            // What it had already, but it is said now.
+            ((None, None), (Some(100), None), 100),
+            ((None, None), (None, None), 77),
+            ((None, Some("weight")), (None, Some("weight")), 77),
+            ((None, None), (None, Some("weight")), 7),
+            ((None, Some("weight")), (None, None), 100),
+            // No tag counts for a member that is named.
+            ((Some(1), None), (Some(1), Some("weight")), 77),
+            ((Some(1), None), (None, Some("weight")), 7),
+        ] {
+            let mut first = configured(before.0, before.1);
+            first.set("a", Some(77));
+            let then = configured(after.0, after.1).after(&first);
+            assert_eq!(then.of("a", &tags), weight, "{before:?}, then {after:?}");
+            // Of another one nothing else is said.
+            first.set("b", Some(33));
+            let other = configured(after.0, before.1).after(&first);
+            assert_eq!(other.of("b", &tags), 33, "{before:?}, then {after:?}");
+        }
     }
 }
