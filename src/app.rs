@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::bind::{Before, Prepared};
 use self::console::{Console, Secrets};
-use self::handover::{Predecessor, Start};
+use self::handover::{Inherited, Predecessor, Start};
 use self::reload::{Context, Running, Slot};
 use self::upgrades::Upgrades;
 use crate::admin::actions::Reload;
@@ -105,6 +105,8 @@ pub struct App {
     upgrade: Upgrade,
     upgrades: Upgrades,
     predecessor: Option<Predecessor>,
+    /// What the configuration does not name.
+    inherited: Inherited,
 }
 
 /// Reads the secrets and certificates that the configuration names, as a start does, and binds nothing.
@@ -136,13 +138,13 @@ impl App {
             config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let names = Names::default();
         let prepared = Prepared::new(config, workers, &names, Before::Start(&mut inherited))?;
-        inherited.let_go();
         let slot = Slot::default();
         let reload = slot.reload(source);
         let past = predecessor.as_ref().map_or_else(PastUpgrades::default, Predecessor::past);
         let (upgrade, requests) = Upgrade::new(past);
-        let upgrades = Upgrades { requests, launch };
-        Ok(App { prepared, workers, names, slot, reload, upgrade, upgrades, predecessor })
+        let herald = predecessor.as_ref().and_then(Predecessor::herald);
+        let upgrades = Upgrades { requests, launch, herald };
+        Ok(App { prepared, workers, names, slot, reload, upgrade, upgrades, predecessor, inherited })
     }
 
     /// The IP addresses where each pool listens, by its name; the ports are the real ones.
@@ -183,7 +185,17 @@ impl App {
         hurry: impl Future<Output = ()>,
     ) -> Result<Stopped, StartError> {
         let mut stop = pin!(stop);
-        let App { prepared, workers: count, names, slot, reload, upgrade, mut upgrades, predecessor } = self;
+        let App {
+            prepared,
+            workers: count,
+            names,
+            slot,
+            reload,
+            upgrade,
+            mut upgrades,
+            predecessor,
+            inherited,
+        } = self;
         let (publisher, cell) = cell::cell(Table::default());
         let (inbox, events) = inbox();
         let trouble = {
@@ -221,14 +233,28 @@ impl App {
         let context =
             Context { sources: sources_of, doors, names, workers: count, control: control_of, drain_timeout };
         let running = Running::new(context, console);
-        tokio::select! {
-            begun = begin(prepared, running, slot.clone(), &sources, predecessor) => begun?,
-            // Only a process that takes another's place needs time to begin, and that one goes on then.
-            () = &mut stop => return Ok(Stopped { cut: 0 }),
-        }
+        let word = predecessor.as_ref().map(Predecessor::word);
+        let mut beginning = pin!(begin(prepared, running, slot.clone(), &sources, predecessor, inherited));
+        let is_stopped = tokio::select! {
+            begun = &mut beginning => begun.map(|()| false)?,
+            () = &mut stop => {
+                // Only a process that takes another's place needs time to begin, and that one goes on then.
+                if word.is_some_and(|word| word.withdraw()) {
+                    return Ok(Stopped { cut: 0 });
+                }
+                // Too late for that: whoever was accepted is served.
+                beginning.await?;
+                true
+            }
+        };
+        let stop = pin!(async {
+            if !is_stopped {
+                stop.await;
+            }
+        });
         let sweeping = tokio::spawn(slot.clone().sweep());
         let ended = tokio::select! {
-            ended = serve(&sources, &slot, &mut upgrades, &ends, &patience, stop.as_mut(), hurry) => ended,
+            ended = serve(&sources, &slot, &mut upgrades, &ends, &patience, stop, hurry) => ended,
             // Routes would stay as they are for ever: better to be started anew, or to leave it to another balancer.
             _ = &mut control => return Err(StartError::ControlEnded),
         };
@@ -251,6 +277,7 @@ async fn begin(
     slot: Slot,
     sources: &Arc<Sources>,
     mut predecessor: Option<Predecessor>,
+    inherited: Inherited,
 ) -> Result<(), StartError> {
     let sources = Arc::clone(sources);
     // It waits for control, which runs on this thread.
@@ -259,6 +286,7 @@ async fn begin(
         if let Some(predecessor) = predecessor {
             predecessor.succeed(&sources.upgrade);
         }
+        inherited.let_go();
         Ok(())
     });
     begin.await.map_err(io::Error::other)?
@@ -282,6 +310,9 @@ async fn serve(
         upgraded = upgrades.next(slot, sources) => Some(upgraded),
     };
     drop(told);
+    if let Some(herald) = &mut upgrades.herald {
+        herald.parting();
+    }
     let patience = Duration::from_millis(patience.load(Relaxed));
     match upgraded {
         Some(upgraded) => {

@@ -291,7 +291,14 @@ impl Running {
                 }
                 (None, Some(bound)) => {
                     tracing::info!(pool = name, listen = bound.address.to_string(), "listening");
-                    sources.workers.listen(bound, service)
+                    let listening = sources.workers.listen(bound, service);
+                    if let (config::ListenAddress::Unix(path), true) =
+                        (&listen.address, listening.share.has_file())
+                    {
+                        // One that was passed has the mode that the process before gave it.
+                        permit(path, listen.mode);
+                    }
+                    listening
                 }
                 (None, None) => continue,
             };

@@ -28,6 +28,8 @@ pub(super) enum FromNew {
     },
     /// It accepts.
     Taken,
+    /// It accepts no more and will end: it was stopped, or another process takes its place. Without this it has died.
+    Parting,
     Failed {
         reason: String,
     },
