@@ -273,6 +273,11 @@ impl Steward {
         Some(Operated { before, is_writer: self.core.is_incumbent(member) })
     }
 
+    /// What an operator has said of a member, or of one that is away, before this process was.
+    pub fn wish(&mut self, member: &str, wish: Operator) {
+        self.core.wish(member, wish);
+    }
+
     /// What Patroni calls the cluster, if that is to be its name.
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref().filter(|_| self.options.name.is_none())
@@ -349,6 +354,7 @@ impl Steward {
         };
         ClusterPicture {
             id: self.id,
+            wishes: self.core.wishes().clone(),
             name: Arc::clone(&self.name),
             epoch: self.routes.epoch,
             routes: Arc::clone(&self.routes),

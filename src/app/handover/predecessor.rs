@@ -112,8 +112,7 @@ impl Predecessor {
         PastUpgrades { done, failed, last_at: Some(SystemTime::now()), problem: None }
     }
 
-    /// Waits until every address leads somewhere that does so in the process before, and an operator's wishes are done here
-    /// too. `clusters` are those of the configuration, in its order.
+    /// Waits until every address leads somewhere that does so in the process before. `clusters` are those of the configuration, in its order.
     ///
     /// # Errors
     /// When time is up: which pool leads nowhere.
@@ -125,15 +124,10 @@ impl Predecessor {
     ) -> Result<(), StartError> {
         let within = Duration::from_millis(self.estate.within_ms);
         let patience = within - within / SHARE_OF_REST;
-        let operated = self.operated(config, clusters);
         loop {
-            let mut is_operated = true;
-            for (id, there) in &operated {
-                is_operated &= operate(*id, there, sources).await;
-            }
             let waited = self.met.elapsed();
             match self.compare(config, clusters, sources) {
-                (Settled::Whole, _) if is_operated && sources.pictures.is_ready() => return Ok(()),
+                (Settled::Whole, _) if sources.pictures.is_ready() => return Ok(()),
                 (Settled::Whole | Settled::Enough, _) if waited >= WHOLE_WITHIN.min(patience) => {
                     return Ok(());
                 }
@@ -167,8 +161,12 @@ impl Predecessor {
         worst
     }
 
-    /// Clusters that the process before has too.
-    fn operated(&self, config: &Config, clusters: &[ClusterId]) -> Vec<(ClusterId, &OperatedCluster)> {
+    /// What operators have said of the members of clusters that the process before has too. `clusters` as for `settle`.
+    pub fn wishes(
+        &self,
+        config: &Config,
+        clusters: &[ClusterId],
+    ) -> Vec<(ClusterId, Vec<(String, Operator)>)> {
         let known = self.estate.clusters.iter().zip(0..).map(|(there, number)| Known {
             id: ClusterId(number),
             name: there.name.clone(),
@@ -176,7 +174,14 @@ impl Predecessor {
         });
         let plan = Plan::new(&known.collect::<Vec<_>>(), &[], config);
         let there = |id: ClusterId| self.estate.clusters.get(id.0 as usize);
-        let same = |(id, found): (&ClusterId, &Option<ClusterId>)| Some((*id, there((*found)?)?));
+        // A wish of another version is passed over.
+        let wish = |text: &str| Operator::ALL.into_iter().find(|known| known.as_str() == text);
+        let wishes = |there: &OperatedCluster| {
+            let known =
+                there.operators.iter().filter_map(|(member, text)| Some((member.clone(), wish(text)?)));
+            known.collect()
+        };
+        let same = |(id, found): (&ClusterId, &Option<ClusterId>)| Some((*id, wishes(there((*found)?)?)));
         clusters.iter().zip(&plan.clusters).filter_map(same).collect()
     }
 
@@ -237,20 +242,4 @@ impl Predecessor {
             _ => Ok(serde_json::from_str(&line)?),
         }
     }
-}
-
-/// Members that an operator has taken out stay out. Says whether all are known here that have to.
-async fn operate(cluster: ClusterId, there: &OperatedCluster, sources: &Sources) -> bool {
-    let Some(picture) = sources.pictures.one(cluster) else { return true };
-    let mut is_done = true;
-    for (member, wish) in &there.operators {
-        let Some(wish) = Operator::ALL.into_iter().find(|known| known.as_str() == wish) else { continue };
-        let known = picture.members.iter().find(|known| known.member.name == *member);
-        is_done &= match known {
-            Some(known) if known.operator == wish => true,
-            Some(_) => sources.inbox.operate(cluster, member.clone(), wish).await.is_some(),
-            None => false,
-        };
-    }
-    is_done
 }
