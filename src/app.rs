@@ -185,17 +185,7 @@ impl App {
         hurry: impl Future<Output = ()>,
     ) -> Result<Stopped, StartError> {
         let mut stop = pin!(stop);
-        let App {
-            prepared,
-            workers: count,
-            names,
-            slot,
-            reload,
-            upgrade,
-            mut upgrades,
-            predecessor,
-            inherited,
-        } = self;
+        let App { prepared, workers: count, names, slot, reload, upgrade, mut upgrades, .. } = self;
         let (publisher, cell) = cell::cell(Table::default());
         let (inbox, events) = inbox();
         let trouble = {
@@ -233,22 +223,14 @@ impl App {
         let context =
             Context { sources: sources_of, doors, names, workers: count, control: control_of, drain_timeout };
         let running = Running::new(context, console);
-        let word = predecessor.as_ref().map(Predecessor::word);
-        let mut beginning = pin!(begin(prepared, running, slot.clone(), &sources, predecessor, inherited));
-        let is_stopped = tokio::select! {
-            begun = &mut beginning => begun.map(|()| false)?,
-            () = &mut stop => {
-                // Only a process that takes another's place needs time to begin, and that one goes on then.
-                if word.is_some_and(|word| word.withdraw()) {
-                    return Ok(Stopped { cut: 0 });
-                }
-                // Too late for that: whoever was accepted is served.
-                beginning.await?;
-                true
-            }
-        };
+        let begun =
+            begin(prepared, running, slot.clone(), &sources, self.predecessor, self.inherited, stop.as_mut())
+                .await?;
+        if begun == Begun::Never {
+            return Ok(Stopped { cut: 0 });
+        }
         let stop = pin!(async {
-            if !is_stopped {
+            if begun == Begun::Serves {
                 stop.await;
             }
         });
@@ -270,6 +252,16 @@ impl App {
 /// How long a drain lasts, in milliseconds; a reload may change it.
 type Patience = Arc<AtomicU64>;
 
+/// How a process has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Serves,
+    /// It serves, and a stop came meanwhile.
+    Stopped,
+    /// A stop came first, and the process whose place it was to take goes on.
+    Never,
+}
+
 /// Serves the first configuration. In the place of another process, as soon as that one has let go of its clients to come.
 async fn begin(
     prepared: Prepared,
@@ -278,10 +270,12 @@ async fn begin(
     sources: &Arc<Sources>,
     mut predecessor: Option<Predecessor>,
     inherited: Inherited,
-) -> Result<(), StartError> {
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Begun, StartError> {
     let sources = Arc::clone(sources);
+    let word = predecessor.as_ref().map(Predecessor::word);
     // It waits for control, which runs on this thread.
-    let begin = tokio::task::spawn_blocking(move || {
+    let mut begin = tokio::task::spawn_blocking(move || {
         slot.begin(running, prepared, &sources, predecessor.as_mut())?;
         if let Some(predecessor) = predecessor {
             predecessor.succeed(&sources.upgrade);
@@ -289,7 +283,15 @@ async fn begin(
         inherited.let_go();
         Ok(())
     });
-    begin.await.map_err(io::Error::other)?
+    tokio::select! {
+        begun = &mut begin => return begun.map_err(io::Error::other)?.map(|()| Begun::Serves),
+        () = stop => {}
+    }
+    if word.is_some_and(|word| word.withdraw()) {
+        return Ok(Begun::Never);
+    }
+    // Too late for that, or it takes a moment only: whoever was accepted is served.
+    begin.await.map_err(io::Error::other)?.map(|()| Begun::Stopped)
 }
 
 /// Until the last session has gone: after a stop, or in the shadow of another process.

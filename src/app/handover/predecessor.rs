@@ -243,3 +243,16 @@ impl Predecessor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_comes_first_decides_whether_the_place_is_taken() {
+        let word = Word::default();
+        assert!(word.give() && !word.clone().withdraw() && word.give());
+        let word = Word::default();
+        assert!(word.clone().withdraw() && !word.give() && word.withdraw());
+    }
+}
