@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::bind::{Before, Prepared};
 use self::console::{Console, Secrets};
-use self::handover::{Predecessor, Start};
+use self::handover::{Inherited, Predecessor, Start};
 use self::reload::{Context, Running, Slot};
 use self::upgrades::Upgrades;
 use crate::admin::actions::Reload;
@@ -105,6 +105,8 @@ pub struct App {
     upgrade: Upgrade,
     upgrades: Upgrades,
     predecessor: Option<Predecessor>,
+    /// What the configuration does not name.
+    inherited: Inherited,
 }
 
 /// Reads the secrets and certificates that the configuration names, as a start does, and binds nothing.
@@ -136,13 +138,13 @@ impl App {
             config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let names = Names::default();
         let prepared = Prepared::new(config, workers, &names, Before::Start(&mut inherited))?;
-        inherited.let_go();
         let slot = Slot::default();
         let reload = slot.reload(source);
         let past = predecessor.as_ref().map_or_else(PastUpgrades::default, Predecessor::past);
         let (upgrade, requests) = Upgrade::new(past);
-        let upgrades = Upgrades { requests, launch };
-        Ok(App { prepared, workers, names, slot, reload, upgrade, upgrades, predecessor })
+        let herald = predecessor.as_ref().and_then(Predecessor::herald);
+        let upgrades = Upgrades { requests, launch, herald };
+        Ok(App { prepared, workers, names, slot, reload, upgrade, upgrades, predecessor, inherited })
     }
 
     /// The IP addresses where each pool listens, by its name; the ports are the real ones.
@@ -183,7 +185,7 @@ impl App {
         hurry: impl Future<Output = ()>,
     ) -> Result<Stopped, StartError> {
         let mut stop = pin!(stop);
-        let App { prepared, workers: count, names, slot, reload, upgrade, mut upgrades, predecessor } = self;
+        let App { prepared, workers: count, names, slot, reload, upgrade, mut upgrades, .. } = self;
         let (publisher, cell) = cell::cell(Table::default());
         let (inbox, events) = inbox();
         let trouble = {
@@ -221,14 +223,20 @@ impl App {
         let context =
             Context { sources: sources_of, doors, names, workers: count, control: control_of, drain_timeout };
         let running = Running::new(context, console);
-        tokio::select! {
-            begun = begin(prepared, running, slot.clone(), &sources, predecessor) => begun?,
-            // Only a process that takes another's place needs time to begin, and that one goes on then.
-            () = &mut stop => return Ok(Stopped { cut: 0 }),
+        let begun =
+            begin(prepared, running, slot.clone(), &sources, self.predecessor, self.inherited, stop.as_mut())
+                .await?;
+        if begun == Begun::Never {
+            return Ok(Stopped { cut: 0 });
         }
+        let stop = pin!(async {
+            if begun == Begun::Serves {
+                stop.await;
+            }
+        });
         let sweeping = tokio::spawn(slot.clone().sweep());
         let ended = tokio::select! {
-            ended = serve(&sources, &slot, &mut upgrades, &ends, &patience, stop.as_mut(), hurry) => ended,
+            ended = serve(&sources, &slot, &mut upgrades, &ends, &patience, stop, hurry) => ended,
             // Routes would stay as they are for ever: better to be started anew, or to leave it to another balancer.
             _ = &mut control => return Err(StartError::ControlEnded),
         };
@@ -244,6 +252,16 @@ impl App {
 /// How long a drain lasts, in milliseconds; a reload may change it.
 type Patience = Arc<AtomicU64>;
 
+/// How a process has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Serves,
+    /// It serves, and a stop came meanwhile.
+    Stopped,
+    /// A stop came first, and the process whose place it was to take goes on.
+    Never,
+}
+
 /// Serves the first configuration. In the place of another process, as soon as that one has let go of its clients to come.
 async fn begin(
     prepared: Prepared,
@@ -251,17 +269,29 @@ async fn begin(
     slot: Slot,
     sources: &Arc<Sources>,
     mut predecessor: Option<Predecessor>,
-) -> Result<(), StartError> {
+    inherited: Inherited,
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Begun, StartError> {
     let sources = Arc::clone(sources);
+    let word = predecessor.as_ref().map(Predecessor::word);
     // It waits for control, which runs on this thread.
-    let begin = tokio::task::spawn_blocking(move || {
+    let mut begin = tokio::task::spawn_blocking(move || {
         slot.begin(running, prepared, &sources, predecessor.as_mut())?;
         if let Some(predecessor) = predecessor {
             predecessor.succeed(&sources.upgrade);
         }
+        inherited.let_go();
         Ok(())
     });
-    begin.await.map_err(io::Error::other)?
+    tokio::select! {
+        begun = &mut begin => return begun.map_err(io::Error::other)?.map(|()| Begun::Serves),
+        () = stop => {}
+    }
+    if word.is_some_and(|word| word.withdraw()) {
+        return Ok(Begun::Never);
+    }
+    // Too late for that, or it takes a moment only: whoever was accepted is served.
+    begin.await.map_err(io::Error::other)?.map(|()| Begun::Stopped)
 }
 
 /// Until the last session has gone: after a stop, or in the shadow of another process.
@@ -282,6 +312,9 @@ async fn serve(
         upgraded = upgrades.next(slot, sources) => Some(upgraded),
     };
     drop(told);
+    if let Some(herald) = &mut upgrades.herald {
+        herald.parting();
+    }
     let patience = Duration::from_millis(patience.load(Relaxed));
     match upgraded {
         Some(upgraded) => {

@@ -162,7 +162,7 @@ pub async fn set_state(
 /// Sets a member's state, and says what follows that is not plain to see.
 ///
 /// # Errors
-/// When the cluster has no such member, or the control plane does not answer.
+/// When the cluster has no such member, the control plane does not answer, or an upgrade is under way.
 pub(super) async fn operate_member(
     sources: &Sources,
     cluster: ClusterId,
@@ -170,11 +170,17 @@ pub(super) async fn operate_member(
     wish: Operator,
     caller: &Caller,
 ) -> Result<(Operated, Option<String>), Refusal> {
+    let change = sources.upgrade.change()?;
     let picture = sources.pictures.one(cluster).ok_or_else(|| no_member(sources, cluster, member))?;
     let name = Arc::clone(&picture.name);
     // A task of its own: once the control plane has been told, it is done, and has to be in the log, whether or not
     // somebody still waits for the answer.
     let operation = operate(sources.inbox.clone(), cluster, name, member.to_owned(), wish, caller.clone());
+    let operation = async move {
+        let operated = operation.await;
+        drop(change);
+        operated
+    };
     let operated = tokio::time::timeout(ANSWER_TIMEOUT, tokio::spawn(operation)).await;
     let operated = operated.ok().and_then(Result::ok).ok_or_else(|| {
         let error =

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc, oneshot};
 
 use super::Sources;
 use super::actions::{Given, Nothing, read};
@@ -21,6 +21,8 @@ use super::refusal::Refusal;
 pub struct Upgrade {
     requests: mpsc::Sender<Answer>,
     one: Arc<tokio::sync::Mutex<()>>,
+    /// Read by whoever changes what is passed to the new process, written by an upgrade.
+    passed: Arc<RwLock<()>>,
     state: Arc<Mutex<UpgradeState>>,
 }
 
@@ -71,18 +73,37 @@ pub struct Draining {
 struct UpgradeState {
     past: PastUpgrades,
     draining: Option<Draining>,
+    /// An upgrade is done: nothing is passed any more.
+    over: Option<OwnedRwLockWriteGuard<()>>,
+}
+
+/// Held by a change that a new process has to know of. No upgrade begins meanwhile.
+#[derive(Debug)]
+pub struct Change {
+    _passed: OwnedRwLockReadGuard<()>,
 }
 
 impl Upgrade {
     /// Also gives the requests, of which one at a time is to be answered.
     pub fn new(past: PastUpgrades) -> (Upgrade, mpsc::Receiver<Answer>) {
         let (requests, asked) = mpsc::channel(1);
-        let state = Arc::new(Mutex::new(UpgradeState { past, draining: None }));
-        (Upgrade { requests, one: Arc::default(), state }, asked)
+        let state = Arc::new(Mutex::new(UpgradeState { past, ..UpgradeState::default() }));
+        (Upgrade { requests, one: Arc::default(), passed: Arc::default(), state }, asked)
     }
 
     fn state(&self) -> MutexGuard<'_, UpgradeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be held by whoever changes at run time what is passed to a new process, or is lost with this one.
+    ///
+    /// # Errors
+    /// An upgrade is under way or done: the change would be lost.
+    pub fn change(&self) -> Result<Change, Refusal> {
+        let passed = Arc::clone(&self.passed).try_read_owned();
+        let error =
+            "another process takes the place of this one, and would not know of it; try again when it has";
+        passed.map(|passed| Change { _passed: passed }).map_err(|_| Refusal::new(StatusCode::CONFLICT, error))
     }
 
     /// Takes as long as the new process needs to get ready, `upgrade_timeout` at most.
@@ -95,6 +116,7 @@ impl Upgrade {
             return Err(NotUpgraded::Busy);
         };
         tracing::info!(user = by, remote, "an upgrade begins");
+        let passed = Arc::clone(&self.passed).write_owned().await;
         let (answer, answered) = oneshot::channel();
         let outcome = match self.requests.send(answer).await {
             Ok(()) => answered.await.unwrap_or_else(|_| Err("this process stops".to_owned())),
@@ -104,7 +126,10 @@ impl Upgrade {
         state.past.last_at = Some(SystemTime::now());
         state.past.problem = outcome.as_ref().err().cloned();
         match &outcome {
-            Ok(_) => state.past.done += 1,
+            Ok(_) => {
+                state.past.done += 1;
+                state.over = Some(passed);
+            }
             Err(problem) => {
                 state.past.failed += 1;
                 tracing::error!(user = by, remote, problem, "the upgrade failed; this process goes on");

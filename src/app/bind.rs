@@ -87,7 +87,7 @@ fn bind(
     inherited: &mut Inherited,
 ) -> Result<Bound, StartError> {
     let bound = match inherited.take(&options.address) {
-        Some(passed) => listener::adopt(passed.socket, options, passed.has_file),
+        Some(passed) => listener::adopt(passed.socket, options, passed.file),
         None => listener::bind(options),
     };
     bound.map_err(|error| unbound(&format!("pool {pool}"), options.address.clone(), error))

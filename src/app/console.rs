@@ -106,7 +106,7 @@ fn runtime_path(admin: &config::Admin) -> Option<&Path> {
 
 fn bind(path: &Path, mode: u32, inherited: &mut Inherited) -> Result<SocketFile, StartError> {
     let bound = match inherited.take(&ListenAddress::Unix(path.to_owned())) {
-        Some(passed) => SocketFile::adopt(passed.socket.into(), path, passed.has_file.then_some(mode)),
+        Some(passed) => SocketFile::adopt(passed.socket.into(), path, passed.file),
         None => SocketFile::bind(path, mode),
     };
     bound.map_err(|error| StartError::File { path: path.display().to_string(), error })
@@ -178,6 +178,9 @@ impl Console {
             announce(address, self.certificates().is_some());
         }
         if let (Some(file), Some(path)) = (socket, &admin.socket) {
+            if file.stays().is_some() {
+                permit(path, socket_file::MODE);
+            }
             self.socket = Some(doors.open(Door::Socket(file))?);
             tracing::info!(socket = %path.display(), "listening");
         }
@@ -188,6 +191,9 @@ impl Console {
                     let path = wanted.path.display().to_string();
                     tracing::info!(socket = path, "listening");
                     let kept = file.keep()?;
+                    if kept.share.has_file() {
+                        permit(&wanted.path, wanted.mode);
+                    }
                     let socket = RuntimeSocket { file, path, level: self.level.subscribe() };
                     let sources = Arc::clone(sources);
                     self.runtime = Some(doors.serve(kept, |close| runtime::run(sources, socket, close)));

@@ -31,7 +31,6 @@ use crate::config::{self, Config};
 use crate::control::{Names, Patroni, Reconfiguration};
 use crate::proxy::listener::{Bound, Listening, Service};
 use crate::routing::ClusterId;
-use crate::topology::Operator;
 
 /// How often it is looked who has gone.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
@@ -206,7 +205,10 @@ impl Running {
     ) -> Result<Vec<&'static str>, StartError> {
         let Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances } = prepared;
         let is_start = self.config.clusters.is_empty();
-        let changes = self.arrange(&config, &plan, patronis);
+        let mut changes = self.arrange(&config, &plan, patronis);
+        if let Some(predecessor) = &predecessor {
+            changes.wishes = predecessor.wishes(&config, &changes.shown);
+        }
         let shown = changes.shown.clone();
         // Only a process that ends does not answer.
         sources.inbox.reconfigure(changes);
@@ -291,7 +293,14 @@ impl Running {
                 }
                 (None, Some(bound)) => {
                     tracing::info!(pool = name, listen = bound.address.to_string(), "listening");
-                    sources.workers.listen(bound, service)
+                    let listening = sources.workers.listen(bound, service);
+                    if let (config::ListenAddress::Unix(path), true) =
+                        (&listen.address, listening.share.has_file())
+                    {
+                        // One that was passed has the mode that the process before gave it.
+                        permit(path, listen.mode);
+                    }
+                    listening
                 }
                 (None, None) => continue,
             };
@@ -416,9 +425,8 @@ impl Drop for Running {
 fn operated(served: &Served, sources: &Sources) -> OperatedCluster {
     let picture = sources.pictures.one(served.id);
     let Known { name, nodes, .. } = served.known(picture.as_deref());
-    let members = picture.iter().flat_map(|picture| &picture.members);
-    let wished = members.filter(|known| known.operator != Operator::Ready);
-    let operators = wished.map(|known| (known.member.name.clone(), known.operator.as_str().to_owned()));
+    let wishes = picture.iter().flat_map(|picture| &picture.wishes);
+    let operators = wishes.map(|(member, wish)| (member.clone(), wish.as_str().to_owned()));
     OperatedCluster { name, nodes: nodes.into_iter().collect(), operators: operators.collect() }
 }
 

@@ -1,14 +1,15 @@
 //! Upgrades from this process to the next: asked for, tried, and followed by a drain. [`handover`](super::handover) has the
 //! two processes' talk.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::handover::Launch;
-use super::handover::successor::Successor;
+use super::handover::successor::{End, Successor};
+use super::handover::{Herald, Launch};
 use super::manager::Manager;
 use super::reload::{Running, Slot};
 use super::{LAST_WORDS, Stopped, cut};
@@ -26,6 +27,8 @@ const FIRST_OF_ALL: u32 = 1;
 pub(super) struct Upgrades {
     pub requests: mpsc::Receiver<Answer>,
     pub launch: Option<Launch>,
+    /// To the process whose place this one has taken.
+    pub herald: Option<Herald>,
 }
 
 /// Another process accepts, and whoever asked for it waits for a word.
@@ -121,7 +124,8 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// Sessions finish, and who is held waits on; at `stop` nobody is held any more, and `hurry` ends it all.
+    /// Sessions finish, and who is held waits on; at `stop` nobody is held any more, and `hurry` ends it all. So does `stop`
+    /// when the next process has died.
     pub async fn run(
         mut self,
         sources: &Sources,
@@ -131,17 +135,11 @@ impl Drain {
         let workers = &sources.workers;
         let open = workers.open_sessions();
         let until = tokio::time::Instant::from_std(self.until);
-        let stopped = async {
-            stop.await;
-            workers.stop_accepting();
-            std::future::pending().await
-        };
         tokio::select! {
             () = workers.drained() => {}
             () = tokio::time::sleep_until(until) => {}
             () = hurry => {}
-            () = stopped => {}
-            () = tell(&mut self.successor, sources, self.until) => {}
+            () = follow(&mut self.successor, sources, self.until, stop) => {}
         }
         let stopped = cut(sources, open).await;
         let _ = self.away.await;
@@ -149,14 +147,34 @@ impl Drain {
     }
 }
 
-/// Tells the next process how many sessions are left, until it is dropped.
-async fn tell(successor: &mut Successor, sources: &Sources, until: Instant) {
-    loop {
-        tokio::time::sleep(TELL_EVERY).await;
-        let left = until.saturating_duration_since(Instant::now());
-        if successor.tell_open(sources.workers.open_sessions(), left).await.is_err() {
-            tracing::warn!(pid = successor.pid(), "the process that took the place of this one has ended");
-            std::future::pending().await
+/// Tells the next process how many sessions are left, and holds nobody any more at `stop`. Ends when that process has died and
+/// there was a stop: the service manager starts another one when this one has ended, and until then nobody accepts.
+async fn follow(
+    successor: &mut Successor,
+    sources: &Sources,
+    until: Instant,
+    stop: impl Future<Output = ()>,
+) {
+    let mut stop = pin!(stop);
+    let (mut is_stopped, mut end) = (false, None);
+    while !is_stopped || end != Some(End::Died) {
+        tokio::select! {
+            () = &mut stop, if !is_stopped => {
+                sources.workers.stop_accepting();
+                is_stopped = true;
+            }
+            () = tokio::time::sleep(TELL_EVERY), if end.is_none() => {
+                let left = until.saturating_duration_since(Instant::now());
+                // Its end is told by the other half.
+                let _ = successor.tell_open(sources.workers.open_sessions(), left).await;
+            }
+            ended = successor.ends(), if end.is_none() => {
+                if ended == End::Died {
+                    tracing::warn!(pid = successor.pid(), "the process that took the place of this one has ended");
+                }
+                end = Some(ended);
+            }
+            else => std::future::pending().await,
         }
     }
 }

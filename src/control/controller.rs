@@ -58,6 +58,8 @@ pub enum Event {
 pub struct Reconfiguration {
     /// New ones, and known ones that are to be served otherwise.
     pub serve: Vec<(ClusterId, ClusterOptions)>,
+    /// What operators have said of members before this process was, by name.
+    pub wishes: Vec<(ClusterId, Vec<(String, Operator)>)>,
     /// Nobody has a session there any more.
     pub forget: Vec<ClusterId>,
     /// All that are shown from now on, in their order.
@@ -285,13 +287,17 @@ impl Controller {
     }
 
     fn reconfigure(&mut self, now: Duration, changes: Reconfiguration) {
-        let Reconfiguration { serve, forget, shown } = changes;
+        let Reconfiguration { serve, wishes, forget, shown } = changes;
         let changed: Vec<ClusterId> = serve.iter().map(|(id, _)| *id).chain(forget.iter().copied()).collect();
         for id in &forget {
             self.stewards.remove(id);
             self.agenda.set(*id, None);
         }
         self.serve(now, serve.into_iter());
+        for (id, wishes) in wishes {
+            let Some(steward) = self.stewards.get_mut(&id) else { continue };
+            wishes.iter().for_each(|(member, wish)| steward.wish(member, *wish));
+        }
         self.settle_names();
         self.decide(&changed);
         self.show(now, &shown);

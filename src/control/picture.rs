@@ -1,6 +1,6 @@
 //! What control knows, for those who only look: the page, the API, the metrics.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub struct ClusterPicture {
     /// How often a writer was followed by another since the start.
     pub failovers: u64,
     pub members: Vec<MemberPicture>,
+    /// Whom operators have taken out, by name, those who are away too.
+    pub wishes: BTreeMap<String, Operator>,
     /// Losses of the writer, newest first; the first may still last.
     pub incidents: Vec<Arc<Incident>>,
     pub incident_totals: Totals,

@@ -215,8 +215,7 @@ impl Steward {
         }
         self.core.replace_members(now, members);
         self.core.set_listed(|member| named.contains(&member.name));
-        self.discovered = true;
-        self.discovery_tried = true;
+        (self.discovered, self.discovery_tried) = (true, true);
         self.discovery_problem = None;
         self.follow_members(Duration::ZERO);
     }
@@ -273,8 +272,13 @@ impl Steward {
     }
 
     pub fn operate(&mut self, member: &str, wish: Operator) -> Option<Operated> {
-        let before = self.core.set_operator(member, wish)?;
+        let before = self.core.member(member).and_then(|_| self.core.set_operator(member, wish))?;
         Some(Operated { before, is_writer: self.core.is_incumbent(member) })
+    }
+
+    /// What an operator has said of a member, or of one that is away, before this process was.
+    pub fn wish(&mut self, member: &str, wish: Operator) {
+        self.core.set_operator(member, wish);
     }
 
     /// What Patroni calls the cluster, if that is to be its name.
@@ -353,6 +357,7 @@ impl Steward {
         };
         ClusterPicture {
             id: self.id,
+            wishes: self.core.wishes().clone(),
             name: Arc::clone(&self.name),
             epoch: self.routes.epoch,
             routes: Arc::clone(&self.routes),

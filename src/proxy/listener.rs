@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::Pool;
 use super::access::{Access, ClientAddress};
 use super::connect::TcpOptions;
-use super::share::Share;
+use super::share::{Share, Stays};
 use super::socket_file::SocketFile;
 use super::worker::{Accepted, Handle, Worker, place};
 
@@ -149,11 +149,11 @@ pub fn bind(options: &ListenOptions) -> io::Result<Bound> {
     }
 }
 
-/// Takes over a socket that another process has bound to this address. `file_is_ours` for that of a unix socket.
+/// Takes over a socket that another process has bound to this address. `stays` as for [`SocketFile::adopt`].
 ///
 /// # Errors
 /// Those of the system.
-pub fn adopt(socket: OwnedFd, options: &ListenOptions, file_is_ours: bool) -> io::Result<Bound> {
+pub fn adopt(socket: OwnedFd, options: &ListenOptions, stays: Option<Stays>) -> io::Result<Bound> {
     match &options.address {
         ListenAddress::Ip(_) => {
             let socket = adopt_ip(socket, options.tcp)?;
@@ -161,8 +161,7 @@ pub fn adopt(socket: OwnedFd, options: &ListenOptions, file_is_ours: bool) -> io
             Ok(Bound { socket: Arc::new(socket.into()), address, file: None })
         }
         ListenAddress::Unix(path) => {
-            let mode = file_is_ours.then_some(options.mode);
-            Bound::of_file(SocketFile::adopt(UnixListener::from(socket), path, mode)?, options)
+            Bound::of_file(SocketFile::adopt(UnixListener::from(socket), path, stays)?, options)
         }
     }
 }

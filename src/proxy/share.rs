@@ -38,6 +38,10 @@ impl Kept {
 }
 
 impl Stays {
+    pub fn set(&self, stays: bool) {
+        self.0.store(stays, Relaxed);
+    }
+
     pub fn is_set(&self) -> bool {
         self.0.load(Relaxed)
     }
@@ -64,7 +68,7 @@ impl Share {
     /// From now on the file is the other process's.
     pub fn leave_file(&self) {
         if let Some(file) = &self.file {
-            file.0.store(true, Relaxed);
+            file.set(true);
         }
     }
 }

@@ -44,20 +44,17 @@ impl SocketFile {
         Ok(SocketFile { listener, path: path.to_owned(), file, stays: Stays::default() })
     }
 
-    /// Takes over a socket that another process has bound. With `mode` the file is ours from now on; without, it is that
-    /// process's, which gave it a mode and removes it.
+    /// Takes over a socket that another process has bound. With `stays` the file becomes ours, as soon as that says so; without,
+    /// it is that process's, which removes it. Its mode is as it was.
     ///
     /// # Errors
     /// Those of the system.
-    pub fn adopt(listener: UnixListener, path: &Path, mode: Option<u32>) -> io::Result<SocketFile> {
+    pub fn adopt(listener: UnixListener, path: &Path, stays: Option<Stays>) -> io::Result<SocketFile> {
         SockRef::from(&listener).listen(BACKLOG)?;
         listener.set_nonblocking(true)?;
-        let mut file = None;
-        if let Some(mode) = mode {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-            file = Some(identity(path)?);
-        }
-        Ok(SocketFile { listener: Some(listener), path: path.to_owned(), file, stays: Stays::default() })
+        let file = stays.as_ref().map(|_| identity(path)).transpose()?;
+        let stays = stays.unwrap_or_default();
+        Ok(SocketFile { listener: Some(listener), path: path.to_owned(), file, stays })
     }
 
     /// By which the file can be left to another process; `None`: it is not ours.

@@ -146,16 +146,20 @@ impl Cluster {
         }
     }
 
-    /// What an operator wants of a member from now on: what was wanted before, or `None` for an unknown name. It
-    /// holds until it is changed, however often the member leaves and comes back.
+    /// What an operator wants of a member from now on, or of one that is away: what was wanted before, or `None` for a name
+    /// that is unknown at present. It holds until it is changed, however often the member leaves and comes back.
     pub fn set_operator(&mut self, name: &str, operator: Operator) -> Option<Operator> {
-        let tracked = self.members.get_mut(name)?;
-        let before = std::mem::replace(&mut tracked.operator, operator);
         match operator {
             Operator::Ready => drop(self.wishes.remove(name)),
             Operator::Drain | Operator::Maint => drop(self.wishes.insert(name.to_owned(), operator)),
         }
-        Some(before)
+        let tracked = self.members.get_mut(name)?;
+        Some(std::mem::replace(&mut tracked.operator, operator))
+    }
+
+    /// What operators want of members and of former ones, by name; who is not here is to be [`Operator::Ready`].
+    pub fn wishes(&self) -> &BTreeMap<String, Operator> {
+        &self.wishes
     }
 
     pub fn set_leader_grace(&mut self, grace: Duration) {

@@ -267,6 +267,11 @@ pub async fn carry_out(sources: &Sources, uid: u32, order: Order) -> String {
         role: Role::Operator,
         peer: Peer::Socket { uid },
     };
+    let is_lost = matches!(order, Order::Weigh { .. } | Order::Limit { .. });
+    let _change = match is_lost.then(|| sources.upgrade.change()).transpose() {
+        Ok(change) => change,
+        Err(refusal) => return refusal.error + "\n",
+    };
     match order {
         Order::State { place, wish } => {
             match actions::operate_member(sources, place.cluster, &place.member, wish, &caller).await {

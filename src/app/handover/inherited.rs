@@ -13,7 +13,8 @@ use rustix::net::{AddressFamily, SocketType};
 
 use super::letter::PassedSocket;
 use crate::proxy::listener::ListenAddress;
-use crate::proxy::socket_file::{self, SocketFile};
+use crate::proxy::share::Stays;
+use crate::proxy::socket_file::SocketFile;
 
 /// What nobody has asked for yet.
 #[derive(Debug, Default)]
@@ -29,8 +30,8 @@ pub(in crate::app) struct Socket {
     pub socket: OwnedFd,
     /// As the configuration has it: with port 0, if that is what it says.
     address: ListenAddress,
-    /// The file of a unix socket is ours from now on.
-    pub has_file: bool,
+    /// The file of a unix socket becomes ours when this says so.
+    pub file: Option<Stays>,
 }
 
 impl Inherited {
@@ -53,21 +54,21 @@ impl Inherited {
         (passed, stream.ok().flatten())
     }
 
-    /// The sockets among these, as they are told.
-    pub fn told(mut passed: ListenFd, told: &[PassedSocket]) -> Inherited {
+    /// The sockets among these, as they are told. Their files are the other process's while `stay` is set.
+    pub fn told(mut passed: ListenFd, told: &[PassedSocket], stay: &Stays) -> Inherited {
         let mut inherited = Inherited::default();
         for (place, told) in told.iter().enumerate() {
-            inherited.add(&mut passed, place, Some(told));
+            inherited.add(&mut passed, place, Some((told, stay)));
         }
         inherited
     }
 
-    fn add(&mut self, passed: &mut ListenFd, place: usize, told: Option<&PassedSocket>) {
+    fn add(&mut self, passed: &mut ListenFd, place: usize, told: Option<(&PassedSocket, &Stays)>) {
         match listening(passed, place) {
             Ok((socket, bound)) => {
-                let address = told.and_then(|told| parse(&told.address)).unwrap_or(bound);
-                let has_file = told.is_some_and(|told| told.has_file);
-                self.sockets.push(Socket { socket, address, has_file });
+                let address = told.and_then(|(told, _)| parse(&told.address)).unwrap_or(bound);
+                let file = told.filter(|(told, _)| told.has_file).map(|(_, stay)| stay.clone());
+                self.sockets.push(Socket { socket, address, file });
             }
             Err(problem) => self.useless.push(format!("number {place}: {problem}")),
         }
@@ -82,16 +83,16 @@ impl Inherited {
         (!is_lost).then_some(socket)
     }
 
-    /// Closes what the configuration does not name.
+    /// Closes what the configuration does not name. To be called when the process before this one has let go of it.
     pub fn let_go(self) {
         for problem in self.useless {
             tracing::warn!(problem, "a socket that was passed cannot be used");
         }
-        for Socket { socket, address, has_file } in self.sockets {
+        for Socket { socket, address, file } in self.sockets {
             tracing::warn!(listen = %address, "a socket that was passed is closed: no listener has this address");
-            if let (ListenAddress::Unix(path), true) = (&address, has_file) {
+            if let (ListenAddress::Unix(path), Some(_)) = (&address, &file) {
                 // Removes the file, which is ours.
-                drop(SocketFile::adopt(socket.into(), path, Some(socket_file::MODE)));
+                drop(SocketFile::adopt(socket.into(), path, file));
             }
         }
     }

@@ -28,6 +28,8 @@ pub(super) enum FromNew {
     },
     /// It accepts.
     Taken,
+    /// It accepts no more and will end: it was stopped, or another process takes its place. Without this it has died.
+    Parting,
     Failed {
         reason: String,
     },
@@ -66,7 +68,7 @@ pub(in crate::app) struct OperatedCluster {
     pub name: Option<String>,
     /// By which it is known, see [`plan`](crate::app).
     pub nodes: Vec<String>,
-    /// Members that an operator has taken out, and how.
+    /// Members that an operator has taken out, and how, those who are away too.
     pub operators: Vec<(String, String)>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::plan::{Known, Plan, addresses};
@@ -13,6 +14,7 @@ use crate::admin::Sources;
 use crate::admin::pools::routable;
 use crate::admin::upgrade::{PastUpgrades, Upgrade};
 use crate::config::Config;
+use crate::proxy::share::Stays;
 use crate::routing::ClusterId;
 use crate::topology::Operator;
 
@@ -30,13 +32,38 @@ pub(in crate::app) struct Predecessor {
     letters: BufReader<UnixStream>,
     estate: Estate,
     met: Instant,
+    /// Of all unix sockets that it passed: the files are its own.
+    files: Stays,
+    word: Word,
 }
 
-/// Tells the process before this one why this one cannot start.
+/// Whether this process takes the other's place: decided once, by whoever comes first.
+#[derive(Debug, Clone, Default)]
+pub(in crate::app) struct Word(Arc<OnceLock<bool>>);
+
+impl Word {
+    /// This process is not to take the place any more; `false`: it does.
+    pub fn withdraw(&self) -> bool {
+        !*self.0.get_or_init(|| false)
+    }
+
+    fn give(&self) -> bool {
+        *self.0.get_or_init(|| true)
+    }
+}
+
+/// Tells the process before this one how this one ends.
 #[derive(Debug)]
 pub struct Herald(UnixStream);
 
 impl Herald {
+    /// As it should.
+    pub(in crate::app) fn parting(&mut self) {
+        // That process may have ended long ago.
+        let _ = self.0.write_all(line(&FromNew::Parting).as_bytes());
+    }
+
+    /// It cannot start, and why.
     pub fn failed(&mut self, reason: &str) {
         // Its own end is told by the end of the connection.
         let _ = self.0.write_all(line(&FromNew::Failed { reason: reason.to_owned() }).as_bytes());
@@ -55,18 +82,24 @@ impl Predecessor {
         let lost = |error: io::Error| format!("the process before this one is not heard of: {error}");
         stream.set_read_timeout(Some(LETTER_WITHIN)).map_err(lost)?;
         let letters = BufReader::new(stream);
-        let mut predecessor = Predecessor { letters, estate: Estate::default(), met: Instant::now() };
+        let (estate, files, word) = (Estate::default(), Stays::default(), Word::default());
+        files.set(true);
+        let mut predecessor = Predecessor { letters, estate, met: Instant::now(), files, word };
         predecessor.tell(&FromNew::Begun { pid: std::process::id() }).map_err(lost)?;
         match predecessor.hear().map_err(lost)? {
             FromOld::Estate(estate) => predecessor.estate = estate,
             other => return Err(format!("the process before this one said {other:?} first")),
         }
-        let inherited = Inherited::told(passed, &predecessor.estate.sockets);
+        let inherited = Inherited::told(passed, &predecessor.estate.sockets, &predecessor.files);
         Ok((predecessor, inherited))
     }
 
     pub fn herald(&self) -> Option<Herald> {
         self.letters.get_ref().try_clone().ok().map(Herald)
+    }
+
+    pub fn word(&self) -> Word {
+        self.word.clone()
     }
 
     pub fn pid(&self) -> u32 {
@@ -79,8 +112,7 @@ impl Predecessor {
         PastUpgrades { done, failed, last_at: Some(SystemTime::now()), problem: None }
     }
 
-    /// Waits until every address leads somewhere that does so in the process before, and an operator's wishes are done here
-    /// too. `clusters` are those of the configuration, in its order.
+    /// Waits until every address leads somewhere that does so in the process before. `clusters` are those of the configuration, in its order.
     ///
     /// # Errors
     /// When time is up: which pool leads nowhere.
@@ -92,15 +124,10 @@ impl Predecessor {
     ) -> Result<(), StartError> {
         let within = Duration::from_millis(self.estate.within_ms);
         let patience = within - within / SHARE_OF_REST;
-        let operated = self.operated(config, clusters);
         loop {
-            let mut is_operated = true;
-            for (id, there) in &operated {
-                is_operated &= operate(*id, there, sources).await;
-            }
             let waited = self.met.elapsed();
             match self.compare(config, clusters, sources) {
-                (Settled::Whole, _) if is_operated && sources.pictures.is_ready() => return Ok(()),
+                (Settled::Whole, _) if sources.pictures.is_ready() => return Ok(()),
                 (Settled::Whole | Settled::Enough, _) if waited >= WHOLE_WITHIN.min(patience) => {
                     return Ok(());
                 }
@@ -134,8 +161,12 @@ impl Predecessor {
         worst
     }
 
-    /// Clusters that the process before has too.
-    fn operated(&self, config: &Config, clusters: &[ClusterId]) -> Vec<(ClusterId, &OperatedCluster)> {
+    /// What operators have said of the members of clusters that the process before has too. `clusters` as for `settle`.
+    pub fn wishes(
+        &self,
+        config: &Config,
+        clusters: &[ClusterId],
+    ) -> Vec<(ClusterId, Vec<(String, Operator)>)> {
         let known = self.estate.clusters.iter().zip(0..).map(|(there, number)| Known {
             id: ClusterId(number),
             name: there.name.clone(),
@@ -143,7 +174,14 @@ impl Predecessor {
         });
         let plan = Plan::new(&known.collect::<Vec<_>>(), &[], config);
         let there = |id: ClusterId| self.estate.clusters.get(id.0 as usize);
-        let same = |(id, found): (&ClusterId, &Option<ClusterId>)| Some((*id, there((*found)?)?));
+        // A wish of another version is passed over.
+        let wish = |text: &str| Operator::ALL.into_iter().find(|known| known.as_str() == text);
+        let wishes = |there: &OperatedCluster| {
+            let known =
+                there.operators.iter().filter_map(|(member, text)| Some((member.clone(), wish(text)?)));
+            known.collect()
+        };
+        let same = |(id, found): (&ClusterId, &Option<ClusterId>)| Some((*id, wishes(there((*found)?)?)));
         clusters.iter().zip(&plan.clusters).filter_map(same).collect()
     }
 
@@ -155,7 +193,8 @@ impl Predecessor {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let told = self.tell(&FromNew::Ready { version }).and_then(|()| self.hear());
         match told {
-            Ok(FromOld::Take) => Ok(()),
+            Ok(FromOld::Take) if self.word.give() => Ok(()),
+            Ok(FromOld::Take) => Err(StartError::Predecessor("this one is stopped".to_owned())),
             Ok(other) => Err(StartError::Predecessor(format!("the process before this one said {other:?}"))),
             Err(error) => {
                 Err(StartError::Predecessor(format!("the process before this one is gone: {error}")))
@@ -165,6 +204,8 @@ impl Predecessor {
 
     /// This process accepts. Waits until the other one has told the service manager so, and follows it to its end.
     pub fn succeed(mut self, upgrade: &Upgrade) {
+        // Before it is said: the other one leaves them from then on.
+        self.files.set(false);
         let told = self.tell(&FromNew::Taken).and_then(|()| self.hear());
         let Ok(FromOld::Open { sessions, cut_in_ms }) = told else {
             // It has ended, or it hangs: there is nothing left to wait for.
@@ -203,18 +244,15 @@ impl Predecessor {
     }
 }
 
-/// Members that an operator has taken out stay out. Says whether all are known here that have to.
-async fn operate(cluster: ClusterId, there: &OperatedCluster, sources: &Sources) -> bool {
-    let Some(picture) = sources.pictures.one(cluster) else { return true };
-    let mut is_done = true;
-    for (member, wish) in &there.operators {
-        let Some(wish) = Operator::ALL.into_iter().find(|known| known.as_str() == wish) else { continue };
-        let known = picture.members.iter().find(|known| known.member.name == *member);
-        is_done &= match known {
-            Some(known) if known.operator == wish => true,
-            Some(_) => sources.inbox.operate(cluster, member.clone(), wish).await.is_some(),
-            None => false,
-        };
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_comes_first_decides_whether_the_place_is_taken() {
+        let word = Word::default();
+        assert!(word.give() && !word.clone().withdraw() && word.give());
+        let word = Word::default();
+        assert!(word.clone().withdraw() && !word.give() && word.withdraw());
     }
-    is_done
 }

@@ -40,6 +40,15 @@ pub(in crate::app) struct Successor {
     accepts: bool,
 }
 
+/// How a process that accepted has come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::app) enum End {
+    /// As it should, and it has said so.
+    Parted,
+    /// Nobody accepts any more.
+    Died,
+}
+
 impl Successor {
     /// Starts the program and hears of it until it accepts. Dropped before that, the program is ended.
     ///
@@ -99,6 +108,16 @@ impl Successor {
     pub async fn tell_open(&mut self, sessions: usize, cut_in: Duration) -> io::Result<()> {
         let cut_in_ms = u64::try_from(cut_in.as_millis()).unwrap_or(u64::MAX);
         self.tell(&FromOld::Open { sessions, cut_in_ms }).await
+    }
+
+    /// Waits for its end, or for the word that it will.
+    pub async fn ends(&mut self) -> End {
+        let mut line = String::new();
+        let read = self.letters.read_line(&mut line).await;
+        match read.map(|_| serde_json::from_str(&line)) {
+            Ok(Ok(FromNew::Parting)) => End::Parted,
+            _ => End::Died,
+        }
     }
 
     async fn tell(&mut self, letter: &FromOld) -> io::Result<()> {

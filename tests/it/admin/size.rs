@@ -139,6 +139,7 @@ fn picture(number: usize) -> ClusterPicture {
         last_writer: Some(NODES[0].to_owned()),
         failovers: 3,
         members: NODES.iter().map(|name| member(name)).collect(),
+        wishes: Default::default(),
         incidents: Vec::new(),
         incident_totals: Default::default(),
         discovery_problem: None,

@@ -107,6 +107,64 @@ async fn a_stop_ends_the_drain_of_the_former_process_as_any_other() {
     assert_eq!((end.is_err(), code), (true, 0));
 }
 
+/// systemd starts another process only when the former one has ended, and stops that one when its main process has died.
+#[tokio::test]
+async fn a_stop_after_the_death_of_the_successor_ends_the_drain_at_once() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "drain_timeout: 10m");
+    let (client, _) = Client::enter(world.pilotfish.pool("primary").await).await;
+    let upgraded = world.upgrade().await.expect("an upgrade");
+    World::end(upgraded["pid"].as_u64().expect("a number"), Signal::KILL);
+    world.pilotfish.says("the process that took the place of this one has ended").await;
+    world.pilotfish.signal(Signal::TERM);
+    let (end, code) = tokio::join!(client.end(), world.pilotfish.exit());
+    assert_eq!((end.is_err(), code), (true, 0));
+    assert_eq!(world.pilotfish.says("stopped").await["cut"], 1);
+}
+
+#[tokio::test]
+async fn a_stop_of_both_lets_the_former_one_drain() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "drain_timeout: 10m");
+    let (mut client, _) = Client::enter(world.pilotfish.pool("primary").await).await;
+    let upgraded = world.upgrade().await.expect("an upgrade");
+    World::end(upgraded["pid"].as_u64().expect("a number"), Signal::TERM);
+    world.only(&[world.first()]).await;
+    world.pilotfish.signal(Signal::TERM);
+    for _ in 0..20 {
+        assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
+    }
+    drop(client);
+    assert_eq!(world.pilotfish.exit().await, 0);
+    assert_eq!(world.pilotfish.says("stopped").await["cut"], 0);
+}
+
+#[tokio::test]
+async fn who_was_taken_out_and_is_away_is_still_out_when_he_is_back() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let world = World::start(&cluster, "");
+    let admin = world.pilotfish.admin().await;
+    let is_b_out = |status: &Value| {
+        let members = status["clusters"][0]["members"].as_array().cloned().unwrap_or_default();
+        members.iter().any(|member| member["name"] == "b" && member["admin"] == "drain")
+    };
+    status_until(admin, "b", |status| status["clusters"][0]["members"][1]["name"] == "b").await;
+    let (code, said) = world.command(&["drain", "b"]).await;
+    assert_eq!(code, 0, "{said}");
+    // Patroni on it is being restarted: a process that starts now does not know its name.
+    cluster.tell_members(&["a"]);
+    cluster.node("b").patroni.stop().await;
+    world.upgrade().await.expect("an upgrade");
+    // So that it is passed on by one that has never seen the member.
+    world.upgrade().await.expect("another upgrade");
+    let status = status_until(admin, "upgrades", |status| status["upgrades"]["done"] == 2).await;
+    let members = status["clusters"][0]["members"].as_array().expect("members");
+    assert!(members.iter().all(|member| member["name"] != "b"), "{status}");
+    cluster.node("b").patroni.resume().await;
+    cluster.tell_members(&["a", "b"]);
+    status_until(admin, "b, still out", is_b_out).await;
+}
+
 #[tokio::test]
 async fn what_an_operator_has_taken_out_stays_out() {
     let cluster = FakeCluster::start("demo", &["a", "b"]).await;

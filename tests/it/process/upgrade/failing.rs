@@ -1,6 +1,7 @@
 //! A new process that fails, in whichever way: the old one never stopped, and says why.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
 
@@ -30,7 +31,10 @@ async fn a_new_process_that_fails_changes_nothing() {
     let taken = format!("replicas: {{listen: [\"{}\", \"", taken.local_addr().expect("an address"));
     let conflict = good.replacen("replicas: {listen: \"", &taken, 1).replacen("\"}\nadmin", "\"]}\nadmin", 1);
     let secret = good.replacen("admin: {", "admin: {users: [{name: u, password: 'file:/none'}], ", 1);
-    let failures: [(&str, Program, &[&str]); 6] = [
+    let folder = good.replacen("haproxy.sock", "none/haproxy.sock", 1);
+    let failures: [(&str, Program, &[&str]); 7] = [
+        // Behind all other sockets, which it has taken by then.
+        (&folder, Program::Same, &["none/haproxy.sock", "No such file"]),
         ("clusters: 7", Program::Same, &["config.yaml:1:11", "expected a list"]),
         (&conflict, Program::Same, &["pool replicas cannot listen on", "Address already in use"]),
         (&secret, Program::Same, &["/none"]),
@@ -67,6 +71,7 @@ async fn a_new_process_that_fails_changes_nothing() {
         assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
         assert_eq!(Client::enter(primary).await.1, "a");
         world.only(&[world.first()]).await;
+        world.assert_files(&said);
     }
     write(&good);
     let (code, said) = world.command(&["reload"]).await;
@@ -74,7 +79,7 @@ async fn a_new_process_that_fails_changes_nothing() {
     world.restore();
     world.upgrade().await.expect("an upgrade after all");
     let status = status_until(admin, "the upgrade", |status| status["upgrades"]["done"] == 1).await;
-    assert_eq!((&status["upgrades"]["failed"], status["upgrades"]["problem"].is_null()), (&6.into(), true));
+    assert_eq!((&status["upgrades"]["failed"], status["upgrades"]["problem"].is_null()), (&7.into(), true));
     assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
 }
 
@@ -86,10 +91,21 @@ async fn a_new_process_that_finds_no_writer_where_there_is_one_is_none() {
     let primary = world.pilotfish.pool("primary").await;
     let (mut client, _) = Client::enter(primary).await;
     cluster.node("a").patroni.answer("/leader", Answer::Never);
+    // One file is taken over, of another mode; one is not named any more.
+    let path = world.pilotfish.file.path();
+    let text = std::fs::read_to_string(&path).expect("its configuration");
+    let pool = format!(", \"unix:{}\"", world.pool_socket().display());
+    let text = text.replacen(&pool, "", 1).replacen("level: admin}", "level: admin, mode: \"0600\"}", 1);
+    assert!(text.contains("0600") && !text.contains("pool.sock"), "{text}");
+    std::fs::write(&path, text).expect("a file");
     let said = world.upgrade().await.expect_err("no upgrade");
     assert!(said.contains("leads nowhere in the new one, there to a"), "{said}");
     assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
     assert_eq!(Client::enter(primary).await.1, "a", "the silent leader is still dialled");
+    world.only(&[world.first()]).await;
+    world.assert_files(&said);
+    let mode = std::fs::metadata(world.runtime_socket()).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
 }
 
 #[tokio::test]
@@ -113,6 +129,12 @@ async fn one_upgrade_at_a_time_and_no_reload_meanwhile() {
     .await;
     let (code, said) = world.command(&["reload"]).await;
     assert!(code == 1 && said.contains("another process takes the place of this one"), "{said}");
+    let (code, said) = world.command(&["maint", "a"]).await;
+    assert!(code != 0 && said.contains("would not know of it"), "{said}");
+    for line in ["disable server primary/a", "set weight primary/a 7", "set maxconn frontend primary 9"] {
+        let said = world.runtime(line);
+        assert!(said.contains("would not know of it"), "{line}: {said}");
+    }
     // A stop ends what has not begun to serve.
     world.pilotfish.signal(Signal::TERM);
     assert_eq!(world.pilotfish.exit().await, 0);

@@ -1,6 +1,8 @@
 //! A program in a file of its own, which can be replaced, and all processes that come of it.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,6 +57,27 @@ impl World {
 
     pub fn admin_socket(&self) -> PathBuf {
         self.sockets.path().join("admin.sock")
+    }
+
+    /// Takes HAProxy's runtime commands.
+    pub fn runtime_socket(&self) -> PathBuf {
+        self.sockets.path().join("haproxy.sock")
+    }
+
+    /// All files of sockets are there, and somebody listens.
+    pub fn assert_files(&self, when: &str) {
+        for path in [self.pool_socket(), self.admin_socket(), self.runtime_socket()] {
+            UnixStream::connect(&path).unwrap_or_else(|error| panic!("{when}: {}: {error}", path.display()));
+        }
+    }
+
+    /// What the runtime socket answers.
+    pub fn runtime(&self, line: &str) -> String {
+        let mut stream = UnixStream::connect(self.runtime_socket()).expect("a socket");
+        stream.write_all(format!("{line}\n").as_bytes()).expect("room");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
     }
 
     /// Another program in the place of the file.
@@ -140,5 +163,6 @@ fn text(cluster: &FakeCluster, sockets: &Path, more: &str) -> String {
     let text = text.replacen("primary: {listen: \"", "primary: {listen: [\"", 1);
     let text =
         text.replacen("\"}\n    replicas", &format!("\", \"unix:{sockets}/pool.sock\"]}}\n    replicas"), 1);
-    text.replacen("admin: {", &format!("admin: {{socket: \"{sockets}/admin.sock\", "), 1)
+    let runtime = format!("haproxy_socket: {{path: \"{sockets}/haproxy.sock\", level: admin}}");
+    text.replacen("admin: {", &format!("admin: {{socket: \"{sockets}/admin.sock\", {runtime}, "), 1)
 }
