@@ -228,8 +228,7 @@ impl Steward {
                 "the members cannot be read; the last known ones stay"
             );
         }
-        self.discovery_tried = true;
-        self.discovery_problem = Some(problem);
+        (self.discovery_tried, self.discovery_problem) = (true, Some(problem));
     }
 
     pub fn resolved(&mut self, host: String, addresses: Result<Vec<IpAddr>, String>) {
@@ -272,7 +271,8 @@ impl Steward {
     }
 
     pub fn operate(&mut self, member: &str, wish: Operator) -> Option<Operated> {
-        let before = self.core.member(member).and_then(|_| self.core.set_operator(member, wish))?;
+        let before = self.core.member(member)?.operator;
+        self.core.set_operator(member, wish);
         Some(Operated { before, is_writer: self.core.is_incumbent(member) })
     }
 
