@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,10 +14,14 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::bind::Prepared;
+use self::bind::{Before, Prepared};
 use self::console::{Console, Secrets};
+use self::handover::{Predecessor, Start};
 use self::reload::{Context, Running, Slot};
+use self::upgrades::Upgrades;
 use crate::admin::actions::Reload;
+use crate::admin::server::Ends;
+use crate::admin::upgrade::{PastUpgrades, Upgrade};
 use crate::admin::{self, Serving, Sources};
 use crate::config::{Config, Problems};
 use crate::control::{Controller, Names, inbox};
@@ -27,12 +32,14 @@ use crate::routing::{Table, cell};
 mod bind;
 mod clusters;
 mod console;
+pub mod handover;
 mod manager;
 mod plan;
 mod reload;
 mod served;
 mod standing;
 mod transport;
+mod upgrades;
 mod watchdog;
 
 /// Reads the configuration once more.
@@ -67,6 +74,8 @@ pub enum StartError {
     Tls { cluster: String, problem: String },
     #[error("a thread or its event loop cannot be made: {0}; is a limit of open files or threads reached?")]
     System(#[from] io::Error),
+    #[error("the process before this one goes on: {0}")]
+    Predecessor(String),
     #[error("the control plane has failed; see the error before this line")]
     ControlEnded,
 }
@@ -93,6 +102,9 @@ pub struct App {
     names: Names,
     slot: Slot,
     reload: Reload,
+    upgrade: Upgrade,
+    upgrades: Upgrades,
+    predecessor: Option<Predecessor>,
 }
 
 /// Reads the secrets and certificates that the configuration names, as a start does, and binds nothing.
@@ -109,15 +121,28 @@ impl App {
     /// # Errors
     /// The first thing that cannot be had; nothing has been served then.
     pub fn prepare(config: Config, source: Option<Source>) -> Result<App, StartError> {
+        App::start(config, source, Start::default())
+    }
+
+    /// The same for a process that was given something to begin with: sockets that are there are not bound.
+    ///
+    /// # Errors
+    /// As [`App::prepare`].
+    pub fn start(config: Config, source: Option<Source>, start: Start) -> Result<App, StartError> {
+        let Start { mut inherited, predecessor, launch } = start;
         // Set once in a process; a second App in one process (tests) finds it set.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let workers =
             config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let names = Names::default();
-        let prepared = Prepared::new(config, workers, &names, None)?;
+        let prepared = Prepared::new(config, workers, &names, Before::Start(&mut inherited))?;
+        inherited.let_go();
         let slot = Slot::default();
         let reload = slot.reload(source);
-        Ok(App { prepared, workers, names, slot, reload })
+        let past = predecessor.as_ref().map_or_else(PastUpgrades::default, Predecessor::past);
+        let (upgrade, requests) = Upgrade::new(past);
+        let upgrades = Upgrades { requests, launch };
+        Ok(App { prepared, workers, names, slot, reload, upgrade, upgrades, predecessor })
     }
 
     /// The IP addresses where each pool listens, by its name; the ports are the real ones.
@@ -142,6 +167,11 @@ impl App {
         self.reload.clone()
     }
 
+    /// Puts another process in the place of this one.
+    pub fn upgrade(&self) -> Upgrade {
+        self.upgrade.clone()
+    }
+
     /// Serves until `stop` resolves, then drains; `hurry` ends the drain early. Runs control on this thread, in
     /// a tokio current-thread runtime; the admin side has its own.
     ///
@@ -152,7 +182,8 @@ impl App {
         stop: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<Stopped, StartError> {
-        let App { prepared, workers: count, names, slot, reload } = self;
+        let mut stop = pin!(stop);
+        let App { prepared, workers: count, names, slot, reload, upgrade, mut upgrades, predecessor } = self;
         let (publisher, cell) = cell::cell(Table::default());
         let (inbox, events) = inbox();
         let trouble = {
@@ -173,6 +204,7 @@ impl App {
             inbox,
             gate: Arc::clone(&console.gate),
             reload,
+            upgrade,
             live: admin::Live::default(),
         });
         let end_admin = CancellationToken::new();
@@ -182,47 +214,86 @@ impl App {
         let router = admin::routes::router(Arc::clone(&sources));
         let (doors, admin) =
             admin::server::start(router, admin::run(Arc::clone(&sources)), end_admin.clone())?;
-        let drain_timeout = Arc::<AtomicU64>::default();
-        let context = Context {
-            sources: Arc::downgrade(&sources),
-            doors,
-            names,
-            workers: count,
-            control: Handle::current(),
-            drain_timeout: Arc::clone(&drain_timeout),
-        };
-        begin(prepared, Running::new(context, console), slot.clone(), Arc::clone(&sources)).await?;
-        let sweeping = tokio::spawn(slot.sweep());
-        let manager = Manager::from_environment();
-        manager.ready();
-        let _told = AbortOnDropHandle::new(tokio::spawn(keep_telling(manager, Arc::clone(&sources))));
+        let patience = Patience::default();
+        let ends = doors.ends();
+        let sources_of = Arc::downgrade(&sources);
+        let (control_of, drain_timeout) = (Handle::current(), patience.clone());
+        let context =
+            Context { sources: sources_of, doors, names, workers: count, control: control_of, drain_timeout };
+        let running = Running::new(context, console);
         tokio::select! {
-            () = stop => {}
+            begun = begin(prepared, running, slot.clone(), &sources, predecessor) => begun?,
+            // Only a process that takes another's place needs time to begin, and that one goes on then.
+            () = &mut stop => return Ok(Stopped { cut: 0 }),
+        }
+        let sweeping = tokio::spawn(slot.clone().sweep());
+        let ended = tokio::select! {
+            ended = serve(&sources, &slot, &mut upgrades, &ends, &patience, stop.as_mut(), hurry) => ended,
             // Routes would stay as they are for ever: better to be started anew, or to leave it to another balancer.
             _ = &mut control => return Err(StartError::ControlEnded),
-        }
-        let patience = Duration::from_millis(drain_timeout.load(Relaxed));
-        manager.stopping(patience, sources.workers.open_sessions());
-        let stopped = drain(&sources, patience, hurry).await;
+        };
         end_admin.cancel();
         sweeping.abort();
         control.abort();
-        // The socket's file is gone by then.
+        // The socket's file is gone by then, or another process's.
         let _ = admin.join();
-        Ok(stopped)
+        Ok(ended)
     }
 }
 
-/// Serves the first configuration.
+/// How long a drain lasts, in milliseconds; a reload may change it.
+type Patience = Arc<AtomicU64>;
+
+/// Serves the first configuration. In the place of another process, as soon as that one has let go of its clients to come.
 async fn begin(
     prepared: Prepared,
     running: Running,
     slot: Slot,
-    sources: Arc<Sources>,
+    sources: &Arc<Sources>,
+    mut predecessor: Option<Predecessor>,
 ) -> Result<(), StartError> {
+    let sources = Arc::clone(sources);
     // It waits for control, which runs on this thread.
-    let begin = tokio::task::spawn_blocking(move || slot.begin(running, prepared, &sources));
+    let begin = tokio::task::spawn_blocking(move || {
+        slot.begin(running, prepared, &sources, predecessor.as_mut())?;
+        if let Some(predecessor) = predecessor {
+            predecessor.succeed(&sources.upgrade);
+        }
+        Ok(())
+    });
     begin.await.map_err(io::Error::other)?
+}
+
+/// Until the last session has gone: after a stop, or in the shadow of another process.
+async fn serve(
+    sources: &Arc<Sources>,
+    slot: &Slot,
+    upgrades: &mut Upgrades,
+    ends: &Ends,
+    patience: &Patience,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+    hurry: impl Future<Output = ()>,
+) -> Stopped {
+    let manager = Manager::from_environment();
+    manager.ready();
+    let told = AbortOnDropHandle::new(tokio::spawn(keep_telling(manager, Arc::clone(sources))));
+    let upgraded = tokio::select! {
+        () = &mut stop => None,
+        upgraded = upgrades.next(slot, sources) => Some(upgraded),
+    };
+    drop(told);
+    let patience = Duration::from_millis(patience.load(Relaxed));
+    match upgraded {
+        Some(upgraded) => {
+            upgrades.requests.close();
+            let drain = upgraded.hand_over(slot, sources, ends.clone(), patience).await;
+            drain.run(sources, stop, hurry).await
+        }
+        None => {
+            manager.stopping(patience, sources.workers.open_sessions());
+            drain(sources, patience, hurry).await
+        }
+    }
 }
 
 /// Tells the service manager how the clusters stand, and that this process is alive, for as long as it runs.
@@ -273,6 +344,12 @@ async fn drain(sources: &Sources, patience: Duration, hurry: impl Future<Output 
         () = tokio::time::sleep(patience) => {}
         () = hurry => {}
     }
+    cut(sources, open).await
+}
+
+/// What is left of `open` sessions ends now.
+async fn cut(sources: &Sources, open: usize) -> Stopped {
+    let workers = &sources.workers;
     let cut = workers.cut_all();
     // The tasks end with their next turn on their own threads.
     let _ = tokio::time::timeout(LAST_WORDS, workers.drained()).await;

@@ -9,6 +9,7 @@ use criterion::Criterion;
 use pilotfish::admin::actions::{Reload, Reloaded};
 use pilotfish::admin::auth::{Gate, Users};
 use pilotfish::admin::hosts::Hosts;
+use pilotfish::admin::upgrade::{PastUpgrades, Upgrade};
 use pilotfish::admin::{Live, PoolSource, Served, Serving, Sources, dashboard, metrics, view};
 use pilotfish::control::{
     ClusterOptions, Controller, Names, Patroni, PatroniOptions, StewardOptions, first_table, inbox,
@@ -90,6 +91,7 @@ async fn settle() -> Sources {
         inbox,
         gate: Arc::new(Gate::new(Users::new(Vec::new()), Hosts::new([]))),
         reload: Reload::new(|| Ok(Reloaded::default())),
+        upgrade: Upgrade::new(PastUpgrades::default()).0,
         live: Live::default(),
     }
 }

@@ -29,7 +29,7 @@ pub const MAX_BODY_BYTES: usize = 4096;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Shared = State<Arc<Sources>>;
-type Given = Result<Bytes, BytesRejection>;
+pub(super) type Given = Result<Bytes, BytesRejection>;
 
 /// Reads the configuration anew and applies what can be applied.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ struct NewState {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 #[derive(Debug, Serialize)]
 struct StateAnswer {
@@ -285,7 +285,7 @@ pub async fn reload(
 }
 
 /// The body as what is expected.
-fn read<T: DeserializeOwned>(body: Given) -> Result<T, Refusal> {
+pub(super) fn read<T: DeserializeOwned>(body: Given) -> Result<T, Refusal> {
     let bytes = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -28,6 +28,7 @@ pub fn encode(sources: &Sources, as_haproxy: bool) -> Result<String, prometheus:
     process(&mut page, &status);
     resources(&mut page, sources);
     reloads(&mut page, sources);
+    upgrades(&mut page, sources);
     entrance(&mut page, sources);
     for cluster in &status.clusters {
         describe_cluster(&mut page, cluster);
@@ -79,6 +80,19 @@ fn reloads(page: &mut Page, sources: &Sources) {
         let help = "Unix time of the last reload, or of the start.";
         page.gauge("pilotfish_last_reload_seconds", help, &[], at);
     }
+}
+
+fn upgrades(page: &mut Page, sources: &Sources) {
+    let past = sources.upgrade.past();
+    let help = "Upgrades of the program; after a failed one the former process has gone on.";
+    for (result, count) in [("done", past.done), ("failed", past.failed)] {
+        page.counter("pilotfish_upgrades_total", help, &[("result", result)], count as f64);
+    }
+    let help = "0 when the last upgrade failed; 1 without any.";
+    page.gauge("pilotfish_last_upgrade_successful", help, &[], flag(past.problem.is_none()));
+    let draining = sources.upgrade.draining().map_or(0, |draining| draining.sessions);
+    let help = "Open sessions of the process before this one, which drains after an upgrade.";
+    page.gauge("pilotfish_draining_sessions", help, &[], draining as f64);
 }
 
 /// `None` before 1970.

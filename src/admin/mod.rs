@@ -36,6 +36,7 @@ pub mod spark;
 pub mod stream;
 pub mod throttle;
 pub mod tls;
+pub mod upgrade;
 pub mod usage;
 pub mod view;
 
@@ -64,6 +65,7 @@ pub struct Sources {
     pub inbox: Inbox,
     pub gate: Arc<auth::Gate>,
     pub reload: actions::Reload,
+    pub upgrade: upgrade::Upgrade,
     pub live: Live,
 }
 

@@ -95,7 +95,7 @@ pub struct PoolMemberView {
 }
 
 /// Who takes new sessions of a pool, and whether that is only the one that stands in.
-pub(super) fn routable(routes: Option<&PoolRoutes>) -> (Vec<String>, bool) {
+pub fn routable(routes: Option<&PoolRoutes>) -> (Vec<String>, bool) {
     let Some(routes) = routes else { return (Vec::new(), false) };
     let takers: Vec<String> = routes.takers().map(|backend| backend.name.to_string()).collect();
     let stands_in = !takers.is_empty() && routes.candidates.is_empty();

@@ -12,7 +12,9 @@ use axum::{Json, Router, middleware};
 use super::readiness::{self, Wanted};
 use super::refusal::Refusal;
 use super::stream::{self, Form};
-use super::{Sources, actions, dashboard, guard, haproxy, incidents, listing, metrics, past, policy, view};
+use super::{
+    Sources, actions, dashboard, guard, haproxy, incidents, listing, metrics, past, policy, upgrade, view,
+};
 
 type Shared = State<Arc<Sources>>;
 
@@ -24,6 +26,7 @@ pub fn router(sources: Arc<Sources>) -> Router {
         .route("/api/v1/clusters/{cluster}/members/{member}/state", post(actions::set_state))
         .route("/api/v1/clusters/{cluster}/members/{member}/close-sessions", post(actions::close_sessions))
         .route("/api/v1/reload", post(actions::reload))
+        .route("/api/v1/upgrade", post(upgrade::upgrade))
         .layer(DefaultBodyLimit::max(actions::MAX_BODY_BYTES))
         .route_layer(change);
     Router::new()

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,9 +22,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::caller::Peer;
 use super::tls::Certificates;
+use crate::proxy::share::{Kept, Share};
 use crate::proxy::socket_file::SocketFile;
 
 /// Open pages, scrapers and scripts at each door; more wait in the kernel's backlog. The socket has its own, so that
@@ -59,7 +62,26 @@ pub enum Door {
 pub struct Doors {
     runtime: Handle,
     router: Router,
+    ends: Ends,
+}
+
+/// How connections come to their end, and who has one.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// At once.
     stop: CancellationToken,
+    /// After the answer that is under way.
+    leave: CancellationToken,
+    visits: TaskTracker,
+}
+
+impl Ends {
+    /// Everybody is asked to come back, which leads to another process by now. Waits until they have gone, `patience` at most.
+    pub async fn send_away(&self, patience: Duration) {
+        self.leave.cancel();
+        self.visits.close();
+        let _ = tokio::time::timeout(patience, self.visits.wait()).await;
+    }
 }
 
 /// Somewhere to come in, for as long as this is there. Whoever is in may stay.
@@ -68,6 +90,7 @@ pub struct OpenDoor {
     /// Ends the accepting when it goes.
     close: CancellationToken,
     closed: std::sync::mpsc::Receiver<()>,
+    kept: Option<Kept>,
 }
 
 /// Starts the thread. It serves until `stop`, with `work` beside it; open connections are then closed.
@@ -84,7 +107,8 @@ pub fn start(
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("admin-blocking")
         .build()?;
-    let doors = Doors { runtime: runtime.handle().clone(), router, stop: stop.clone() };
+    let ends = Ends { stop: stop.clone(), leave: CancellationToken::new(), visits: TaskTracker::new() };
+    let doors = Doors { runtime: runtime.handle().clone(), router, ends };
     let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::spawn(work);
@@ -102,16 +126,21 @@ impl Doors {
     /// # Errors
     /// When the event loop cannot watch the socket.
     pub fn open(&self, door: Door) -> io::Result<OpenDoor> {
+        let kept = door.keep()?;
         let served = {
             let _within = self.runtime.enter();
             Served::open(door)?
         };
-        let (router, stop) = (self.router.clone(), self.stop.clone());
-        Ok(self.serve(move |close| served.serve(router, stop, close)))
+        let (router, ends) = (self.router.clone(), self.ends.clone());
+        Ok(self.serve(kept, move |close| served.serve(router, ends, close)))
+    }
+
+    pub fn ends(&self) -> Ends {
+        self.ends.clone()
     }
 
     /// Runs something that lets people in until it is told to close, in the thread of the doors.
-    pub fn serve<F>(&self, serve: impl FnOnce(CancellationToken) -> F) -> OpenDoor
+    pub fn serve<F>(&self, kept: Kept, serve: impl FnOnce(CancellationToken) -> F) -> OpenDoor
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -122,21 +151,38 @@ impl Doors {
             serving.await;
             drop(until_closed);
         });
-        OpenDoor { close, closed }
+        OpenDoor { close, closed, kept: Some(kept) }
     }
 }
 
 impl OpenDoor {
     /// Lets nobody in any more, and waits until the socket is closed, `patience` at most. Blocks; not for async code.
-    pub fn close(self, patience: Duration) {
+    pub fn close(mut self, patience: Duration) {
+        self.kept = None;
         self.close.cancel();
         let _ = self.closed.recv_timeout(patience);
+    }
+}
+
+impl OpenDoor {
+    /// For a process that is to go on with it.
+    pub fn share(&self) -> Option<&Share> {
+        self.kept.as_ref().map(|kept| &kept.share)
     }
 }
 
 impl Drop for OpenDoor {
     fn drop(&mut self) {
         self.close.cancel();
+    }
+}
+
+impl Door {
+    fn keep(&self) -> io::Result<Kept> {
+        match self {
+            Door::Network { listener, .. } => Kept::new(listener, None),
+            Door::Socket(file) => file.keep(),
+        }
     }
 }
 
@@ -164,11 +210,11 @@ impl Served {
         }
     }
 
-    async fn serve(self, router: Router, stop: CancellationToken, close: CancellationToken) {
+    async fn serve(self, router: Router, ends: Ends, close: CancellationToken) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let accept_all = async {
             while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-                let visit = Visit { router: router.clone(), stop: stop.clone(), place };
+                let visit = Visit { router: router.clone(), ends: ends.clone(), place };
                 if let Err(error) = self.accept(visit).await {
                     tracing::debug!(%error, "admin connection not accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -182,7 +228,7 @@ impl Served {
             }
         };
         tokio::select! {
-            () = stop.cancelled() => {}
+            () = ends.stop.cancelled() => {}
             () = close.cancelled() => {}
             () = accept_all => {}
             () = follow => {}
@@ -251,7 +297,7 @@ async fn handshake(
 /// One connection and its place among them.
 struct Visit {
     router: Router,
-    stop: CancellationToken,
+    ends: Ends,
     place: OwnedSemaphorePermit,
 }
 
@@ -260,10 +306,11 @@ impl Visit {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Visit { router, stop, place } = self;
-        tokio::spawn(async move {
+        let Visit { router, ends: Ends { stop, leave, visits }, place } = self;
+        visits.spawn(async move {
             let _place = place;
-            let whole = async { exchange(ready.await?, router, peer).await.map_err(io::Error::other) };
+            let whole =
+                async { exchange(ready.await?, router, peer, &leave).await.map_err(io::Error::other) };
             tokio::select! {
                 () = stop.cancelled() => {}
                 outcome = tokio::time::timeout(CONNECTION_LIFETIME, whole) => {
@@ -275,7 +322,12 @@ impl Visit {
 }
 
 /// Requests and answers until one side has had enough; each request carries who its sender is.
-async fn exchange<S>(stream: S, router: Router, peer: Peer) -> Result<(), hyper::Error>
+async fn exchange<S>(
+    stream: S,
+    router: Router,
+    peer: Peer,
+    leave: &CancellationToken,
+) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -284,10 +336,15 @@ where
         request.extensions_mut().insert(peer);
         router.call(request)
     });
-    hyper::server::conn::http1::Builder::new()
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        outcome = connection.as_mut() => return outcome,
+        () = leave.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }

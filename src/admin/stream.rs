@@ -91,6 +91,11 @@ impl Hub {
         Some(Frames(receiver))
     }
 
+    /// Everybody is to come back, which leads to another process by now.
+    pub fn send_away(&self) {
+        self.readers().clear();
+    }
+
     /// Whether anybody wants this form.
     fn wants(&self, form: Form) -> bool {
         self.readers().iter().any(|reader| reader.form == form && !reader.frames.is_closed())

@@ -4,6 +4,7 @@ use std::io;
 
 use super::StartError;
 use super::console::{Entrances, Secrets};
+use super::handover::Inherited;
 use super::plan::{Plan, addresses};
 use super::reload::Running;
 use super::{clusters, transport};
@@ -27,6 +28,14 @@ const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// More than the ports of this host allow, whatever the limit of open files is.
 const MOST_SESSIONS: usize = 10_000_000;
 
+/// What there is before a configuration is.
+#[derive(Debug)]
+pub(super) enum Before<'a> {
+    /// A process that has just started, with sockets that were passed to it.
+    Start(&'a mut Inherited),
+    Running(&'a Running),
+}
+
 /// A configuration that can be put into effect without failing.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -48,25 +57,40 @@ impl Prepared {
         config: Config,
         workers: usize,
         names: &Names,
-        running: Option<&Running>,
+        before: Before<'_>,
     ) -> Result<Prepared, StartError> {
+        let mut none = Inherited::default();
+        let (inherited, running) = match before {
+            Before::Start(inherited) => (inherited, None),
+            Before::Running(running) => (&mut none, Some(running)),
+        };
         // Before anything is bound: what is wrong with these is wrong with the configuration.
         let secrets = Secrets::load(&config.admin)?;
         let max_sessions = session_limit(config.max_sessions, workers, config.clusters.len())?;
         let plan = running.map_or_else(|| Plan::new(&[], &[], &config), |running| running.plan(&config));
         let patronis = patronis(&config, names, running)?;
         let tcp = |place: usize| transport::tcp(&config.clusters[place].tcp);
-        let bind = |((place, pool, listen), kept): ((usize, &str, &config::Listen), &Option<usize>)| {
-            kept.is_none().then(|| bind(pool, &transport::listen_options(listen, tcp(place)))).transpose()
+        let mut bind = |((place, pool, listen), kept): ((usize, &str, &config::Listen), &Option<usize>)| {
+            let options = transport::listen_options(listen, tcp(place));
+            kept.is_none().then(|| bind(pool, &options, inherited)).transpose()
         };
-        let sockets = addresses(&config).zip(&plan.sockets).map(bind).collect::<Result<_, _>>()?;
-        let entrances = Entrances::bind(&config.admin, running.map(|running| &running.config.admin))?;
+        let sockets = addresses(&config).zip(&plan.sockets).map(&mut bind).collect::<Result<_, _>>()?;
+        let entrances =
+            Entrances::bind(&config.admin, running.map(|running| &running.config.admin), inherited)?;
         Ok(Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances })
     }
 }
 
-fn bind(pool: &str, options: &listener::ListenOptions) -> Result<Bound, StartError> {
-    listener::bind(options).map_err(|error| unbound(&format!("pool {pool}"), options.address.clone(), error))
+fn bind(
+    pool: &str,
+    options: &listener::ListenOptions,
+    inherited: &mut Inherited,
+) -> Result<Bound, StartError> {
+    let bound = match inherited.take(&options.address) {
+        Some(passed) => listener::adopt(passed.socket, options, passed.has_file),
+        None => listener::bind(options),
+    };
+    bound.map_err(|error| unbound(&format!("pool {pool}"), options.address.clone(), error))
 }
 
 /// Clusters that are asked in the same way share a client: each holds all the system's authorities. One that runs goes on.
@@ -161,7 +185,7 @@ mod tests {
         let config = Config::parse("config.yaml", &text, &|_| None).expect("a configuration");
         let (_, pool, listen) = addresses(&config).next().expect("an address");
         let options = transport::listen_options(listen, TcpOptions::default());
-        bind(pool, &options).expect_err("no socket").to_string()
+        bind(pool, &options, &mut Inherited::default()).expect_err("no socket").to_string()
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::StartError;
+use super::handover::Inherited;
 use crate::admin::Sources;
 use crate::admin::auth::{Account, Gate, Users};
 use crate::admin::caller::Role;
@@ -20,6 +21,7 @@ use crate::admin::server::{Door, Doors, OpenDoor};
 use crate::admin::tls::{Certificates, Loaded, TlsFiles};
 use crate::config;
 use crate::proxy::listener::{self, ListenAddress};
+use crate::proxy::share::Share;
 use crate::proxy::socket_file::{self, SocketFile};
 
 /// How long a socket may take to close; it is a moment's work.
@@ -64,23 +66,30 @@ impl Secrets {
 }
 
 impl Entrances {
-    /// Binds what `running` does not have.
-    pub fn bind(admin: &config::Admin, running: Option<&config::Admin>) -> Result<Entrances, StartError> {
+    /// Binds what `running` does not have and what was not passed.
+    pub fn bind(
+        admin: &config::Admin,
+        running: Option<&config::Admin>,
+        inherited: &mut Inherited,
+    ) -> Result<Entrances, StartError> {
         let mut entrances = Entrances::default();
         if let Some(address) = admin.listen.filter(|_| running.is_none_or(|r| r.listen != admin.listen)) {
             let tcp = super::transport::tcp(&config::Tcp::default());
-            let listener = listener::bind_ip(address, false, tcp);
+            let listener = match inherited.take(&ListenAddress::Ip(address)) {
+                Some(passed) => listener::adopt_ip(passed.socket, tcp),
+                None => listener::bind_ip(address, false, tcp),
+            };
             let listener = listener
                 .map_err(|error| super::bind::unbound("the admin page", ListenAddress::Ip(address), error))?;
             entrances.listener = Some(listener);
         }
         if let Some(path) = admin.socket.as_ref().filter(|_| running.is_none_or(|r| r.socket != admin.socket))
         {
-            entrances.socket = Some(bind(path, socket_file::MODE)?);
+            entrances.socket = Some(bind(path, socket_file::MODE, inherited)?);
         }
         let known = running.and_then(runtime_path);
         if let Some(wanted) = admin.haproxy_socket.as_ref().filter(|wanted| known != Some(&*wanted.path)) {
-            entrances.runtime = Some(bind(&wanted.path, wanted.mode)?);
+            entrances.runtime = Some(bind(&wanted.path, wanted.mode, inherited)?);
         }
         Ok(entrances)
     }
@@ -95,8 +104,11 @@ fn runtime_path(admin: &config::Admin) -> Option<&Path> {
     admin.haproxy_socket.as_ref().map(|socket| &*socket.path)
 }
 
-fn bind(path: &Path, mode: u32) -> Result<SocketFile, StartError> {
-    let bound = SocketFile::bind(path, mode);
+fn bind(path: &Path, mode: u32, inherited: &mut Inherited) -> Result<SocketFile, StartError> {
+    let bound = match inherited.take(&ListenAddress::Unix(path.to_owned())) {
+        Some(passed) => SocketFile::adopt(passed.socket.into(), path, passed.has_file.then_some(mode)),
+        None => SocketFile::bind(path, mode),
+    };
     bound.map_err(|error| StartError::File { path: path.display().to_string(), error })
 }
 
@@ -175,15 +187,44 @@ impl Console {
                 Some(file) => {
                     let path = wanted.path.display().to_string();
                     tracing::info!(socket = path, "listening");
+                    let kept = file.keep()?;
                     let socket = RuntimeSocket { file, path, level: self.level.subscribe() };
                     let sources = Arc::clone(sources);
-                    self.runtime = Some(doors.serve(|close| runtime::run(sources, socket, close)));
+                    self.runtime = Some(doors.serve(kept, |close| runtime::run(sources, socket, close)));
                 }
                 None => permit(&wanted.path, wanted.mode),
             }
         }
         former.into_iter().flatten().for_each(|door| door.close(CLOSING));
         Ok(())
+    }
+
+    /// The doors' sockets by their addresses in the configuration.
+    pub fn shares<'a>(
+        &'a self,
+        admin: &'a config::Admin,
+    ) -> impl Iterator<Item = (ListenAddress, &'a Share)> {
+        let unix = |path: &Path| ListenAddress::Unix(path.to_owned());
+        let addresses = [
+            admin.listen.map(ListenAddress::Ip),
+            admin.socket.as_deref().map(unix),
+            runtime_path(admin).map(unix),
+        ];
+        let doors = [&self.network, &self.socket, &self.runtime];
+        let share = |(address, door): (Option<ListenAddress>, &'a Option<OpenDoor>)| {
+            Some((address?, door.as_ref()?.share()?))
+        };
+        addresses.into_iter().zip(doors).filter_map(share)
+    }
+
+    /// Another process lets people in from now on; whoever is in may stay.
+    pub fn hand_over(&mut self) {
+        for door in [self.network.take(), self.socket.take(), self.runtime.take()].into_iter().flatten() {
+            if let Some(share) = door.share() {
+                share.leave_file();
+            }
+            door.close(CLOSING);
+        }
     }
 }
 

@@ -59,6 +59,11 @@ impl Manager {
         self.tell(&[NotifyState::Stopping, NotifyState::Status(&status), NotifyState::Custom(&extended)]);
     }
 
+    /// Another process is the one to watch from now on, and to listen to.
+    pub fn succeeded_by(self, pid: u32) {
+        self.tell(&[NotifyState::MainPid(pid)]);
+    }
+
     /// A sign of life.
     pub fn alive(self) {
         self.tell(&[NotifyState::Watchdog]);

@@ -9,6 +9,8 @@
 //! still watched, and after `drain_timeout` what is left is cut.
 
 use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -16,8 +18,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::bind::Prepared;
+use super::bind::{Before, Prepared};
 use super::console::{CLOSING, Console, permit};
+use super::handover::{Estate, OperatedCluster, PassedSocket, Predecessor};
 use super::plan::{Known, Plan, addresses};
 use super::served::Served;
 use super::{Source, StartError, transport};
@@ -28,6 +31,7 @@ use crate::config::{self, Config};
 use crate::control::{Names, Patroni, Reconfiguration};
 use crate::proxy::listener::{Bound, Listening, Service};
 use crate::routing::ClusterId;
+use crate::topology::Operator;
 
 /// How often it is looked who has gone.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
@@ -49,6 +53,8 @@ pub(super) struct Running {
     leaving: Vec<Served>,
     sockets: Vec<(config::ListenAddress, Listening)>,
     console: Console,
+    /// Another process takes this one's place, or has taken it.
+    upgrading: bool,
     followed: Vec<(Patroni, AbortHandle)>,
     next_id: u32,
     context: Context,
@@ -82,9 +88,10 @@ impl Slot {
         mut running: Running,
         prepared: Prepared,
         sources: &Arc<Sources>,
+        predecessor: Option<&mut Predecessor>,
     ) -> Result<(), StartError> {
         let mut slot = self.lock();
-        running.commit(prepared, sources)?;
+        running.commit(prepared, sources, predecessor)?;
         *slot = Some(running);
         Ok(())
     }
@@ -109,6 +116,11 @@ impl Slot {
         })
     }
 
+    /// Works on what runs; `None`: it is only just starting.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Running) -> T) -> Option<T> {
+        self.lock().as_mut().map(work)
+    }
+
     /// Lets go of what has drained, for ever.
     pub async fn sweep(self) {
         loop {
@@ -131,6 +143,7 @@ impl Running {
             leaving: Vec::new(),
             sockets: Vec::new(),
             console,
+            upgrading: false,
             followed: Vec::new(),
             next_id: 0,
             context,
@@ -154,6 +167,9 @@ impl Running {
 
     fn change(&mut self, next: Config) -> Result<Reloaded, Rejected> {
         let Some(sources) = self.context.sources.upgrade() else { return rejected("the process ends") };
+        if self.upgrading {
+            return rejected("another process takes the place of this one; try again when it has");
+        }
         let exposed = self.config.admin.listen.filter(|address| !address.ip().is_loopback());
         if let (Some(address), true) = (exposed, next.admin.users.is_empty()) {
             // Whoever is connected there stays for a while, and would not have to log in any more.
@@ -163,12 +179,12 @@ impl Running {
             ));
         }
         let Context { workers, names, .. } = &self.context;
-        let prepared = Prepared::new(next, *workers, names, Some(self));
+        let prepared = Prepared::new(next, *workers, names, Before::Running(self));
         let prepared = prepared.or_else(|error| rejected(&error.to_string()))?;
         let differences = self.config.differences(&prepared.config);
         let (needs_restart, mut applied): (Vec<String>, Vec<String>) =
             differences.into_iter().partition(|key| counts_at_start_only(key));
-        let admitted = self.commit(prepared, &sources).or_else(|error| rejected(&error.to_string()))?;
+        let admitted = self.commit(prepared, &sources, None).or_else(|error| rejected(&error.to_string()))?;
         for key in admitted {
             if !applied.iter().any(|known| known.starts_with(key)) {
                 applied.push(key.to_owned());
@@ -181,17 +197,24 @@ impl Running {
     /// Changes over. Blocks until control has taken it over; not for async code.
     ///
     /// # Errors
-    /// When the system lets nobody watch a new door of the admin side. All else is in effect then.
+    /// When the system lets nobody watch a new door of the admin side. All else is in effect then. Or the predecessor goes on.
     pub fn commit(
         &mut self,
         prepared: Prepared,
         sources: &Arc<Sources>,
+        predecessor: Option<&mut Predecessor>,
     ) -> Result<Vec<&'static str>, StartError> {
         let Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances } = prepared;
         let is_start = self.config.clusters.is_empty();
         let changes = self.arrange(&config, &plan, patronis);
+        let shown = changes.shown.clone();
         // Only a process that ends does not answer.
         sources.inbox.reconfigure(changes);
+        if let Some(predecessor) = predecessor {
+            // Nobody is accepted before that.
+            self.context.control.block_on(predecessor.settle(&config, &shown, sources))?;
+            predecessor.ask()?;
+        }
         sources.workers.set_max_sessions(max_sessions);
         let pools = self.listen(&config, plan, sockets, sources);
         let admitted = self.console.admit(&config.admin, secrets);
@@ -289,6 +312,50 @@ impl Running {
         pools
     }
 
+    /// What another process needs to take this one's place, with the sockets in the order in which they are told. No reload
+    /// until then.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn pass_on(&mut self, sources: &Sources) -> io::Result<(Vec<OwnedFd>, Estate)> {
+        let mut estate = Estate { pid: std::process::id(), ..Estate::default() };
+        let mut sockets = Vec::new();
+        let pools = self.sockets.iter().zip(addresses(&self.config));
+        let pools = pools.map(|((address, listening), (place, pool, _))| {
+            let picture = sources.pictures.one(self.clusters[place].id);
+            let routes = picture.as_ref().and_then(|picture| picture.routes.pool(pool));
+            (transport::address(address), &listening.share, admin::pools::routable(routes).0)
+        });
+        let doors = self.console.shares(&self.config.admin);
+        let doors = doors.map(|(address, share)| (address, share, Vec::new()));
+        for (address, share, routable) in pools.chain(doors) {
+            if let Some(socket) = share.duplicate()? {
+                sockets.push(socket);
+                let (address, has_file) = (address.to_string(), share.has_file());
+                estate.sockets.push(PassedSocket { address, has_file, routable });
+            }
+        }
+        estate.clusters = self.clusters.iter().map(|served| operated(served, sources)).collect();
+        self.upgrading = true;
+        Ok((sockets, estate))
+    }
+
+    /// Goes on as if nothing had been.
+    pub fn keep(&mut self) {
+        self.upgrading = false;
+    }
+
+    /// Another process accepts: accepts whoever the kernel has taken already, closes all sockets, and leaves the files of unix
+    /// sockets to that process. Blocks for a moment.
+    pub fn hand_over(&mut self, sources: &Sources) {
+        for (_, listening) in self.sockets.drain(..) {
+            listening.share.leave_file();
+            listening.close(CLOSING);
+        }
+        sources.workers.hand_over();
+        self.console.hand_over();
+    }
+
     /// The files of everybody's credentials for Patroni, each once.
     fn follow_files(&mut self) {
         let patronis: Vec<Patroni> = self.served().map(|served| served.patroni.clone()).collect();
@@ -343,6 +410,16 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.followed.iter().for_each(|(_, task)| task.abort());
     }
+}
+
+/// Which members an operator has taken out, for a process that is to know as much.
+fn operated(served: &Served, sources: &Sources) -> OperatedCluster {
+    let picture = sources.pictures.one(served.id);
+    let Known { name, nodes, .. } = served.known(picture.as_deref());
+    let members = picture.iter().flat_map(|picture| &picture.members);
+    let wished = members.filter(|known| known.operator != Operator::Ready);
+    let operators = wished.map(|known| (known.member.name.clone(), known.operator.as_str().to_owned()));
+    OperatedCluster { name, nodes: nodes.into_iter().collect(), operators: operators.collect() }
 }
 
 fn rejected<T>(problem: &str) -> Result<T, Rejected> {

@@ -15,11 +15,15 @@ pub(super) fn idle(limits: &config::IdleTimeouts) -> IdleLimits {
 }
 
 pub(super) fn listen_options(listen: &config::Listen, tcp: TcpOptions) -> ListenOptions {
-    let address = match &listen.address {
+    let address = address(&listen.address);
+    ListenOptions { address, free_bind: listen.free_bind, mode: listen.mode, tcp }
+}
+
+pub(super) fn address(address: &config::ListenAddress) -> ListenAddress {
+    match address {
         config::ListenAddress::Ip(address) => ListenAddress::Ip(*address),
         config::ListenAddress::Unix(path) => ListenAddress::Unix(path.clone()),
-    };
-    ListenOptions { address, free_bind: listen.free_bind, mode: listen.mode, tcp }
+    }
 }
 
 pub(super) fn access(listen: &config::Listen) -> Access {

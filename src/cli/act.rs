@@ -1,4 +1,6 @@
-//! `drain`, `maint`, `ready`, `close-sessions` and `reload`: what an operator changes.
+//! `drain`, `maint`, `ready`, `close-sessions`, `reload` and `upgrade`: what an operator changes.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -44,6 +46,21 @@ pub fn reload(client: &Client) -> Result<(), Failure> {
         if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") }
     };
     say(&format!("applied: {}\nneeds a restart: {}", keys("applied"), keys("needs_restart")))
+}
+
+/// Longer than any `upgrade_timeout`.
+const UPGRADE_WITHIN: Duration = Duration::from_secs(280);
+
+pub fn upgrade(client: &Client) -> Result<(), Failure> {
+    let answer = client.post_within(UPGRADE_WITHIN, "/api/v1/upgrade", &json!({}))?;
+    if client.form == Form::Json {
+        return print_json(&answer);
+    }
+    let version = answer["version"].as_str().unwrap_or("?");
+    let (pid, before) = (&answer["pid"], &answer["before"]);
+    let (sessions, time) = (&answer["sessions"], &answer["drain_timeout_s"]);
+    let took = format!("process {pid} (pilotfish {version}) has taken the place of process {before}");
+    say(&format!("{took}\nsessions that finish there: {sessions}, within {time} s"))
 }
 
 fn say(told: &str) -> Result<(), Failure> {

@@ -119,6 +119,12 @@ pub enum Command {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Let a new process of the program take the place of the running one, without refusing a connection, or say why not
+    #[command(after_help = EXIT_CODES)]
+    Upgrade {
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Translate HAProxy's configuration: ours to standard output, what became of each line to standard error
     #[command(name = "import-haproxy", after_help = IMPORT_EXIT_CODES)]
     ImportHaproxy {

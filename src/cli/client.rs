@@ -119,7 +119,7 @@ impl Client {
     /// # Errors
     /// As [`Client::post`].
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.request(Method::GET, path, None)
+        self.request(DEADLINE, Method::GET, path, None)
     }
 
     /// The same as what it is.
@@ -133,10 +133,24 @@ impl Client {
     /// # Errors
     /// Nobody answers, it is not allowed, or it is refused: in the words of the answer.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.request(Method::POST, path, Some(body.to_string()))
+        self.post_within(DEADLINE, path, body)
     }
 
-    fn request(&self, method: Method, path: &str, body: Option<String>) -> Result<Value, Failure> {
+    /// The same for what takes longer.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub fn post_within(&self, deadline: Duration, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.request(deadline, Method::POST, path, Some(body.to_string()))
+    }
+
+    fn request(
+        &self,
+        deadline: Duration,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<Value, Failure> {
         let mut request =
             Request::builder().method(method).uri(path).header(header::HOST, self.door.authority());
         if body.is_some() {
@@ -148,7 +162,7 @@ impl Client {
         let request = request.body(Full::new(Bytes::from(body.unwrap_or_default())));
         let request =
             request.map_err(|error| Failure::new(EXIT_USAGE, format!("no such request: {error}")))?;
-        let exchange = async { tokio::time::timeout(DEADLINE, self.exchange(request)).await };
+        let exchange = async { tokio::time::timeout(deadline, self.exchange(request)).await };
         let (status, bytes) = match self.runtime.block_on(exchange) {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.unreachable(&error)),

@@ -56,9 +56,9 @@ impl Failure {
 /// The whole program.
 pub fn main() -> ExitCode {
     let outcome = match arguments::parse() {
-        Command::Run(source) => match source.read() {
-            Ok(config) => return run::run(config, Box::new(move || source.read())),
-            Err(problems) => Err(Failure::new(EXIT_CONFIG, problems.to_string())),
+        Command::Run(source) => match run::run(source) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
         },
         Command::Check(source) => check(source.read()),
         Command::ImportHaproxy { file } => import::haproxy(&file),
@@ -75,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Ready { remote, target } => remote.ask(|remote| act::set_state(remote, target, "ready")),
         Command::CloseSessions { remote, target } => remote.ask(|remote| act::close_sessions(remote, target)),
         Command::Reload { remote } => remote.ask(act::reload),
+        Command::Upgrade { remote } => remote.ask(act::upgrade),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

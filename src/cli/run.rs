@@ -5,28 +5,43 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{EXIT_CONFIG, EXIT_FAILED, logging};
+use super::arguments::Source as Origin;
+use super::{EXIT_CONFIG, EXIT_FAILED, Failure, logging};
 use crate::admin::actions::Reload;
+use crate::admin::upgrade::Upgrade;
+use crate::app::handover::{self, Start};
 use crate::app::{App, Manager, Source, StartError, Stopped};
 use crate::config::Config;
 
 /// Runs until a signal says stop. 0 after a stop, 78 for secrets or certificates that cannot be used, 1 when it could not
 /// start for another reason.
-pub fn run(config: Config, source: Source) -> ExitCode {
-    let _flushes_at_the_end = logging::init(&config.log);
-    match serve(config, source) {
-        Ok(Stopped { .. }) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            let of_configuration =
-                error.downcast_ref::<StartError>().is_some_and(StartError::is_of_configuration);
-            ExitCode::from(if of_configuration { EXIT_CONFIG } else { EXIT_FAILED })
-        }
+///
+/// # Errors
+/// Before there is a log: what is wrong with the configuration, or with what started this process.
+pub fn run(origin: Origin) -> Result<ExitCode, Failure> {
+    if let Some(code) = handover::launch() {
+        return Ok(code);
     }
+    let start = Start::from_environment().map_err(|problem| Failure::new(EXIT_FAILED, problem))?;
+    let mut herald = start.herald();
+    let mut tell = |problem: &str| herald.iter_mut().for_each(|herald| herald.failed(problem));
+    let config = origin.read().map_err(|problems| {
+        tell(&problems.to_string());
+        Failure::new(EXIT_CONFIG, problems.to_string())
+    })?;
+    let _flushes_at_the_end = logging::init(&config.log);
+    let error = match serve(config, Box::new(move || origin.read()), start) {
+        Ok(Stopped { .. }) => return Ok(ExitCode::SUCCESS),
+        Err(error) => error,
+    };
+    tell(&format!("{error:#}"));
+    tracing::error!("{error:#}");
+    let of_configuration = error.downcast_ref::<StartError>().is_some_and(StartError::is_of_configuration);
+    Ok(ExitCode::from(if of_configuration { EXIT_CONFIG } else { EXIT_FAILED }))
 }
 
-fn serve(config: Config, source: Source) -> anyhow::Result<Stopped> {
-    let app = App::prepare(config, Some(source))?;
+fn serve(config: Config, source: Source, start: Start) -> anyhow::Result<Stopped> {
+    let app = App::start(config, Some(source), start)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("control")
@@ -37,6 +52,7 @@ fn serve(config: Config, source: Source) -> anyhow::Result<Stopped> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut again = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::spawn(reload_at_hangups(signal(SignalKind::hangup())?, app.reload()));
+        tokio::spawn(upgrade_at_signals(signal(SignalKind::user_defined2())?, app.upgrade()));
         let stop = either(&mut terminate, &mut interrupt);
         // The second signal: these streams see the first one too.
         let hurry = async {
@@ -66,5 +82,14 @@ async fn reload_at_hangups(mut hangups: Signal, reload: Reload) {
         manager.reloading();
         let _ = tokio::task::spawn_blocking(move || reload.run("SIGHUP", "-")).await;
         manager.ready();
+    }
+}
+
+/// What has come of an upgrade is in the log.
+async fn upgrade_at_signals(mut signals: Signal, upgrade: Upgrade) {
+    while signals.recv().await.is_some() {
+        let upgrade = upgrade.clone();
+        // Not waited for: a second one is refused while this one is under way.
+        tokio::spawn(async move { upgrade.run("SIGUSR2", "-").await });
     }
 }

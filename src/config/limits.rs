@@ -74,6 +74,11 @@ pub const KEEPALIVE: Bounds<Duration> = bounds(ms(SECOND), ms(9 * HOUR), "TCP co
 pub const KEEPALIVE_COUNT: Bounds<u64> = bounds(1, 127, "one question has to be asked");
 pub const HOLD: Bounds<Duration> = bounds(ms(0), ms(HOUR), "0 does not wait");
 pub const DRAIN_TIMEOUT: Bounds<Duration> = bounds(ms(0), ms(DAY), "0 cuts the sessions at once");
+pub const UPGRADE_TIMEOUT: Bounds<Duration> = bounds(
+    ms(100),
+    ms(4 * MINUTE),
+    "a new process has to ask every node, and somebody waits for the outcome",
+);
 
 pub const STREAK: Bounds<u64> = bounds(1, 100, "a verdict needs one check");
 pub const WORKERS: Bounds<u64> = bounds(1, 1024, "somebody has to relay");

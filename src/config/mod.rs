@@ -62,6 +62,8 @@ pub struct Config {
     pub max_sessions: Option<usize>,
     /// How long a stop waits for open sessions, up to 1 day; 0 cuts them at once. Default 30 s.
     pub drain_timeout: Duration,
+    /// How long a new process may take to get ready in the place of this one, 100 ms to 4 min. Default 30 s.
+    pub upgrade_timeout: Duration,
     pub log: Log,
 }
 
@@ -243,6 +245,7 @@ impl Config {
             workers: None,
             max_sessions: None,
             drain_timeout: Duration::from_secs(30),
+            upgrade_timeout: Duration::from_secs(30),
             log: Log::default(),
         }
     }

@@ -24,7 +24,8 @@ pub fn config(root: &Node<'_>, env: Environment<'_>) -> Option<Config> {
         root.refuse("is empty; the least is `clusters: [{patroni: [HOST:8008]}]`");
         return None;
     }
-    let map = root.map(&["clusters", "admin", "workers", "max_sessions", "drain_timeout", "log"])?;
+    let keys = ["clusters", "admin", "workers", "max_sessions", "drain_timeout", "upgrade_timeout", "log"];
+    let map = root.map(&keys)?;
     let mut claims = Claims::default();
     let default = Config::of(clusters(&map, &mut claims, env));
     Some(Config {
@@ -33,6 +34,8 @@ pub fn config(root: &Node<'_>, env: Environment<'_>) -> Option<Config> {
         max_sessions: map.read("max_sessions", None, |n| n.auto_or(|n| count(n, &limits::MAX_SESSIONS))),
         drain_timeout: map
             .read("drain_timeout", default.drain_timeout, |n| n.duration(&limits::DRAIN_TIMEOUT)),
+        upgrade_timeout: map
+            .read("upgrade_timeout", default.upgrade_timeout, |n| n.duration(&limits::UPGRADE_TIMEOUT)),
         log: log(&map).unwrap_or_default(),
         ..default
     })

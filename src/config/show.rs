@@ -17,6 +17,7 @@ pub fn config(config: &Config, f: &mut Formatter<'_>) -> Result {
     writeln!(f, "workers: {}", auto(config.workers))?;
     writeln!(f, "max_sessions: {}", auto(config.max_sessions))?;
     writeln!(f, "drain_timeout: {}", show_duration(config.drain_timeout))?;
+    writeln!(f, "upgrade_timeout: {}", show_duration(config.upgrade_timeout))?;
     writeln!(f, "log:\n  format: {}\n  level: {}", config.log.format.word(), config.log.level.word())
 }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::Pool;
 use super::access::{Access, ClientAddress};
 use super::connect::TcpOptions;
+use super::share::Share;
 use super::socket_file::SocketFile;
 use super::worker::{Accepted, Handle, Worker, place};
 
@@ -58,7 +60,7 @@ pub struct ListenOptions {
 /// A bound socket. That of a unix socket takes its file along when it goes.
 #[derive(Debug)]
 pub struct Bound {
-    pub socket: OwnedFd,
+    pub socket: Arc<OwnedFd>,
     /// The real one: with the port that was free.
     pub address: ListenAddress,
     file: Option<SocketFile>,
@@ -90,6 +92,8 @@ pub(super) struct Listener {
 pub struct Listening {
     /// The real one: with the port that was free.
     pub address: ListenAddress,
+    /// For a process that is to go on with it.
+    pub share: Share,
     service: watch::Sender<Service>,
     open: std::sync::mpsc::Receiver<()>,
 }
@@ -101,11 +105,11 @@ impl Listening {
         permits: Arc<Semaphore>,
         accepting: CancellationToken,
     ) -> (Listening, Listener) {
-        let address = socket.address.clone();
+        let (address, share) = (socket.address.clone(), socket.share());
         let (service, serves) = watch::channel(service);
         let (until_closed, open) = std::sync::mpsc::channel();
         let listener = Listener { socket, service: serves, permits, accepting, open: until_closed };
-        (Listening { address, service, open }, listener)
+        (Listening { address, share, service, open }, listener)
     }
 
     /// Whoever is accepted from now on is for this pool.
@@ -139,13 +143,48 @@ pub fn bind(options: &ListenOptions) -> io::Result<Bound> {
         ListenAddress::Ip(address) => {
             let socket = bind_ip(*address, options.free_bind, options.tcp)?;
             let address = ListenAddress::Ip(socket.local_addr()?);
-            Ok(Bound { socket: socket.into(), address, file: None })
+            Ok(Bound { socket: Arc::new(socket.into()), address, file: None })
+        }
+        ListenAddress::Unix(path) => Bound::of_file(SocketFile::bind(path, options.mode)?, options),
+    }
+}
+
+/// Takes over a socket that another process has bound to this address. `file_is_ours` for that of a unix socket.
+///
+/// # Errors
+/// Those of the system.
+pub fn adopt(socket: OwnedFd, options: &ListenOptions, file_is_ours: bool) -> io::Result<Bound> {
+    match &options.address {
+        ListenAddress::Ip(_) => {
+            let socket = adopt_ip(socket, options.tcp)?;
+            let address = ListenAddress::Ip(socket.local_addr()?);
+            Ok(Bound { socket: Arc::new(socket.into()), address, file: None })
         }
         ListenAddress::Unix(path) => {
-            let mut file = SocketFile::bind(path, options.mode)?;
-            let socket = file.take().ok_or(io::ErrorKind::NotConnected)?.into();
-            Ok(Bound { socket, address: options.address.clone(), file: Some(file) })
+            let mode = file_is_ours.then_some(options.mode);
+            Bound::of_file(SocketFile::adopt(UnixListener::from(socket), path, mode)?, options)
         }
+    }
+}
+
+/// # Errors
+/// Those of the system.
+pub fn adopt_ip(socket: OwnedFd, tcp: TcpOptions) -> io::Result<TcpListener> {
+    let socket = Socket::from(socket);
+    tcp.replace(&SockRef::from(&socket))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+impl Bound {
+    fn of_file(mut file: SocketFile, options: &ListenOptions) -> io::Result<Bound> {
+        let socket: OwnedFd = file.take().ok_or(io::ErrorKind::NotConnected)?.into();
+        Ok(Bound { socket: Arc::new(socket), address: options.address.clone(), file: Some(file) })
+    }
+
+    fn share(&self) -> Share {
+        Share::new(&self.socket, self.file.as_ref().and_then(SocketFile::stays))
     }
 }
 
@@ -189,7 +228,7 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
     let mut shortage = Shortage::default();
     let serve = |(permit, socket, client): Arrival, Service { pool, access }: &Service| {
         let (access, pool) = (Arc::clone(access), Arc::clone(pool));
-        place(&here, &siblings, Accepted { socket, client, access, pool, permit })
+        place(&here, &siblings, permit, Accepted { socket, client, access, pool })
     };
     loop {
         let serve_now = |arrival| serve(arrival, &serves);
@@ -233,14 +272,14 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
 type Arrival = (OwnedSemaphorePermit, OwnedFd, ClientAddress);
 
 #[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which an owned one does")]
-fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+fn watched(socket: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     AsyncFd::new(socket)
 }
 
 /// Waits for connections, and serves those that are there. A permit is taken, and at the limit waited for, when somebody
 /// is there: an idle listener keeps none from the others.
 async fn accept(
-    socket: &AsyncFd<OwnedFd>,
+    socket: &AsyncFd<Arc<OwnedFd>>,
     permits: &Arc<Semaphore>,
     pool: &Pool,
     shortage: &mut Shortage,
@@ -265,7 +304,7 @@ async fn accept(
 }
 
 /// Whether there is somebody to accept, who stays where he is.
-fn somebody_waits(socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
+fn somebody_waits(socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<()> {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut listening = [PollFd::new(socket.get_ref(), PollFlags::IN)];
     match poll(&mut listening, Some(&at_once))? {
@@ -274,7 +313,7 @@ fn somebody_waits(socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
     }
 }
 
-fn accept_now(socket: &AsyncFd<OwnedFd>) -> io::Result<(OwnedFd, ClientAddress)> {
+fn accept_now(socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<(OwnedFd, ClientAddress)> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (socket, address) = acceptfrom_with(socket.get_ref(), flags)?;
     let address = address.and_then(|address| SocketAddr::try_from(address).ok());
@@ -335,10 +374,10 @@ mod tests {
     use crate::stats::PoolStats;
 
     /// A listener that somebody has connected to.
-    fn with_one() -> (AsyncFd<OwnedFd>, TcpStream) {
+    fn with_one() -> (AsyncFd<Arc<OwnedFd>>, TcpStream) {
         let socket = bind_ip(([127, 0, 0, 1], 0).into(), false, TcpOptions::default()).unwrap();
         let client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
-        (watched(socket.into()).unwrap(), client)
+        (watched(Arc::new(socket.into())).unwrap(), client)
     }
 
     fn pool() -> Pool {

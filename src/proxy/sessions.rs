@@ -16,6 +16,7 @@ use super::Pool;
 use super::access::ClientAddress;
 use super::ended::{Ended, Recent};
 use super::proxy_protocol::Proxied;
+pub use super::session_row::SessionRow;
 use super::tcplog::{self, Line};
 use crate::routing::{Backend, ClusterId, Table};
 use crate::stats::{Active, Admission, End, Gauge, Over, Phase, PoolStats, termination};
@@ -58,23 +59,6 @@ struct Progress {
     detail: Option<String>,
     /// Its place among those that the pool's limits allow.
     admission: Option<Admission>,
-}
-
-/// A session as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionRow {
-    pub id: u64,
-    pub cluster: String,
-    pub pool: String,
-    pub client: ClientAddress,
-    pub member: Option<String>,
-    /// This side's address of the connection to the member.
-    pub backend_local: Option<SocketAddr>,
-    pub backend_peer: Option<SocketAddr>,
-    pub phase: Phase,
-    pub age: Duration,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
 }
 
 /// The sessions of one worker.

@@ -5,7 +5,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use super::share::{Kept, Stays};
 
 /// Its owner and its group may connect, nobody else.
 pub const MODE: u32 = 0o660;
@@ -17,8 +19,9 @@ const BACKLOG: i32 = 4096;
 pub struct SocketFile {
     listener: Option<UnixListener>,
     path: PathBuf,
-    /// Device and inode: a file that somebody else has put there since is not ours to remove.
-    file: (u64, u64),
+    /// Device and inode: a file that somebody else has put there since is not ours to remove. `None`: it never was.
+    file: Option<(u64, u64)>,
+    stays: Stays,
 }
 
 impl SocketFile {
@@ -36,15 +39,48 @@ impl SocketFile {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        let meta = std::fs::symlink_metadata(path)?;
+        let file = Some(identity(path)?);
         let listener = Some(UnixListener::from(socket));
-        Ok(SocketFile { listener, path: path.to_owned(), file: (meta.dev(), meta.ino()) })
+        Ok(SocketFile { listener, path: path.to_owned(), file, stays: Stays::default() })
+    }
+
+    /// Takes over a socket that another process has bound. With `mode` the file is ours from now on; without, it is that
+    /// process's, which gave it a mode and removes it.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn adopt(listener: UnixListener, path: &Path, mode: Option<u32>) -> io::Result<SocketFile> {
+        SockRef::from(&listener).listen(BACKLOG)?;
+        listener.set_nonblocking(true)?;
+        let mut file = None;
+        if let Some(mode) = mode {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+            file = Some(identity(path)?);
+        }
+        Ok(SocketFile { listener: Some(listener), path: path.to_owned(), file, stays: Stays::default() })
+    }
+
+    /// By which the file can be left to another process; `None`: it is not ours.
+    pub fn stays(&self) -> Option<Stays> {
+        self.file.map(|_| self.stays.clone())
+    }
+
+    /// For another process, until the listener is taken.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn keep(&self) -> io::Result<Kept> {
+        Kept::new(self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?, self.stays())
     }
 
     /// The listener, once.
     pub fn take(&mut self) -> Option<UnixListener> {
         self.listener.take()
     }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn clear(path: &Path) -> io::Result<()> {
@@ -64,8 +100,8 @@ fn clear(path: &Path) -> io::Result<()> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let meta = std::fs::symlink_metadata(&self.path);
-        if meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == self.file) {
+        let is_ours = self.file.is_some() && identity(&self.path).ok() == self.file;
+        if is_ours && !self.stays.is_set() {
             // What stays behind is replaced by the next process.
             let _ = std::fs::remove_file(&self.path);
         }

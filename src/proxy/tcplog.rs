@@ -127,90 +127,41 @@ mod tests {
         }
     }
 
+    /// A line from what HAProxy wrote behind the proxy's name.
+    fn read(text: &'static str) -> Line<'static> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let numbers = |word: &str| -> Vec<i64> { word.split('/').map(|n| n.parse().unwrap()).collect() };
+        let known = |ms: i64| u128::try_from(ms).ok();
+        let (times, open) = (numbers(words[1]), numbers(words[4]));
+        Line {
+            member: (words[0] != "<NOSRV>").then_some(words[0]),
+            waited_ms: known(times[0]),
+            dialled_ms: known(times[1]),
+            total_ms: times[2] as u128,
+            bytes_out: words[2].parse().unwrap(),
+            open: [open[0] as u64, open[1] as u64, open[2] as u64, open[3] as u64],
+            retries: open[4] as u32,
+            queue_place: numbers(words[5])[1] as usize,
+            ..line()
+        }
+    }
+
     /// What HAProxy 2.6 wrote of the same events, with `timeout queue 3s`, `timeout client 2s` and one connection a server.
     #[test]
     fn lines_are_those_of_haproxy_for_the_same_events() {
         use crate::stats::{End, Phase, termination};
-        let event = |end, phase, queued: bool| (termination(end, phase, queued), (end, queued));
-        let relaying = |end| event(end, Phase::Relaying, false);
-        let waiting = |end, queued| event(end, Phase::Waiting, queued);
-        for (letters, waited_ms, dialled_ms, total_ms, bytes_out, open, queue_place, says) in [
-            (
-                relaying(End::ClientClosed),
-                Some(1),
-                Some(0),
-                12,
-                1,
-                [1, 1, 0, 0],
-                0,
-                "a 1/0/12 1 -- 1/1/0/0/0 0/0",
-            ),
-            (
-                relaying(End::BackendClosed),
-                Some(1),
-                Some(0),
-                1,
-                1,
-                [1, 1, 0, 0],
-                0,
-                "a 1/0/1 1 -- 1/1/0/0/0 0/0",
-            ),
-            (
-                waiting(End::HoldExpired, false),
-                Some(1),
-                None,
-                0,
-                0,
-                [1, 1, 0, 0],
-                0,
-                "a 1/-1/0 0 SC 1/1/0/0/0 0/0",
-            ),
-            (
-                relaying(End::ClientClosed),
-                Some(418),
-                Some(0),
-                618,
-                1,
-                [2, 2, 1, 0],
-                2,
-                "a 418/0/618 1 -- 2/2/1/0/0 0/2",
-            ),
-            (
-                relaying(End::ClientIdle),
-                Some(1),
-                Some(0),
-                2008,
-                1,
-                [1, 1, 0, 0],
-                0,
-                "a 1/0/2008 1 cD 1/1/0/0/0 0/0",
-            ),
-            (
-                waiting(End::QueueExpired, true),
-                Some(3002),
-                None,
-                3001,
-                0,
-                [2, 2, 1, 0],
-                1,
-                "<NOSRV> 3002/-1/3001 0 sQ 2/2/1/0/0 0/1",
-            ),
-            (relaying(End::Operator), Some(1), Some(0), 9, 1, [1, 1, 0, 0], 0, "a 1/0/9 1 K- 1/1/0/0/0 0/0"),
+        use Phase::{Relaying, Waiting};
+        for (end, phase, waited, text) in [
+            (End::ClientClosed, Relaying, false, "a 1/0/12 1 -- 1/1/0/0/0 0/0"),
+            (End::BackendClosed, Relaying, false, "a 1/0/1 1 -- 1/1/0/0/0 0/0"),
+            (End::HoldExpired, Waiting, false, "a 1/-1/0 0 SC 1/1/0/0/0 0/0"),
+            (End::ClientClosed, Relaying, true, "a 418/0/618 1 -- 2/2/1/0/0 0/2"),
+            (End::ClientIdle, Relaying, false, "a 1/0/2008 1 cD 1/1/0/0/0 0/0"),
+            (End::QueueExpired, Waiting, true, "<NOSRV> 3002/-1/3001 0 sQ 2/2/1/0/0 0/1"),
+            (End::Operator, Relaying, false, "a 1/0/9 1 K- 1/1/0/0/0 0/0"),
         ] {
-            let (termination, (end, queued)) = letters;
-            let member = (!queued).then_some("a");
-            let line = Line {
-                member,
-                waited_ms,
-                dialled_ms,
-                total_ms,
-                bytes_out,
-                open,
-                queue_place,
-                termination,
-                ..line()
-            };
-            assert_eq!(shown(&line), format!("10.0.0.9:33312 primary primary/{says}"), "{end}");
+            let line = Line { termination: termination(end, phase, waited), ..read(text) };
+            assert_eq!(shown(&line), format!("10.0.0.9:33312 primary primary/{text}"), "{end}");
         }
         let denied = Line { cause: Some("client_denied"), ..line() };
         assert!(shown(&denied).ends_with(" 0/0 cause=client_denied"));

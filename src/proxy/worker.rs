@@ -56,12 +56,13 @@ pub(super) struct Handle {
     inbox: mpsc::UnboundedSender<Job>,
     /// Sessions placed here and not yet ended.
     load: Arc<AtomicUsize>,
+    debt: Arc<Debt>,
     shard: Arc<Shard>,
 }
 
 #[derive(Debug)]
 enum Job {
-    Serve(Accepted),
+    Serve(Accepted, Place),
     Listen(Listener),
     /// To be answered with whether all listeners of this worker still accept.
     Pulse(oneshot::Sender<bool>),
@@ -74,7 +75,6 @@ pub(super) struct Accepted {
     pub client: ClientAddress,
     pub access: Arc<Access>,
     pub pool: Arc<Pool>,
-    pub permit: OwnedSemaphorePermit,
 }
 
 /// A worker from the inside, shared by its sessions.
@@ -86,8 +86,6 @@ pub struct Worker {
     shard: Arc<Shard>,
     pub(super) trouble: TellTrouble,
     pub(super) cancels: Arc<Semaphore>,
-    load: Arc<AtomicUsize>,
-    debt: Arc<Debt>,
     sessions: TaskTracker,
     random: AtomicU64,
 }
@@ -97,6 +95,9 @@ pub const MOST_ROWS: usize = 10_000;
 
 /// How long sessions stand still after the kernel has refused to tell of them, before it is asked again.
 const STANDSTILL: Duration = Duration::from_millis(100);
+
+/// Between two looks whether the last connection has arrived on its worker: a moment's way.
+const ON_THE_WAY: Duration = Duration::from_millis(1);
 
 /// Session numbers, over all workers.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -130,12 +131,10 @@ impl Workers {
                 shard: Arc::clone(&shard),
                 trouble: trouble.clone(),
                 cancels: Arc::clone(&cancels),
-                load: Arc::clone(&load),
-                debt: workers.room.debt(),
                 sessions: workers.sessions.clone(),
                 random: AtomicU64::new(seed(index)),
             };
-            handles.push(Handle { inbox, load, shard });
+            handles.push(Handle { inbox, load, debt: workers.room.debt(), shard });
             parts.push((Arc::new(worker), jobs));
         }
         workers.handles = Arc::from(handles);
@@ -168,9 +167,20 @@ impl Workers {
         self.sessions.close();
     }
 
+    /// Another process accepts in the place of this one, and all listeners here are closed. Who is here already stays: held
+    /// clients too, until they are served.
+    pub fn hand_over(&self) {
+        self.accepting.cancel();
+        self.sessions.close();
+    }
+
     /// Waits for the last session to end; for ever, unless accepting was stopped.
     pub async fn drained(&self) {
         self.sessions.wait().await;
+        // Whoever was accepted at the last moment may still be on the way to a worker.
+        while self.handles.iter().any(|handle| handle.load.load(Relaxed) > 0) {
+            tokio::time::sleep(ON_THE_WAY).await;
+        }
     }
 
     /// The workers that do not answer in time, or on which a listener has ended by itself. After a stop a worker that has
@@ -263,15 +273,22 @@ impl Drop for Workers {
 ///
 /// # Errors
 /// When the connection had to be closed, for want of something that the next one will lack too.
-pub(super) fn place(here: &Arc<Worker>, siblings: &[Handle], accepted: Accepted) -> io::Result<()> {
+pub(super) fn place(
+    here: &Arc<Worker>,
+    siblings: &[Handle],
+    permit: OwnedSemaphorePermit,
+    accepted: Accepted,
+) -> io::Result<()> {
     let load = |handle: &Handle| handle.load.load(Relaxed);
     let Some(least) = siblings.iter().min_by_key(|handle| load(handle)) else { return Ok(()) };
     let least = if load(&siblings[here.index]) == load(least) { &siblings[here.index] } else { least };
     least.load.fetch_add(1, Relaxed);
+    let (load, debt) = (Arc::clone(&least.load), Arc::clone(&least.debt));
+    let place = Place { permit: Some(permit), load, debt };
     if Arc::ptr_eq(&least.shard, &here.shard) {
-        return here.serve(accepted);
+        return here.serve(accepted, place);
     }
-    if least.inbox.send(Job::Serve(accepted)).is_err() {
+    if least.inbox.send(Job::Serve(accepted, place)).is_err() {
         tracing::error!("a worker is gone; the connection was closed");
     }
     Ok(())
@@ -303,7 +320,7 @@ impl Worker {
             };
             match job {
                 // One that fails is told of with its end, and keeps its place here for a moment.
-                Some(Job::Serve(accepted)) => _ = self.serve(accepted),
+                Some(Job::Serve(accepted, place)) => _ = self.serve(accepted, place),
                 Some(Job::Listen(listener)) => {
                     // Those that were closed are no loss.
                     listeners.retain(|(_, service)| service.has_changed().is_ok());
@@ -344,10 +361,8 @@ impl Worker {
 
     /// # Errors
     /// When the system lets it watch no more. The session has ended then.
-    fn serve(self: &Arc<Self>, accepted: Accepted) -> io::Result<()> {
-        let Accepted { socket, client, access, pool, permit } = accepted;
-        let place =
-            Place { permit: Some(permit), load: Arc::clone(&self.load), debt: Arc::clone(&self.debt) };
+    fn serve(self: &Arc<Self>, accepted: Accepted, place: Place) -> io::Result<()> {
+        let Accepted { socket, client, access, pool } = accepted;
         let id = NEXT_ID.fetch_add(1, Relaxed);
         let ending = self.shard.enter(Session::new(id, self.index, client, pool));
         let session = Arc::clone(&ending.session);
@@ -424,10 +439,11 @@ mod tests {
             let permit = Arc::clone(&workers.room.permits).try_acquire_owned().unwrap();
             let socket = File::open("/proc/self/exe").unwrap().into();
             let client = ClientAddress::Unix { uid: 0 };
-            let accepted =
-                Accepted { socket, client, access: Arc::default(), pool: Arc::clone(&pool), permit };
-            workers.handles[0].load.fetch_add(1, Relaxed);
-            workers.handles[0].inbox.send(Job::Serve(accepted)).unwrap();
+            let accepted = Accepted { socket, client, access: Arc::default(), pool: Arc::clone(&pool) };
+            let Handle { inbox, load, debt, .. } = &workers.handles[0];
+            load.fetch_add(1, Relaxed);
+            let place = Place { permit: Some(permit), load: Arc::clone(load), debt: Arc::clone(debt) };
+            inbox.send(Job::Serve(accepted, place)).unwrap();
             // Its place comes free in the end.
             let free = Arc::clone(&workers.room.permits).acquire_owned();
             let _permit =

@@ -11,6 +11,10 @@ NOT_RUN = {
     ("docs/install.md", "podman load --input target/packages/pilotfish-0.1.0.oci.tar"):
         "no container engine here; make test-image runs what is in the image",
     ("docs/install.md", "kubectl apply -f deploy/kubernetes/"): "no Kubernetes here; the manifests are checked by schema",
+    ("docs/upgrade.md", "install -m 755 pilotfish /usr/bin/pilotfish.new && mv /usr/bin/pilotfish.new /usr/bin/pilotfish"):
+        "tests/packages upgrades the installed program while it runs",
+    ("docs/upgrade.md", "systemctl edit pilotfish.socket        # if the addresses are not 0.0.0.0:5000 and :5001"):
+        "no systemd in the sandbox; tests/it/process/upgrade/passed.rs passes sockets as it does",
     ("docs/two-of-them.md", "systemctl stop keepalived       # the other one takes the address at once"):
         "no keepalived in the sandbox; tests/pair takes these steps on two machines",
 }

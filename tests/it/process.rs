@@ -7,6 +7,7 @@ mod logs;
 mod manager;
 mod terminal;
 mod top;
+mod upgrade;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;

@@ -103,7 +103,7 @@ fn crate_paths(source: &Source) -> Vec<(usize, String)> {
 }
 
 /// A crate, and the only files that may name it.
-const ONE_PLACE: [(&str, &[&str]); 16] = [
+const ONE_PLACE: [(&str, &[&str]); 18] = [
     ("proxy_header::", &["src/proxy/proxy_protocol.rs"]),
     ("jiff::", &["src/proxy/tcplog.rs"]),
     ("arc_swap", &["src/routing/cell.rs"]),
@@ -115,6 +115,8 @@ const ONE_PLACE: [(&str, &[&str]); 16] = [
     ("crossterm", &["src/cli/screen.rs"]),
     ("argon2::", &["src/admin/secret.rs"]),
     ("bcrypt::", &["src/admin/secret.rs"]),
+    ("listenfd", &["src/app/handover/inherited.rs"]),
+    ("command_fds", &["src/app/handover/successor.rs"]),
     ("sd_notify", &["src/app/manager.rs"]),
     ("rustix::event", &["src/proxy/epoll.rs"]),
     ("rustix::pipe", &["src/proxy/splice.rs"]),

@@ -6,6 +6,8 @@ life.py deb|rpm PACKAGE
 import os
 import pathlib
 import pwd
+import re
+import signal
 import socket
 import struct
 import subprocess
@@ -69,6 +71,14 @@ def refuses_without_endpoints():
     assert "the key patroni is missing or empty; give Patroni's REST addresses" in said, said
 
 
+def enter():
+    client = socket.create_connection((fakes.HOST, 5000), timeout=20)
+    startup = struct.pack("!I", 196608) + b"user\0app\0\0"
+    client.sendall(struct.pack("!I", len(startup) + 4) + startup)
+    assert client.recv(64) == fakes.WELCOME
+    return client
+
+
 def serves():
     text = CONFIG.read_text().replace("    # - 10.0.0.1:8008\n", f"    - {fakes.HOST}:8008\n")
     text += "admin:\n  users:\n    - {name: alice, role: operator, password: 'file:${CREDENTIALS_DIRECTORY}/alice.password'}\n"
@@ -79,14 +89,40 @@ def serves():
         until(pathlib.Path("/run/pilotfish/admin.sock").exists, service)
         said = run("pilotfish", "status", "--wait-writer", "20s")
         assert said == "demo: pg1\n", said
-        with socket.create_connection((fakes.HOST, 5000), timeout=20) as client:
-            startup = struct.pack("!I", 196608) + b"user\0app\0\0"
-            client.sendall(struct.pack("!I", len(startup) + 4) + startup)
-            assert client.recv(64) == fakes.WELCOME
+        enter().close()
     finally:
         service.terminate()
         _, said = service.communicate(timeout=30)
     assert service.returncode == 0, (service.returncode, said)
+
+
+def is_upgraded_while_it_runs(install):
+    service = as_the_service("/usr/bin/pilotfish", "run", "--config", str(CONFIG))
+    admin = pathlib.Path("/run/pilotfish/admin.sock")
+    until(admin.exists, service)
+    run("pilotfish", "status", "--wait-writer", "20s")
+    good = CONFIG.read_text()
+    try:
+        with enter() as before:
+            CONFIG.write_text("clusters: 7\n")
+            said = install()
+            assert "the running one is still the old one" in said and "expected a list" in said, said
+            CONFIG.write_text(good)
+            said = install()
+            taken = re.search(r"process (\d+) .* has taken the place of process (\d+)", said)
+            assert taken and int(taken[2]) == service.pid, said
+            enter().close()
+            assert service.poll() is None, "its session goes on"
+            before.sendall(b"x")
+            assert before.recv(64) == b"", "the server's own farewell"
+        assert service.wait(timeout=30) == 0
+        os.kill(int(taken[1]), signal.SIGTERM)
+    finally:
+        CONFIG.write_text(good)
+        service.kill()
+        # All who log there have ended when this returns.
+        _, said = service.communicate(timeout=30)
+    assert not admin.exists(), said
 
 
 def main(kind, package):
@@ -99,6 +135,7 @@ def main(kind, package):
     serves()
     edited = CONFIG.read_text()
     run(*manager["upgrade"], package)
+    is_upgraded_while_it_runs(lambda: run(*manager["upgrade"], package))
     assert CONFIG.read_text() == edited, "an upgrade keeps the configuration"
     run(*manager["remove"])
     assert not pathlib.Path("/usr/bin/pilotfish").exists() and not ENABLED.is_symlink()

@@ -36,6 +36,10 @@ def documents():
     return {(doc["kind"], doc["metadata"]["name"]): doc for text in texts for doc in yaml.safe_load_all(text)}
 
 
+def aslist(value):
+    return value if isinstance(value, list) else [value]
+
+
 class Checked(unittest.TestCase):
     def succeeds(self, *words):
         code, said = run(*words)
@@ -58,10 +62,18 @@ class Systemd(Checked):
         allowed = self.allowed_calls(re.findall("^SystemCallFilter=(.*)$", text, re.M))
         # Relaying, its limits, threads; setsockopt is how SO_RCVLOWAT is set.
         needed = {"epoll_create1", "epoll_ctl", "epoll_wait", "eventfd2", "splice", "pipe2", "accept4", "connect",
-                  "sendto", "recvfrom", "setsockopt", "prlimit64", "clone3", "sched_getaffinity", "futex"}
+                  "sendto", "recvfrom", "setsockopt", "prlimit64", "clone3", "sched_getaffinity", "futex", "execve", "dup2", "kill"}
         self.assertEqual(needed - allowed, set())
         self.assertNotIn("ptrace", allowed)
         self.assertNotIn("setuid", allowed)
+
+    def test_the_socket_unit_has_the_addresses_that_are_the_default(self):
+        self.succeeds("systemd-analyze", "verify", "--man=no", "deploy/systemd/pilotfish.socket")
+        text = (PROJECT / "deploy/systemd/pilotfish.socket").read_text()
+        listen = re.findall("^ListenStream=(.*)$", text, re.M)
+        shown = yaml.safe_load(self.succeeds(BINARY, "check", "--patroni", "10.0.0.1:8008"))["clusters"][0]
+        wanted = [address for pool in (shown["primary"], *aslist(shown["replicas"])) for address in aslist(pool["listen"])]
+        self.assertEqual(listen, wanted, "an address is known by how it is written")
 
     def allowed_calls(self, filters):
         """As systemd reads several lines: added and taken away in their order."""

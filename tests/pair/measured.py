@@ -79,6 +79,7 @@ def write(document, rows):
     text = document.read_text()
     begin, end = (text.index(mark) for mark in MARKS)
     rounds = len(rows) // len({row.title for row in rows})
-    how = f"The longest of {rounds} rounds. psycopg {psycopg.__version__}, libpq {psycopg.pq.version()}, {machine()}, load average {os.getloadavg()[0]:.1f}"
+    client = f"psycopg {psycopg.__version__}, libpq {psycopg.pq.version()}"
+    how = f"The longest of {rounds} rounds. {client}, {machine()}, load average {os.getloadavg()[0]:.1f}"
     text = f"{text[:begin]}{MARKS[0]}\n{table(rows)}\n\n{how}.\n{text[end:]}"
     document.write_text(text)

@@ -79,8 +79,14 @@ class Pair:
         until(lambda: all(client.served_since(now, servers) for client in clients), lambda: "served: " + "; ".join(
             f"{client.name} {client.tries[-1:]}" for client in clients if not client.served_since(now, servers)))
 
-    def settle(self):
-        """Of each kind one session is on each pilotfish, so that whichever is hurt, half of them are hit."""
+    def settle(self, holder):
+        """The shared address is there, and otherwise one session of each kind on each pilotfish."""
+        for balancer in self.balancers:
+            if balancer is not holder and balancer.has_the_address():
+                balancer.keepalived.end()
+                balancer.start_keepalived()
+        self.await_well()
+        assert self.holder() is holder
         sessions = [client for client in self.of("libpq", "DNS") if client.kind != "newcomer"]
         where = [(client, self.balancers[int(client.name[-1])].server) for client in sessions]
         until(lambda: all([client.stays_at(server) for client, server in where]), "the sessions are spread")
@@ -88,11 +94,10 @@ class Pair:
             client.wanted = None
 
     def play(self, title, event, bounds):
-        """What happens to the one that has the address. The other one's sessions are only watched."""
-        self.settle()
+        """Hurts the one that has the shared address. Its own is the higher one, so it keeps both after a torn net."""
+        other, hurt = self.balancers
+        self.settle(hurt)
         self.await_served(self.clients, self.balancers)
-        hurt = self.holder()
-        [other] = [balancer for balancer in self.balancers if balancer is not hurt]
         begin = time.monotonic()
         event(self, hurt, other)
         self.await_well()

@@ -203,7 +203,7 @@ async fn metrics_have_haproxys_names_beside_our_own_when_asked_for() {
     let page = Exposition::parse(&get(served.admin, "/metrics?names=haproxy").await.body);
     // Their names and types are those of HAProxy 2.6's exporter.
     for (name, value) in [
-        ("nbthread", 1.0),
+        ("nbthread", 2.0),
         ("nbproc", 1.0),
         ("relative_process_id", 1.0),
         ("max_connections", 200.0),
@@ -267,6 +267,7 @@ fn the_documentation_names_each_column_that_is_filled() {
         sessions: 0,
         max_sessions: 1,
         reloads: Default::default(),
+        upgrades: Default::default(),
         clusters: vec![cluster],
     };
     let (memory, now) = (Memory::default(), std::time::Duration::ZERO);

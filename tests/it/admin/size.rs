@@ -10,6 +10,7 @@ use pilotfish::admin::auth::{Gate, Users};
 use pilotfish::admin::history::{ClusterSample, History, MemberSample, PoolSample};
 use pilotfish::admin::hosts::Hosts;
 use pilotfish::admin::ring::{COARSE, FOLDED};
+use pilotfish::admin::upgrade::{PastUpgrades, Upgrade};
 use pilotfish::admin::{Live, PoolSource, Served, Serving, Sources, dashboard};
 use pilotfish::control::{Check, Checks, ClusterPicture, MemberPicture, Pictures, first_table, inbox};
 use pilotfish::proxy::listener::ListenAddress;
@@ -89,6 +90,7 @@ fn sources() -> Sources {
         inbox,
         gate: Arc::new(Gate::new(Users::new(Vec::new()), Hosts::new([]))),
         reload: Reload::new(|| Ok(Reloaded::default())),
+        upgrade: Upgrade::new(PastUpgrades::default()).0,
         live: Live::default(),
     }
 }

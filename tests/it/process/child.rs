@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -85,8 +86,13 @@ impl Pilotfish {
     }
 
     pub fn run_with(config: &str, change: impl FnOnce(&mut Command)) -> Pilotfish {
-        let file = File::new(config);
-        let mut command = command(&["run", "--config", &file.path()]);
+        Pilotfish::run_program(env!("CARGO_BIN_EXE_pilotfish").as_ref(), File::new(config), change)
+    }
+
+    /// Another file with the program in it.
+    pub fn run_program(program: &Path, file: File, change: impl FnOnce(&mut Command)) -> Pilotfish {
+        let mut command = Command::new(program);
+        command.args(["run", "--config", &file.path()]).env_clear().stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         change(&mut command);
         let mut child = command.spawn().expect("the program starts");

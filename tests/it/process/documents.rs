@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::child::output;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "check",
     "status",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 14] = [
     "ready",
     "close-sessions",
     "reload",
+    "upgrade",
     "import-haproxy",
     "completions",
     "man",

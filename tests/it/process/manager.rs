@@ -14,27 +14,32 @@ use crate::control::postgres::Client;
 use crate::control::within;
 
 /// The manager's end of the socket.
-struct Manager {
+pub struct Manager {
     folder: TempDir,
     socket: UnixDatagram,
 }
 
 impl Manager {
-    fn new() -> Manager {
+    pub fn new() -> Manager {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
         Manager { folder, socket }
     }
 
+    /// What `$NOTIFY_SOCKET` is to be.
+    pub fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("notify")
+    }
+
     fn runs(&self, config: &str, change: impl FnOnce(&mut Command)) -> Pilotfish {
         Pilotfish::run_with(config, |command| {
-            command.env("NOTIFY_SOCKET", self.folder.path().join("notify"));
+            command.env("NOTIFY_SOCKET", self.path());
             change(command);
         })
     }
 
     /// The next datagram: its lines.
-    async fn hears(&self) -> Vec<String> {
+    pub async fn hears(&self) -> Vec<String> {
         let mut buffer = [0; 4096];
         let length = within("a datagram", self.socket.recv(&mut buffer)).await.expect("a socket that works");
         let text = str::from_utf8(&buffer[..length]).expect("text");
@@ -42,7 +47,7 @@ impl Manager {
     }
 
     /// Waits for a datagram that is this one line, past all others.
-    async fn hears_of(&self, line: &str) {
+    pub async fn hears_of(&self, line: &str) {
         while self.hears().await != [line] {}
     }
 
@@ -58,7 +63,7 @@ impl Manager {
 }
 
 /// The value behind `name=`.
-fn value(line: &str, name: &str) -> u64 {
+pub fn value(line: &str, name: &str) -> u64 {
     let value = line.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
     value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{line} is no {name}"))
 }

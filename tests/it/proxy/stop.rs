@@ -86,7 +86,7 @@ async fn a_worker_whose_listener_has_ended_by_itself_stands_still() {
     // epoll takes no ordinary file, so this listener gives up at once.
     let here = || ListenAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let mut bound = listener::bind(&listen_at(here(), Setup::default().tcp)).expect("a free port");
-    bound.socket = tempfile::tempfile().expect("a file").into();
+    bound.socket = std::sync::Arc::new(tempfile::tempfile().expect("a file").into());
     let service = || Service { pool: Arc::clone(&bench.primary.pool), access: Arc::default() };
     let broken = bench.workers.listen(bound, service());
     let found = async { while bench.workers.standing_still(SOON).await != [0] {} };

@@ -1,0 +1,120 @@
+//! A new process that fails, in whichever way: the old one never stopped, and says why.
+
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+
+use super::world::World;
+use crate::control::cluster::FakeCluster;
+use crate::control::fake::{Answer, own_address};
+use crate::control::http::{get, status_until};
+use crate::control::postgres::Client;
+use crate::control::within;
+
+/// What is in the place of the program.
+enum Program {
+    Same,
+    Script(&'static str),
+    None,
+}
+
+#[tokio::test]
+async fn a_new_process_that_fails_changes_nothing() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "upgrade_timeout: 40s");
+    let (primary, admin) = (world.pilotfish.pool("primary").await, world.pilotfish.admin().await);
+    let (mut client, _) = Client::enter(primary).await;
+    let good = std::fs::read_to_string(world.pilotfish.file.path()).expect("its configuration");
+    let write = |text: &str| std::fs::write(world.pilotfish.file.path(), text).expect("a file");
+    let taken = TcpListener::bind((own_address(), 0)).expect("a free port");
+    let taken = format!("replicas: {{listen: [\"{}\", \"", taken.local_addr().expect("an address"));
+    let conflict = good.replacen("replicas: {listen: \"", &taken, 1).replacen("\"}\nadmin", "\"]}\nadmin", 1);
+    let secret = good.replacen("admin: {", "admin: {users: [{name: u, password: 'file:/none'}], ", 1);
+    let failures: [(&str, Program, &[&str]); 6] = [
+        ("clusters: 7", Program::Same, &["config.yaml:1:11", "expected a list"]),
+        (&conflict, Program::Same, &["pool replicas cannot listen on", "Address already in use"]),
+        (&secret, Program::Same, &["/none"]),
+        (&good, Program::Script("#!/bin/sh\nexit 3\n"), &["exit status: 3"]),
+        (&good, Program::None, &["cannot be started", "No such file"]),
+        (&good, Program::Script("#!/bin/sh\nexec sleep 1000\n"), &["not ready within 0.3 s"]),
+    ];
+    for (failed, (text, program, reasons)) in (1..).zip(failures) {
+        world.restore();
+        if reasons[0].starts_with("not ready") {
+            write(&good.replace("upgrade_timeout: 40s", "upgrade_timeout: 300ms"));
+            let (code, said) = world.command(&["reload"]).await;
+            assert_eq!(code, 0, "{said}");
+        }
+        write(text);
+        match program {
+            Program::Same => {}
+            Program::Script(script) => world.replace(script),
+            Program::None => world.remove(),
+        }
+        let said = world.upgrade().await.expect_err("no upgrade");
+        for reason in [&["this process goes on as before"], reasons].concat() {
+            assert!(said.contains(reason), "{reason:?} is not said: {said}");
+        }
+        let status = get(admin, "/api/v1/status").await.json();
+        assert_eq!((&status["upgrades"]["failed"], &status["upgrades"]["done"]), (&failed.into(), &0.into()));
+        let problem = status["upgrades"]["problem"].as_str().expect("a reason");
+        assert!(problem.contains(reasons[0]), "{problem}");
+        let metrics = get(admin, "/metrics").await.body;
+        assert!(
+            metrics.contains(&format!("pilotfish_upgrades_total{{result=\"failed\"}} {failed}\n")),
+            "{metrics}"
+        );
+        assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
+        assert_eq!(Client::enter(primary).await.1, "a");
+        world.only(&[world.first()]).await;
+    }
+    write(&good);
+    let (code, said) = world.command(&["reload"]).await;
+    assert_eq!(code, 0, "{said}");
+    world.restore();
+    world.upgrade().await.expect("an upgrade after all");
+    let status = status_until(admin, "the upgrade", |status| status["upgrades"]["done"] == 1).await;
+    assert_eq!((&status["upgrades"]["failed"], status["upgrades"]["problem"].is_null()), (&6.into(), true));
+    assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
+}
+
+/// The file leads to nodes that do not answer, or they do not answer this process.
+#[tokio::test]
+async fn a_new_process_that_finds_no_writer_where_there_is_one_is_none() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "upgrade_timeout: 5s");
+    let primary = world.pilotfish.pool("primary").await;
+    let (mut client, _) = Client::enter(primary).await;
+    cluster.node("a").patroni.answer("/leader", Answer::Never);
+    let said = world.upgrade().await.expect_err("no upgrade");
+    assert!(said.contains("leads nowhere in the new one, there to a"), "{said}");
+    assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
+    assert_eq!(Client::enter(primary).await.1, "a", "the silent leader is still dialled");
+}
+
+#[tokio::test]
+async fn one_upgrade_at_a_time_and_no_reload_meanwhile() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "upgrade_timeout: 1m");
+    Client::enter(world.pilotfish.pool("primary").await).await;
+    world.replace("#!/bin/sh\nexec sleep 1000\n");
+    world.pilotfish.signal(Signal::USR2);
+    let begun = world.pilotfish.says("an upgrade begins").await;
+    assert_eq!((&begun["user"], &begun["remote"]), (&"SIGUSR2".into(), &"-".into()));
+    world.pilotfish.signal(Signal::USR2);
+    world.pilotfish.says("an upgrade is refused: one is under way").await;
+    let said = world.upgrade().await.expect_err("busy");
+    assert!(said.contains("an upgrade is under way already"), "{said}");
+    within("the hanging program", async {
+        while world.processes().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (code, said) = world.command(&["reload"]).await;
+    assert!(code == 1 && said.contains("another process takes the place of this one"), "{said}");
+    // A stop ends what has not begun to serve.
+    world.pilotfish.signal(Signal::TERM);
+    assert_eq!(world.pilotfish.exit().await, 0);
+    world.only(&[]).await;
+}
