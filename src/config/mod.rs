@@ -45,7 +45,7 @@ pub use runtime_socket::{RuntimeSocket, SocketLevel};
 pub(crate) use show::quoted;
 pub use transport::{IdleTimeouts, Keepalive, Tcp};
 pub(crate) use value::show_duration;
-pub use word::{Word, similar};
+pub use word::{Word, distance, similar};
 
 /// Where `pilotfish run` looks when it is told nothing.
 pub const DEFAULT_PATH: &str = "/etc/pilotfish/config.yaml";

@@ -90,7 +90,7 @@ pub fn similar<'c>(word: &str, choices: &[&'c str]) -> Option<&'c str> {
 }
 
 /// How many letters to add, drop or change to get from one to the other (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
+pub fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.chars().enumerate() {

@@ -9,10 +9,16 @@ use super::proxies::Proxy;
 use super::sections::{Line, Section, shown};
 use super::servers;
 use super::setting::time_at;
-use super::vocabulary;
+use super::vocabulary::{self, Unknown};
 
-/// Notes each wrong line of all sections as a slip.
-pub fn check(sections: &[Section], proxies: &[Proxy<'_>], unix: &UnixBind, notes: &Notes) {
+/// Notes each wrong line of all sections as a slip. Returned are the words that HAProxy may have since, each with its line
+/// and what to say of it.
+pub fn check(
+    sections: &[Section],
+    proxies: &[Proxy<'_>],
+    unix: &UnixBind,
+    notes: &Notes,
+) -> Vec<(usize, String)> {
     // Only what is wrong counts here: what becomes of a line says who takes it over.
     let scratch = Notes::default();
     for section in sections {
@@ -38,17 +44,25 @@ pub fn check(sections: &[Section], proxies: &[Proxy<'_>], unix: &UnixBind, notes
         servers::read(proxy, &scratch);
         backends(proxy, proxies, &scratch);
     }
+    let newer = scratch.newer();
     let (_, slips) = scratch.into_parts();
     slips.into_iter().for_each(|slip| notes.slip(slip.line, slip.message));
+    newer
 }
 
 fn words(root: &str, line: &Line, notes: &Notes) {
     let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
-    let Some(why) = vocabulary::complaint(root, &words) else { return };
-    match line.is_secret() {
-        true => notes.slip(line.number, format!("{}: HAProxy does not know one of its words", line.said())),
-        false => notes.slip(line.number, why),
-    }
+    let Some(unknown) = vocabulary::unknown(root, &words) else { return };
+    let unknown = match unknown {
+        Unknown::Slip(_) if line.is_secret() => {
+            Unknown::Slip(format!("{}: HAProxy does not know one of its words", line.said()))
+        }
+        Unknown::Newer(_) if line.is_secret() => {
+            Unknown::Newer(format!("{}: one of its words is not known here", line.said()))
+        }
+        unknown => unknown,
+    };
+    notes.unknown(line.number, unknown);
 }
 
 /// Backends that a proxy leads to, as far as their names are known before a request comes.

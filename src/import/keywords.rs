@@ -1,7 +1,7 @@
-//! How a keyword of HAProxy is looked up in the one table of what becomes of it (`table`).
+//! How a keyword of HAProxy is looked up in the one table of what becomes of it (`table`, `choices`).
 
 use super::notes::Class;
-pub use super::table::TABLE;
+use super::{choices, table};
 
 /// Where a keyword stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +30,15 @@ pub struct Keyword {
     pub what: &'static str,
 }
 
+/// All rows.
+pub fn rows() -> impl Iterator<Item = &'static Keyword> {
+    table::TABLE.iter().chain(choices::TABLE)
+}
+
 /// The row for this word or these words, the longest that fits.
 pub fn find(place: Place, words: &str) -> Option<&'static Keyword> {
     let fits = |keyword: &&Keyword| keyword.place == place && fits(keyword.name, words);
-    TABLE.iter().filter(fits).max_by_key(|keyword| keyword.name.len())
+    rows().filter(fits).max_by_key(|keyword| keyword.name.len())
 }
 
 fn fits(name: &str, words: &str) -> bool {

@@ -1,9 +1,10 @@
 //! The way over from HAProxy: its configuration in, pilotfish's out, and what became of each line.
 //!
 //! The text is cut into words (`words`), the words into sections (`sections`, `condition`), and each proxy is taken with its
-//! defaults (`proxies`). What HAProxy would refuse is told from what it knows (`grammar`, `vocabulary`). A frontend with the backend that it leads to is a pool if its health check asks Patroni (`check`,
-//! `pool`); pools that ask the same Patroni are a cluster (`clusters`), which `yaml` writes. On the way everybody puts down
-//! what became of a line (`notes`); the `table` answers for the lines of which nobody spoke.
+//! defaults (`proxies`). What HAProxy would refuse is told from what it knows (`grammar`, `vocabulary`). A frontend with the
+//! backend that it leads to is a pool if its health check asks Patroni (`check`, `pool`); pools that ask the same Patroni are
+//! a cluster (`clusters`), which `yaml` writes. On the way everybody puts down what became of a line (`notes`); the `table`
+//! answers for the lines of which nobody spoke.
 //!
 //! Pure: text in, text out. Knows nothing of files, of HAProxy at run time, or of a running pilotfish. What is a secret in
 //! HAProxy's file is in nothing that comes out, but as a hash.
@@ -11,6 +12,7 @@
 mod address;
 mod bind;
 mod check;
+mod choices;
 mod clusters;
 mod condition;
 mod grammar;
@@ -21,6 +23,7 @@ mod page;
 mod pool;
 mod process;
 mod proxies;
+mod queue;
 mod readers;
 mod rules;
 mod sections;
@@ -85,7 +88,7 @@ pub fn haproxy(source: &Source<'_>) -> Result<Import, Vec<Slip>> {
     let mut page = Page::default();
     let (process, global) = process::read(&sections, &mut page, &notes);
     let proxies = proxies::proxies(&sections, &notes);
-    grammar::check(&sections, &proxies, &global.unix, &notes);
+    let newer = grammar::check(&sections, &proxies, &global.unix, &notes);
     let around = Around { proxies: &proxies, global: &global, notes: &notes };
     let mut reader = Reader {
         around: &around,
@@ -114,6 +117,7 @@ pub fn haproxy(source: &Source<'_>) -> Result<Import, Vec<Slip>> {
             "no proxy asks Patroni which server is the primary or a replica, so there is nothing to write",
         );
     }
+    unknown(newer, &sections, &used, &notes);
     unspoken(&sections, &used, &notes);
     let (notes, slips) = notes.into_parts();
     match slips.is_empty() {
@@ -202,11 +206,12 @@ impl<'a> Reader<'a> {
             }
             Err((line, why)) => {
                 slips.into_iter().for_each(|slip| notes.slip(slip.line, slip.message));
-                let of_server = |line: usize| {
-                    back.section.lines.iter().any(|it| it.number == line && it.word(0).starts_with("server"))
+                // Why a server or an address is left out may be the reason for the whole.
+                let counts = |line: usize| {
+                    let mut lines = back.section.lines.iter().chain(&front.section.lines);
+                    lines.any(|it| it.number == line && (it.word(0).starts_with("server") || it.is("bind")))
                 };
-                for note in said.into_iter().filter(|note| note.class == Class::Lost && of_server(note.line))
-                {
+                for note in said.into_iter().filter(|note| note.class == Class::Lost && counts(note.line)) {
                     notes.lost(note.line, note.text);
                 }
                 let (kind, name) = (front.section.kind, shown(front.name()));
@@ -242,6 +247,19 @@ impl<'a> Reader<'a> {
                         .not_needed(number, format!("backend {name}: no frontend leads to it")),
                 }
             }
+        }
+    }
+}
+
+/// Says what becomes of words that HAProxy may have since: they are lost where their section is taken over, and mean nothing
+/// where it is not.
+fn unknown(newer: Vec<(usize, String)>, sections: &[Section], used: &BTreeSet<usize>, notes: &Notes) {
+    let is_taken = |section: &&Section| section.kind == "global" || used.contains(&section.number);
+    for (line, what) in newer {
+        let section = sections.iter().rfind(|section| section.number <= line);
+        match section.filter(is_taken) {
+            Some(_) => notes.lost(line, what),
+            None => notes.not_needed(line, what),
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::vocabulary::Unknown;
+
 /// What became of something that HAProxy was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
@@ -46,6 +48,8 @@ pub struct Slip {
 pub struct Notes {
     notes: RefCell<BTreeSet<Note>>,
     slips: RefCell<BTreeSet<Slip>>,
+    /// Words that HAProxy may have since, by their line.
+    newer: RefCell<BTreeSet<(usize, String)>>,
     /// Variables that are not set, by the line that asks for them.
     unset: RefCell<BTreeMap<usize, Vec<String>>>,
 }
@@ -69,6 +73,20 @@ impl Notes {
 
     pub fn slip(&self, line: usize, message: impl Into<String>) {
         self.slips.borrow_mut().insert(Slip { line, message: message.into() });
+    }
+
+    /// A word that is not known: a slip, or one for [`Notes::newer`].
+    pub fn unknown(&self, line: usize, word: Unknown) {
+        match word {
+            Unknown::Slip(why) => self.slip(line, why),
+            Unknown::Newer(what) => drop(self.newer.borrow_mut().insert((line, what))),
+        }
+    }
+
+    /// Words that HAProxy may have since, each with its line and what to say of it. What becomes of them says who knows
+    /// what their section leads to.
+    pub fn newer(&self) -> Vec<(usize, String)> {
+        self.newer.borrow().iter().cloned().collect()
     }
 
     /// A variable that a line asks for is not set: it is lost, and named with all that is wrong with the line.

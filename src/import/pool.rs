@@ -7,12 +7,13 @@ use super::bind::{self, Binds, EVERYBODY, Listen, UnixBind};
 use super::check::{self, Check, Role};
 use super::notes::Notes;
 use super::proxies::Proxy;
+use super::queue;
 use super::readers;
 use super::rules;
 use super::sections::shown;
 use super::servers::{self, Server};
 use super::sessions;
-use super::setting::{Said, Settings, number_at, number_within, show_ms, time_at, time_within};
+use super::setting::{Said, Settings, number_at, number_within, show_ms, time_within, timeout_at};
 use crate::config::limits;
 
 /// One member as HAProxy knew it.
@@ -269,16 +270,7 @@ fn limits(
     if let Some(most) = most {
         own.set("max_sessions", most.value.to_string(), most.line, most.words);
     }
-    if let Some(most) = common(servers, "max_sessions_per_member", |s| &s.options.maxconn, notes)
-        && most.value > 0
-    {
-        own.set("max_sessions_per_member", most.value.to_string(), most.line, most.words);
-    }
-    if let Some(most) = common(servers, "max_queued", |s| &s.options.maxqueue, notes)
-        && most.value > 0
-    {
-        own.set("max_queued", most.value.to_string(), most.line, most.words);
-    }
+    queue::settings(back, servers, own, notes);
     if per_client.is_none() {
         for line in front.all("stick-table").into_iter().chain(back.all("stick-table")) {
             notes.not_needed(line.number, format!("{}: no rule counts by it", line.said()));
@@ -286,12 +278,6 @@ fn limits(
     }
     if let Some((limit, line)) = per_client {
         own.set("max_sessions_per_client", limit.to_string(), *line, "tcp-request … src_conn_cur");
-    }
-    if let Some(line) = back.last("timeout queue")
-        && let Some(ms) = time_at(line, 2, notes)
-    {
-        let time = time_within(ms, &limits::QUEUE_TIMEOUT, (line.number, &line.said()), notes);
-        own.set("queue_timeout", time, line.number, line.said());
     }
     if let Some(line) = back.last("option transparent") {
         notes.lost(line.number, "option transparent: members see pilotfish's address, or the PROXY header's");
@@ -376,7 +362,7 @@ fn checks(back: &Proxy<'_>, servers: &[Server], notes: &Notes) -> Settings {
         quicker(inter, "fast_interval", 100, &limits::FAST_INTERVAL, &mut checks);
     }
     if let Some(line) = back.last("timeout check")
-        && let Some(ms) = time_at(line, 2, notes)
+        && let Some(ms) = timeout_at(line, 2, notes)
     {
         let time = time_within(ms, &limits::TIMEOUT, (line.number, &line.said()), notes);
         checks.set("timeout", time, line.number, line.said());

@@ -5,7 +5,7 @@ use super::notes::Notes;
 use super::page::{self, Page};
 use super::pool::Global;
 use super::sections::{Line, Section};
-use super::setting::{Said, Settings, number_at, number_within, time_at, time_within};
+use super::setting::{Said, Settings, number_at, number_within, time_within, timeout_at};
 use crate::config::limits;
 
 /// Reads all sections global, which count as one. The keys of the process, and what pools need of it.
@@ -43,7 +43,7 @@ fn one(line: &Line, process: &mut Settings, global: &mut Global, notes: &Notes) 
         "maxconn" => number("max_sessions", &limits::MAX_SESSIONS),
         "nbthread" => number("workers", &limits::WORKERS),
         "hard-stop-after" => {
-            if let Some(ms) = time_at(line, 1, notes) {
+            if let Some(ms) = timeout_at(line, 1, notes) {
                 let time = time_within(ms, &limits::DRAIN_TIMEOUT, (at.0, &at.1), notes);
                 process.set("drain_timeout", time, at.0, at.1);
             }

@@ -6,7 +6,7 @@ use super::pool::common;
 use super::proxies::Proxy;
 use super::sections::shown;
 use super::servers::Server;
-use super::setting::{Settings, time_within};
+use super::setting::{Settings, is_set, time_within};
 use crate::config::limits;
 use crate::config::quoted;
 
@@ -32,7 +32,9 @@ pub fn settings(back: &Proxy<'_>, servers: &[Server], check: &Check, own: &mut S
     }
     balance(back, own, notes);
     weights(servers, own, notes);
-    if let Some(slow) = common(servers, "slowstart", |s| &s.options.slowstart, notes) {
+    if let Some(slow) = common(servers, "slowstart", |s| &s.options.slowstart, notes)
+        && is_set(slow.value, (slow.line, &slow.words), notes).is_some()
+    {
         let time = time_within(slow.value, &limits::SLOW_START, (slow.line, &slow.words), notes);
         own.set("slow_start", time, slow.line, slow.words);
     }

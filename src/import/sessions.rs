@@ -6,7 +6,7 @@ use super::pool::common;
 use super::proxies::Proxy;
 use super::sections::Line;
 use super::servers::Server;
-use super::setting::{Said, Settings, in_ms, number_at, number_within, time_at, time_within};
+use super::setting::{Said, Settings, is_set, number_at, number_within, time_at, time_within, timeout_at};
 use crate::config::limits;
 
 /// The keys of a cluster that are about its sessions.
@@ -26,20 +26,12 @@ pub fn settings(
     ] {
         // Not `timeout client-fin`: `is` compares whole words.
         let Some(line) = proxy.last(keyword) else { continue };
-        let Some(ms) = time_at(line, 2, notes) else { continue };
-        let value = match key {
-            "connect_timeout" => {
-                let bounds = &limits::CONNECT_TIMEOUT;
-                // 0 is HAProxy's word for no limit.
-                let ms = if ms == 0 { in_ms(bounds.most) } else { ms };
-                time_within(ms, bounds, (line.number, &line.said()), notes)
-            }
-            _ if ms == 0 => {
-                notes.taken(line.number, format!("{}: off, as by default", line.said()));
-                continue;
-            }
-            _ => time_within(ms, &limits::IDLE_TIMEOUT, (line.number, &line.said()), notes),
+        let Some(ms) = timeout_at(line, 2, notes) else { continue };
+        let bounds = match key {
+            "connect_timeout" => &limits::CONNECT_TIMEOUT,
+            _ => &limits::IDLE_TIMEOUT,
         };
+        let value = time_within(ms, bounds, (line.number, &line.said()), notes);
         if key == "connect_timeout" && value == "1s" {
             notes.taken(line.number, format!("{}: that is so by default", line.said()));
             continue;
@@ -53,7 +45,9 @@ pub fn settings(
     {
         notes.lost(back.line, format!("{}: both sides get {}", back.words, front.words));
     }
-    if let Some(Said { value, line, words }) = binds.user_timeout.clone().or(of_servers) {
+    if let Some(Said { value, line, words }) = binds.user_timeout.clone().or(of_servers)
+        && let Some(value) = is_set(value, (line, &words), notes)
+    {
         let time = time_within(value, &limits::USER_TIMEOUT, (line, &words), notes);
         sessions.set("tcp_user_timeout", time, line, words);
     }
@@ -71,6 +65,7 @@ fn keepalive(front: &Proxy<'_>, back: &Proxy<'_>, sessions: &mut Settings, notes
                     number_within(count, &limits::KEEPALIVE_COUNT, (at.0, &at.1), notes).to_string()
                 }),
                 _ => seconds_at(line, notes)
+                    .and_then(|ms| is_set(ms, (at.0, &at.1), notes))
                     .map(|ms| time_within(ms, &limits::KEEPALIVE, (at.0, &at.1), notes)),
             }
         };

@@ -86,6 +86,19 @@ pub fn time_at(line: &Line, at: usize, notes: &Notes) -> Option<u64> {
     ms.map_err(|why| notes.slip(line.number, why)).ok()
 }
 
+/// The same of a timeout; `None` also for 0, by which HAProxy takes it as not set.
+pub fn timeout_at(line: &Line, at: usize, notes: &Notes) -> Option<u64> {
+    time_at(line, at, notes).and_then(|ms| is_set(ms, (line.number, &line.said()), notes))
+}
+
+/// A time that HAProxy takes as not set where it is 0, which is then noted.
+pub fn is_set(ms: u64, at: (usize, &str), notes: &Notes) -> Option<u64> {
+    if ms == 0 {
+        notes.taken(at.0, format!("{}: 0 is not set, as if the line were not there", at.1));
+    }
+    (ms > 0).then_some(ms)
+}
+
 /// The whole number at `at` of a line; a slip where there is none.
 pub fn number_at(line: &Line, at: usize, notes: &Notes) -> Option<u64> {
     match line.words.get(at).map(|word| word.parse()) {
