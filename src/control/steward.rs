@@ -21,7 +21,7 @@ use super::picture::{Check, Checks, ClusterPicture, MemberPicture};
 use super::poller::Poller;
 use super::ports::Ports;
 use super::record::Record;
-use super::seeds::{Lesson, Seeds};
+use super::seeds::Seeds;
 use super::vacancies::Vacancies;
 use crate::proxy::{Trouble, TroubleKind};
 use crate::routing::{ClusterId, PoolRules, Routes};
@@ -30,11 +30,12 @@ use crate::topology::cluster::Tracked;
 use crate::topology::health::Thresholds;
 use crate::topology::roster::{self, Seed};
 use crate::topology::{
-    Class, Cluster, Condition, Decision, Hearsay, Knock, Observation, Operator, ReaderRules, Report, Settings,
+    Class, Cluster, Condition, Decision, Hearsay, Knock, Observation, Operator, ReaderRules, Settings,
 };
 
 mod asking;
 mod renewal;
+mod standing_in;
 mod weighing;
 
 use renewal::{of_writers, provisional_name};
@@ -396,34 +397,6 @@ impl Steward {
         };
         self.scope_is_certain = self.core.identity().is_some() || self.core.is_settled();
         self.scope = Some(agreed);
-    }
-
-    /// A seed has said which member it is: it is asked under that name from now on.
-    fn learn_seed(&mut self, now: Duration, api: &str, name: Option<&str>) {
-        match self.seeds.learn(api, name) {
-            Lesson::Nothing => return,
-            Lesson::Name => {}
-            Lesson::Fickle => self.discovery.poke(),
-        }
-        if !self.discovered {
-            self.core.replace_members(now, roster::provisional(self.seeds.all()));
-            self.follow_members(Duration::ZERO);
-        }
-    }
-
-    /// A seed that answers after the members are known is one of them, and must not be counted twice.
-    fn dismiss_stand_in(&mut self, now: Duration, api: &str, report: &Report) {
-        let stands_in = |tracked: &Tracked| tracked.member.api == api && roster::is_stand_in(&tracked.member);
-        let foreign = self.core.identity().zip(report.system_identifier.as_deref());
-        let foreign = foreign.is_some_and(|(ours, theirs)| ours != theirs);
-        if !self.discovered || foreign || !self.core.tracked().any(stands_in) {
-            return;
-        }
-        let others = self.core.tracked().filter(|tracked| !stands_in(tracked));
-        let others = others.map(|tracked| tracked.member.clone()).collect();
-        self.core.replace_members(now, roster::settle(others, self.seeds.all(), Vec::new()));
-        self.follow_members(Duration::ZERO);
-        self.discovery.poke();
     }
 
     fn addresses_of(&self, name: &str) -> Arc<[SocketAddr]> {

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
@@ -214,6 +214,15 @@ fn watched(epoll: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     AsyncFd::new(epoll)
 }
 
+/// Whether there is something to read, or somebody to accept, at this moment.
+///
+/// # Errors
+/// Those of the system.
+pub(super) fn has_news(socket: impl AsFd) -> io::Result<bool> {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&at_once))? > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -222,7 +231,6 @@ mod tests {
     use std::task::Wake;
     use std::time::Duration;
 
-    use rustix::event::{PollFd, PollFlags, poll};
     use socket2::SockRef;
 
     use super::*;

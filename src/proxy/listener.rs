@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -25,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::Pool;
 use super::access::{Access, ClientAddress};
 use super::connect::TcpOptions;
+use super::epoll::has_news;
 use super::share::{Share, Stays};
 use super::socket_file::SocketFile;
 use super::worker::{Accepted, Handle, Worker, place};
@@ -304,12 +304,7 @@ async fn accept(
 
 /// Whether there is somebody to accept, who stays where he is.
 fn somebody_waits(socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<()> {
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut listening = [PollFd::new(socket.get_ref(), PollFlags::IN)];
-    match poll(&mut listening, Some(&at_once))? {
-        0 => Err(io::ErrorKind::WouldBlock.into()),
-        _ => Ok(()),
-    }
+    if has_news(socket.get_ref())? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
 fn accept_now(socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<(OwnedFd, ClientAddress)> {

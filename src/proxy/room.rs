@@ -1,7 +1,7 @@
 //! How many sessions the process may have, which can be changed while they run; those over it stay.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -54,6 +54,21 @@ impl Debt {
         if self.0.fetch_update(SeqCst, SeqCst, pay).is_ok() {
             permit.forget();
         }
+    }
+}
+
+/// A session's place among all of the process and on its worker, until it goes.
+#[derive(Debug)]
+pub struct Place {
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) load: Arc<AtomicUsize>,
+    pub(super) debt: Arc<Debt>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.load.fetch_sub(1, Relaxed);
+        self.permit.take().into_iter().for_each(|permit| self.debt.take(permit));
     }
 }
 

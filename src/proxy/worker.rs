@@ -23,7 +23,7 @@ use super::counts::Counts;
 use super::engine::Engine;
 use super::hold::Board;
 use super::listener::{self, Bound, Listener, Listening, Service};
-use super::room::{Debt, Room};
+use super::room::{Debt, Place, Room};
 use super::sessions::{Session, Shard};
 use super::{Ended, Pool, SessionRow, TellTrouble, Trouble, TroubleKind, session};
 use crate::routing::{Cell, ClusterId};
@@ -401,21 +401,6 @@ impl Worker {
 fn seed(index: usize) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(index)
-}
-
-/// A session's place among all of the process and on its worker, until it goes.
-#[derive(Debug)]
-pub struct Place {
-    permit: Option<OwnedSemaphorePermit>,
-    load: Arc<AtomicUsize>,
-    debt: Arc<Debt>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.load.fetch_sub(1, Relaxed);
-        self.permit.take().into_iter().for_each(|permit| self.debt.take(permit));
-    }
 }
 
 #[cfg(test)]

@@ -287,51 +287,48 @@ pub async fn carry_out(sources: &Sources, uid: u32, order: Order) -> String {
             true => String::new(),
             false => "No such session (use 'show sess').\n".to_owned(),
         },
-        Order::Weigh { place, weight } => {
-            let Place { cluster, pool, member, proxy, takes_writes, .. } = place;
-            let note = match weight {
-                0 if takes_writes => note_on_weightless_writer(&proxy, &member),
-                _ => String::new(),
-            };
-            let known = sources.inbox.weigh(cluster, Some(pool), member.clone(), Some(weight)).await;
-            if !known {
-                return "No such server.\n".to_owned();
-            }
-            tracing::info!(
-                user = caller.name(),
-                proxy,
-                member,
-                weight,
-                "an operator set the weight of a member"
-            );
-            note
-        }
-        Order::Limit { pool, member, limit } => {
-            let served = sources.served.load();
-            let Some(source) = served.pools.iter().find(|source| source.key() == pool) else {
-                return "No such proxy.\n".to_owned();
-            };
-            let pool = &source.pool;
-            match &member {
-                Some(member) => pool.stats.limit_members(Some(member), limit),
-                None => pool.stats.limits.sessions.set(limit),
-            }
-            let name = &*pool.options.name;
-            tracing::info!(
-                user = caller.name(),
-                pool = name,
-                member,
-                limit,
-                "an operator set a limit of sessions"
-            );
-            String::new()
-        }
+        Order::Weigh { place, weight } => weigh(sources, place, weight, &caller).await,
+        Order::Limit { pool, member, limit } => set_limit(sources, &pool, member.as_deref(), limit, &caller),
         Order::Clear { all } => {
             tracing::info!(user = caller.name(), all, "the figures of HAProxy's views were set to zero");
             super::clear(sources, all);
             String::new()
         }
     }
+}
+
+async fn weigh(sources: &Sources, place: Place, weight: u16, caller: &Caller) -> String {
+    let Place { cluster, pool, member, proxy, takes_writes, .. } = place;
+    let note = match weight {
+        0 if takes_writes => note_on_weightless_writer(&proxy, &member),
+        _ => String::new(),
+    };
+    if !sources.inbox.weigh(cluster, Some(pool), member.clone(), Some(weight)).await {
+        return "No such server.\n".to_owned();
+    }
+    tracing::info!(user = caller.name(), proxy, member, weight, "an operator set the weight of a member");
+    note
+}
+
+fn set_limit(
+    sources: &Sources,
+    key: &PoolKey,
+    member: Option<&str>,
+    limit: Option<usize>,
+    caller: &Caller,
+) -> String {
+    let served = sources.served.load();
+    let Some(source) = served.pools.iter().find(|source| source.key() == *key) else {
+        return "No such proxy.\n".to_owned();
+    };
+    let pool = &source.pool;
+    match member {
+        Some(member) => pool.stats.limit_members(Some(member), limit),
+        None => pool.stats.limits.sessions.set(limit),
+    }
+    let name = &*pool.options.name;
+    tracing::info!(user = caller.name(), pool = name, member, limit, "an operator set a limit of sessions");
+    String::new()
 }
 
 /// As of a writer that is drained: see `actions`.

@@ -266,6 +266,7 @@ fn with_all_figures() -> StatusView {
         weights: Some((50, 100)),
         max_sessions: Some(5),
         throttle: Some(50),
+        addresses: vec![([10, 0, 0, 1], 5432).into()],
         ..PoolMemberView::default()
     };
     let end = |(cause, count)| EndView { cause, side: "client", count };
