@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::connect::TcpOptions;
+pub(super) use super::epoll::has_news;
 use super::epoll::{Listed, Recipient, Watch};
 use super::relay::{Meter, Relay, Tools, Turn};
 use super::socket::News;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::Pool;
 use super::access::{Access, ClientAddress};
 use super::connect::TcpOptions;
-use super::epoll::has_news;
+use super::engine::has_news;
 use super::share::{Share, Stays};
 use super::socket_file::SocketFile;
 use super::worker::{Accepted, Handle, Worker, place};
