@@ -167,11 +167,13 @@ impl<'a> Reader<'a> {
             }
             return;
         }
-        for line in front.all("use_backend").into_iter().filter(|line| line.words.len() > 2) {
-            notes.lost(line.number, format!("{}: a listener leads to one pool", line.said()));
-        }
         let unconditional = front.all("use_backend").into_iter().find(|line| line.words.len() == 2);
         let choice = unconditional.or_else(|| front.last("default_backend"));
+        let goes_to =
+            choice.map_or_else(String::new, |line| format!(", and all its clients go to {}", line.word(1)));
+        for line in front.all("use_backend").into_iter().filter(|line| line.words.len() > 2) {
+            notes.lost(line.number, format!("{}: a listener leads to one pool{goes_to}", line.said()));
+        }
         match choice {
             _ if front.has_servers() => self.pool(front, front),
             // Where there is none, that is said already.

@@ -268,6 +268,8 @@ fn limits(
         }
     }
     if let Some(most) = most {
+        let differs = "clients over max_sessions are refused (SQLSTATE 53300), where HAProxy lets them wait";
+        notes.taken(most.line, format!("{}: {differs}", most.words));
         own.set("max_sessions", most.value.to_string(), most.line, most.words);
     }
     queue::settings(back, servers, own, notes);

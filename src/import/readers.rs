@@ -93,7 +93,8 @@ fn weights(servers: &[Server], own: &mut Settings, notes: &Notes) {
     notes.taken(
         stated.line,
         format!(
-            "{}: weights, by the names of Patroni's members; see that these are the servers' names",
+            "{}: weights, by the names of Patroni's members; see that these are the servers' names: a member that is \
+             not named has the weight 100, where HAProxy's would have 1",
             stated.words
         ),
     );
