@@ -39,6 +39,8 @@ def prepare(package):
     for part in "deploy", "config":
         (PLACE / part).symlink_to(reader.PROJECT / part)
     shutil.copy(reader.PROJECT / "tests/docs/systemctl", "/usr/local/bin/systemctl")
+    # Found before the true one, whatever the caller's order is.
+    os.environ["PATH"] = f"/usr/local/bin:{os.environ['PATH']}"
     haproxy = pathlib.Path("/etc/haproxy/haproxy.cfg")
     haproxy.parent.mkdir(exist_ok=True)
     template = (reader.PROJECT / "tests/it/import/patroni-template.cfg").read_text()
