@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::either::Either;
 
 use super::access::{Access, announcement, begins_with_header};
 use super::connect::{DialError, dial};
@@ -72,13 +73,20 @@ pub fn run(
             Ok((client, Connection { backend, stats })) => {
                 let counts = Counts { session: Arc::clone(&ending.session), member: stats };
                 let (worker, session) = (&worker, &ending.session);
-                async move {
-                    // PostgreSQL's first packet has been read already, and is no header.
-                    if is_bare && Box::pin(begins_with_header(&client, &backend)).await {
-                        session.remark("a PROXY protocol header from an address that is not in accept_proxy");
-                        return End::ProxyHeader;
-                    }
-                    worker.engine.relay(client, backend, session.pool.options.protocol, counts).await
+                let protocol = session.pool.options.protocol;
+                // PostgreSQL's first packet has been read already, and is no header.
+                match is_bare {
+                    false => Either::Left(worker.engine.relay(client, backend, protocol, counts)),
+                    // In a box: what it takes is not kept for the other sessions, which are most.
+                    true => Either::Right(Box::pin(async move {
+                        if begins_with_header(&client, &backend).await {
+                            session.remark(
+                                "a PROXY protocol header from an address that is not in accept_proxy",
+                            );
+                            return End::ProxyHeader;
+                        }
+                        worker.engine.relay(client, backend, protocol, counts).await
+                    })),
                 }
             }
         };
