@@ -39,8 +39,11 @@ def epolls(pid: int) -> dict[str, int]:
     """How many descriptors each event loop of the process watches."""
     watched = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        if entry.is_symlink() and entry.readlink().name.endswith("[eventpoll]"):
-            watched[entry.name] = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text().count("tfd:")
+        try:
+            if entry.readlink().name.endswith("[eventpoll]"):
+                watched[entry.name] = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text().count("tfd:")
+        except FileNotFoundError:
+            pass  # closed meanwhile
     return watched
 
 

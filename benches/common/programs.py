@@ -14,6 +14,9 @@ SYSTEM = "/usr/local/sbin:/usr/sbin:" + os.environ.get("PATH", "")
 
 
 def pilotfish_program() -> Path:
+    """The one that PILOTFISH_BINARY names, or the release of these sources."""
+    if named := os.environ.get("PILOTFISH_BINARY"):
+        return built(Path(named).absolute(), "whoever set PILOTFISH_BINARY")
     return built(TARGET / "release/pilotfish", "cargo build --release")
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Who really takes writes: asked of every node directly, each 10 ms, past every balancer and past Patroni.
+"""Who really takes writes: asked of every node directly, each 10 ms or as told, past every balancer and past Patroni.
 
 A replica is only asked whether it still is one. As soon as it is not, rows are written there, and each is told with
 its seat and timeline. A node left behind on an older timeline is not written to any more, so that the oracle adds
@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 import time
+from argparse import ArgumentParser
 
 sys.dont_write_bytecode = True
 import psycopg
@@ -23,7 +24,8 @@ ROLE = f"SELECT {SEAT}, CASE WHEN pg_is_in_recovery() THEN NULL ELSE {TIMELINE} 
 
 
 class Oracle:
-    def __init__(self):
+    def __init__(self, every_s: float):
+        self.every_s = every_s
         self.newest = 0
 
     async def attend(self, conninfo: str) -> None:
@@ -33,7 +35,7 @@ class Oracle:
                 async with await connect(conninfo) as connection:
                     await self.watch(connection)
             except psycopg.Error:
-                await asyncio.sleep(EVERY_S)
+                await asyncio.sleep(self.every_s)
 
     async def watch(self, connection: psycopg.AsyncConnection) -> None:
         leads = False
@@ -48,7 +50,7 @@ class Oracle:
             led, leads = leads, timeline is not None and timeline >= self.newest
             if leads and not led:
                 continue  # at once: this is the moment that counts
-            await asyncio.sleep(sent + EVERY_S - time.monotonic())
+            await asyncio.sleep(sent + self.every_s - time.monotonic())
 
 
 def hurry() -> None:
@@ -59,9 +61,13 @@ def hurry() -> None:
 
 
 async def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("nodes", nargs="+", help="a connection string for each")
+    parser.add_argument("--every", type=float, default=EVERY_S, help="seconds")
+    options = parser.parse_args()
     hurry()
-    oracle = Oracle()
-    await work_until_told([oracle.attend(conninfo) for conninfo in sys.argv[1:]])
+    oracle = Oracle(options.every)
+    await work_until_told([oracle.attend(conninfo) for conninfo in options.nodes])
     leave()
 
 

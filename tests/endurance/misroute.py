@@ -1,0 +1,332 @@
+"""Real failovers, and which writer sessions were on the wrong node: pilotfish, and HAProxy twice, on the same ones.
+
+Behind each balancer new writer sessions come at a rate, and some stay. The kernel tells what each balancer was answered by
+Patroni and when it dialled (wire.py); each session tells where it is. evidence.py says what counts as misrouted and stale.
+
+To be reached by pilotfish, over all failovers:
+  - no new session misrouted: none on a node whose last answer that it knew was negative, or while another was verified
+  - each open session of an ex-leader ended within one interval + 100 ms of the first denial or another's verification that it
+    knew; of a node that says nothing, within `leader_grace` (the cluster's ttl) + one interval of its last answer
+    (the client tells the end by its own clock, so what its lateness adds counts against the balancer)
+Beside it, by what the nodes say themselves: sessions that found a node in recovery, or one on an older timeline than the
+oracle had written on; read-only errors; failed connects; sessions that ended before they could say where they were.
+"""
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from contextlib import ExitStack
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median, quantiles
+
+import blows
+import firewall
+import results
+from blows import BLOWS, Blow
+from child import Failure, Teller, wait_for
+from client import READ_ONLY
+from cluster import Cluster, monotonic_of
+from contenders import MAKERS, Contender, Field
+from evidence import History, former
+from machine import Load, facts
+from pilotfish import place_of
+from terminal import conclude, one_of, say
+
+HERE = Path(__file__).resolve().parent
+FAILOVER = HERE.parents[1] / "benches/failover"
+SUBJECT = "pilotfish"
+INTERVAL_S, GRACE_S = 1, 20  # pilotfish's default, and the ttl that blows.QUICK sets
+STALE_BOUND_S, SILENT_BOUND_S = INTERVAL_S + 0.1, GRACE_S + INTERVAL_S
+WARM_UP_TIMEOUT_S = 60
+LATE_S = 3  # until what happened has been told by all
+BLIND_S = 6
+
+
+def switch_over_unseen(cluster: Cluster, leader: str) -> None:
+    """The balancers cannot reach Patroni, and the lead is handed over meanwhile."""
+    with firewall.Cut(cluster.name, cluster.net):
+        cluster.call("switchover")
+        time.sleep(BLIND_S)
+
+
+KINDS = {**BLOWS, "blind": Blow("blind", "switchover while no balancer reaches Patroni", switch_over_unseen)}
+# What goes by itself is quick; what waits for the lock to run out takes half a minute, so it comes less often.
+ROUND = ("switchover", "stop", "postmaster", "switchover", "kill", "postmaster", "switchover", "freeze", "stop", "switchover",
+         "patroni-killed", "postmaster", "switchover", "stop", "blind", "patroni-frozen", "switchover", "postmaster", "etcd",
+         "switchover")
+
+
+class Misroute:
+    def __init__(self, options: Namespace):
+        self.options = options
+        self.cluster = Cluster(options.name, options.net)
+        self.place = place_of(options.name)
+        self.contenders: list[Contender] = []
+        self.tellers: list[Teller] = []
+        self.ledgers: dict[str, Ledger] = {}
+        self.played: Counter = Counter()
+        self.moved = 0
+        self.took_s: list[float] = []
+        self.complaints: list[str] = []
+        self.is_whole = False
+        self.load = Load()
+
+    def run(self) -> None:
+        if os.getuid() != 0:
+            raise Failure("it takes root: to see the packets of loopback, and to cut balancers off")
+        with ExitStack() as stack:
+            say("bringing the cluster up")
+            stack.callback(self.cluster.wipe)
+            # A leader whose PostgreSQL crashed hands over at once, in place of being restarted where it is.
+            blows.up(self.cluster, "primary_start_timeout=0")
+            self.cluster.clear()
+            self.begin(stack)
+            for number, key in enumerate(islice(cycle(self.options.kinds), self.options.failovers), 1):
+                self.failover(number, KINDS[key])
+            time.sleep(LATE_S)
+            self.digest()
+            self.close_tellers()
+            self.judge()
+
+    def begin(self, stack: ExitStack) -> None:
+        self.field = Field(self.cluster.environment(), self.options.net, self.place, "disable", firewall.USER)
+        stack.callback(self.close_tellers)
+        self.wire = self.start(HERE / "wire.py", self.options.net)
+        for key in self.options.contenders:
+            contender = MAKERS[key](self.field)
+            stack.callback(contender.service.close)
+            self.contenders.append(contender)
+        self.oracle = self.start(FAILOVER / "oracle.py", *self.field.direct(), "--every", "0.05")
+        rate = str(self.options.rate / len(self.contenders))
+        for each in self.contenders:
+            clients = self.start(HERE / "sessions.py", each.conninfo, "--rate", rate)
+            self.ledgers[each.key] = Ledger(each, clients)
+        self.book = Book(self.wire, self.oracle, self.ledgers)
+        wait_for(lambda: all(any(record.get("wrote") for record in ledger.clients.told) for ledger in self.ledgers.values()),
+                 WARM_UP_TIMEOUT_S, "a writer session through each balancer")
+
+    def start(self, program: Path, *arguments: str) -> Teller:
+        self.tellers.append(Teller(sys.executable, str(program), *arguments))
+        return self.tellers[-1]
+
+    def close_tellers(self) -> None:
+        while self.tellers:
+            self.tellers.pop().close()
+
+    def failover(self, number: int, blow: Blow) -> None:
+        begun = time.monotonic()
+        self.book.blows.append((time.time(), blow.key))
+        try:
+            self.moved += blows.play(blow, self.cluster)
+            self.played[blow.key] += 1
+        except Failure as failure:
+            blows.recover(self.cluster, failure, say)
+            self.played[f"{blow.key}, failed"] += 1
+        for each in [*self.contenders, *self.tellers]:
+            each.check()
+        took = time.monotonic() - begun
+        self.took_s.append(took)
+        self.digest()
+        say(f"{number} {blow.title}, {took:.1f} s; misrouted so far: "
+            + ", ".join(f"{key} {len(ledger.misrouted)}" for key, ledger in self.ledgers.items()))
+
+    def digest(self) -> None:
+        self.book.digest(time.time() - LATE_S)
+
+    def judge(self) -> None:
+        dropped = next((record["dropped"] for record in self.wire.told if record["kind"] == "end"), None)
+        if dropped != 0:
+            self.complaints.append(f"{dropped} packets were not seen: the rest is not to be trusted")
+        for key, ledger in self.ledgers.items():
+            if ledger.undialled:
+                self.complaints.append(f"{key}: {ledger.undialled} sessions whose dial was not seen")
+        subject = self.ledgers.get(SUBJECT)
+        if subject:
+            self.complaints += subject.complaints()
+        self.is_whole = True
+        if self.complaints:
+            raise Failure("not reached:\n  " + "\n  ".join(self.complaints))
+
+    def report(self) -> None:
+        if not self.took_s:
+            return
+        document = self.document()
+        print(results.text_of(document))
+        if self.options.save:
+            results.save("misroute", document)
+
+    def document(self) -> dict:
+        verdict = "reached" if self.is_whole and not self.complaints else "not reached" if self.is_whole else "not whole"
+        ledgers = self.ledgers.values()
+        return {
+            "title": f"Misroute: {sum(self.played.values())} failovers, {self.moved} of them to another node",
+            "verdict": verdict, "complaints": self.complaints,
+            "tables": {
+                "New writer sessions": {"columns": ["", *Ledger.COUNTED], "rows": [each.counted_row() for each in ledgers]},
+                "Misrouted, by what was done": {
+                    "columns": ["", *self.played], "rows": [each.row_by_kind(self.played) for each in ledgers]},
+                "Open writer sessions of an ex-leader: ended after it was known, ms": {
+                    "columns": ["", *SPREAD], "rows": [[each.title, *spread(each.stale_s)] for each in ledgers]},
+                "the same by the first answer that was not good, ms": {
+                    "columns": ["", *SPREAD], "rows": [[each.title, *spread(each.after_doubt_s)] for each in ledgers]},
+                "Ended for silence alone, ms after the last answer": {
+                    "columns": ["", *SPREAD], "rows": [[each.title, *spread(each.silent_s)] for each in ledgers]}},
+            "figures": {
+                "failovers": dict(self.played), "median_failover_s": round(median(self.took_s), 1),
+                "longest_failover_s": round(max(self.took_s), 1), "patroni": " ".join(blows.QUICK),
+                "new_sessions_a_second": self.options.rate,
+                "errors": {each.contender.key: dict(each.errors.most_common(8)) for each in ledgers},
+                "examples": {each.contender.key: each.misrouted[:5] for each in ledgers},
+                "machine": self.load.shares(), "versions": self.field.versions(), **facts()}}
+
+
+class Ledger:
+    """What is known of one balancer's sessions."""
+
+    COUNTED = ("sessions", "misrouted", "denied", "superseded", "dialled under way", "in recovery", "former leader",
+               "read-only", "failed connects", "cut before the first answer")
+
+    def __init__(self, contender: Contender, clients: Teller):
+        self.contender, self.clients, self.title = contender, clients, contender.title
+        self.history = History()
+        self.counted: Counter = Counter()
+        self.by_kind: Counter = Counter()
+        self.errors: Counter = Counter()
+        self.misrouted: list[dict] = []
+        self.undialled = 0
+        self.stale_s: list[float] = []
+        self.after_doubt_s: list[float] = []
+        self.silent_s: list[float] = []
+        self.read = 0
+
+    def session(self, record: dict, dialled: float, writes: list[tuple[float, int]], blow: str) -> None:
+        node = record["node"]
+        self.counted["sessions"] += 1
+        self.counted["in recovery"] += record["recovery"]
+        self.counted["read-only"] += record["code"] == READ_ONLY
+        self.counted["former leader"] += former(record["timeline"], dialled, writes)
+        self.counted["dialled under way"] += self.history.is_under_way(node, dialled)
+        if why := self.history.misroute(node, dialled):
+            self.counted["misrouted"] += 1
+            self.counted[why] += 1
+            self.by_kind[blow] += 1
+            known = self.history.last(node if why == "denied" else self.history.verified(dialled), dialled)
+            self.misrouted.append({**record, "why": why, "blow": blow, "dialled": dialled,
+                                   "after_ms": round(1000 * (dialled - known[1]), 3)})
+
+    def failed(self, record: dict) -> None:
+        self.counted["failed connects" if record["step"] == "connect" else "cut before the first answer"] += 1
+        self.errors[f"{record['step']}: {record['error']}"] += 1
+
+    def ended(self, record: dict) -> None:
+        """Times are counted from when it was known; a session that ended before has none."""
+        node, since, ended = record["node"], record["since"], record["ended"]
+        known = self.history.stale_since(node, since, ended)
+        if known <= ended:
+            self.stale_s.append(ended - known)
+        doubted = self.history.first(node, since, ended, lambda check: not check.is_good)
+        if doubted <= ended:
+            self.after_doubt_s.append(ended - doubted)
+        silent_s = self.history.silent_for(node, ended)
+        if min(known, doubted) > ended and silent_s > INTERVAL_S + STALE_BOUND_S:
+            self.silent_s.append(silent_s)
+
+    def complaints(self) -> list[str]:
+        found = [f"{len(self.misrouted)} sessions misrouted"] if self.misrouted else []
+        late = [each for each in self.stale_s if each > STALE_BOUND_S]
+        found += [f"{len(late)} stale sessions ended later than {STALE_BOUND_S:g} s, the last after {max(late):.3f} s"] if late else []
+        late = [each for each in self.silent_s if each > SILENT_BOUND_S]
+        return found + ([f"{len(late)} sessions of a silent node ended later than {SILENT_BOUND_S:g} s, "
+                         f"the last after {max(late):.3f} s"] if late else [])
+
+    def counted_row(self) -> list:
+        return [self.title, *(self.counted[name] for name in self.COUNTED)]
+
+    def row_by_kind(self, kinds) -> list:
+        return [self.title, *(self.by_kind[kind] for kind in kinds)]
+
+
+class Book:
+    """Takes what was told into the ledgers, as far as everybody has had time to tell it."""
+
+    def __init__(self, wire: Teller, oracle: Teller, ledgers: dict[str, Ledger]):
+        self.wire, self.oracle, self.ledgers = wire, oracle, ledgers
+        self.dials: dict[tuple[str, int], list[float]] = defaultdict(list)
+        self.writes: list[tuple[float, int]] = []
+        self.read_wire = self.read_oracle = 0
+        self.blows: list[tuple[float, str]] = [(0, "before")]
+        self.newest = 0
+
+    def digest(self, until: float) -> None:
+        """Sessions that had told of themselves by then."""
+        self.take_evidence()
+        for ledger in self.ledgers.values():
+            told = ledger.clients.told
+            while ledger.read < len(told) and moment_of(told[ledger.read]) <= until:
+                self.take(ledger, told[ledger.read])
+                ledger.read += 1
+
+    def take_evidence(self) -> None:
+        for record in self.wire.told[self.read_wire:]:
+            self.read_wire += 1
+            if record["kind"] == "dial":
+                self.dials[record["node"], record["port"]].append(record["at"])
+            elif (ledger := self.ledgers.get(record.get("asker"))) and record["status"]:
+                ledger.history.take(record)
+        skew = monotonic_of(0)  # a moment of Unix time plus this is monotonic
+        for record in self.oracle.told[self.read_oracle:]:
+            self.read_oracle += 1
+            self.newest = max(self.newest, record["timeline"])
+            self.writes.append((record["done"] - skew, self.newest))
+
+    def take(self, ledger: Ledger, record: dict) -> None:
+        if record["kind"] == "ended":
+            ledger.ended(record)
+        elif record["kind"] == "failed":
+            ledger.failed(record)
+        else:
+            dials = self.dials[record["node"], record["port"]]
+            dialled = max((at for at in dials if record["begun"] <= at <= record["done"]), default=None)
+            if dialled is None:
+                ledger.undialled += 1
+            else:
+                blow = self.blows[bisect_right(self.blows, (dialled, "")) - 1][1]
+                ledger.session(record, dialled, self.writes, blow)
+
+
+def moment_of(record: dict) -> float:
+    return record["ended"] if record["kind"] == "ended" else record["done"]
+
+
+SPREAD = ("sessions", "median", "90 %", "99 %", "most")
+
+
+def spread(seconds: list[float]) -> list:
+    if len(seconds) < 2:
+        return [len(seconds), *[round(1000 * each, 1) for each in seconds], *["-"] * (4 - len(seconds))]
+    parts = quantiles(seconds, n=100, method="inclusive")
+    return [len(seconds), *(round(1000 * each, 1) for each in (median(seconds), parts[89], parts[98], max(seconds)))]
+
+
+def parse() -> Namespace:
+    kinds = [key for key in ROUND if key != "blind" or firewall.is_possible()]
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--failovers", type=int, default=200, help="(200)")
+    parser.add_argument("--kinds", type=one_of(KINDS), default=kinds, metavar="A,B", help=f"of {', '.join(KINDS)}, in turn (a round of all)")
+    parser.add_argument("--contenders", type=one_of({key: None for key in MAKERS if key != "libpq"}),
+                        default=["pilotfish", "tuned", "template"], metavar="A,B", help="(pilotfish,tuned,template)")
+    parser.add_argument("--rate", type=float, default=36, help="new sessions a second, over all balancers (36)")
+    parser.add_argument("--no-save", dest="save", action="store_false", help="leave the saved result as it is")
+    parser.add_argument("--name", default="misroute", help="of the cluster (misroute)")
+    parser.add_argument("--net", default="127.0.62", help="its net, see deploy/demo/cluster (127.0.62)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    misroute = Misroute(parse())
+    return conclude("misroute", misroute.run, misroute.report)
