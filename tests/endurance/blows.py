@@ -35,10 +35,13 @@ def call(*words: str) -> Callable[[Cluster, str], None]:
     return lambda cluster, leader: cluster.call(*words, *([leader] if needs_leader else []))
 
 
-def lose_leader_and_quorum(cluster: Cluster, leader: str) -> None:
-    """Nobody can take over and the leader says nothing: only its grace ends the old sessions. PostgreSQL goes on."""
+def lose_leader_and_etcd(cluster: Cluster, leader: str) -> None:
+    """Nobody can take over and the leader says nothing: only its grace ends the old sessions. PostgreSQL goes on.
+
+    All of etcd: while a member is left, Patroni goes on telling what it has of it, and so that the leader leads.
+    """
     cluster.call("kill-patroni", leader)
-    cluster.call("etcd-stop", "1", "2")
+    cluster.call("etcd-stop", "1", "2", "3")
     time.sleep(LEADERLESS_S)
 
 
@@ -50,7 +53,7 @@ BLOWS = {blow.key: blow for blow in (
     Blow("freeze", "node frozen, thawed under its successor", call("freeze"), call("thaw")),
     Blow("patroni-killed", "Patroni alone killed, PostgreSQL healthy", call("kill-patroni"), call("start")),
     Blow("patroni-frozen", "Patroni alone frozen, PostgreSQL healthy", call("freeze-patroni"), call("thaw-patroni")),
-    Blow("etcd", "two of three etcd lost, Patroni of the leader killed", lose_leader_and_quorum, moves=False),
+    Blow("etcd", "all of etcd lost, Patroni of the leader killed", lose_leader_and_etcd, moves=False),
 )}
 
 

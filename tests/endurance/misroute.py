@@ -7,7 +7,7 @@ To be reached by pilotfish, over all failovers:
   - no new session misrouted: none on a node whose last answer that it knew was negative, or while another was verified
   - each open session of an ex-leader ended within one interval + 100 ms of the first denial or another's verification that it
     knew; of a node that says nothing, within `leader_grace` (the cluster's ttl) + one interval of its last answer
-    (the client tells the end by its own clock, so what its lateness adds counts against the balancer)
+    (a session has ended when the balancer's first packet of the end is on its way to the client)
 Beside it, by what the nodes say themselves: sessions that found a node in recovery, or one on an older timeline than the
 oracle had written on; read-only errors; failed connects; sessions that ended before they could say where they were.
 """
@@ -23,6 +23,8 @@ from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median, quantiles
+
+from psycopg.conninfo import conninfo_to_dict
 
 import blows
 import firewall
@@ -45,6 +47,8 @@ STALE_BOUND_S, SILENT_BOUND_S = INTERVAL_S + 0.1, GRACE_S + INTERVAL_S
 WARM_UP_TIMEOUT_S = 60
 LATE_S = 3  # until what happened has been told by all
 BLIND_S = 6
+BEFORE = "before the first"
+ERROR_LENGTH = 70
 
 
 def switch_over_unseen(cluster: Cluster, leader: str) -> None:
@@ -101,7 +105,7 @@ class Misroute:
             contender = MAKERS[key](self.field)
             stack.callback(contender.service.close)
             self.contenders.append(contender)
-        self.oracle = self.start(FAILOVER / "oracle.py", *self.field.direct(), "--every", "0.05")
+        self.oracle = self.start(FAILOVER / "oracle.py", *self.field.direct(), "--every", "0.1")
         rate = str(self.options.rate / len(self.contenders))
         for each in self.contenders:
             clients = self.start(HERE / "sessions.py", each.conninfo, "--rate", rate)
@@ -139,7 +143,7 @@ class Misroute:
         self.book.digest(time.time() - LATE_S)
 
     def judge(self) -> None:
-        dropped = next((record["dropped"] for record in self.wire.told if record["kind"] == "end"), None)
+        dropped = next((record["dropped"] for record in taken(self.wire) if record["kind"] == "end"), None)
         if dropped != 0:
             self.complaints.append(f"{dropped} packets were not seen: the rest is not to be trusted")
         for key, ledger in self.ledgers.items():
@@ -169,19 +173,24 @@ class Misroute:
             "tables": {
                 "New writer sessions": {"columns": ["", *Ledger.COUNTED], "rows": [each.counted_row() for each in ledgers]},
                 "Misrouted, by what was done": {
-                    "columns": ["", *self.played], "rows": [each.row_by_kind(self.played) for each in ledgers]},
+                    "columns": ["", *self.played],
+                    "rows": [[each.title, *(each.by_kind[kind] for kind in self.played)] for each in ledgers]},
+                "Found a node in recovery, by what was done": {
+                    "columns": ["", *self.played],
+                    "rows": [[each.title, *(each.in_recovery[kind] for kind in self.played)] for each in ledgers]},
                 "Open writer sessions of an ex-leader: ended after it was known, ms": {
                     "columns": ["", *SPREAD], "rows": [[each.title, *spread(each.stale_s)] for each in ledgers]},
                 "the same by the first answer that was not good, ms": {
                     "columns": ["", *SPREAD], "rows": [[each.title, *spread(each.after_doubt_s)] for each in ledgers]},
-                "Ended for silence alone, ms after the last answer": {
-                    "columns": ["", *SPREAD], "rows": [[each.title, *spread(each.silent_s)] for each in ledgers]}},
+                "Ended while their node said nothing, ms after its last answer": {
+                    "columns": ["", *SPREAD],
+                    "rows": [[each.title, *spread(each.silent_s)] for key, each in self.ledgers.items() if key == SUBJECT]}},
             "figures": {
                 "failovers": dict(self.played), "median_failover_s": round(median(self.took_s), 1),
                 "longest_failover_s": round(max(self.took_s), 1), "patroni": " ".join(blows.QUICK),
                 "new_sessions_a_second": self.options.rate,
                 "errors": {each.contender.key: dict(each.errors.most_common(8)) for each in ledgers},
-                "examples": {each.contender.key: each.misrouted[:5] for each in ledgers},
+                "examples": {each.contender.key: [told(session) for session in each.misrouted[:5]] for each in ledgers},
                 "machine": self.load.shares(), "versions": self.field.versions(), **facts()}}
 
 
@@ -193,9 +202,11 @@ class Ledger:
 
     def __init__(self, contender: Contender, clients: Teller):
         self.contender, self.clients, self.title = contender, clients, contender.title
+        self.host = conninfo_to_dict(contender.conninfo)["host"]
         self.history = History()
         self.counted: Counter = Counter()
         self.by_kind: Counter = Counter()
+        self.in_recovery: Counter = Counter()
         self.errors: Counter = Counter()
         self.misrouted: list[dict] = []
         self.undialled = 0
@@ -208,6 +219,7 @@ class Ledger:
         node = record["node"]
         self.counted["sessions"] += 1
         self.counted["in recovery"] += record["recovery"]
+        self.in_recovery[blow] += record["recovery"]
         self.counted["read-only"] += record["code"] == READ_ONLY
         self.counted["former leader"] += former(record["timeline"], dialled, writes)
         self.counted["dialled under way"] += self.history.is_under_way(node, dialled)
@@ -221,11 +233,11 @@ class Ledger:
 
     def failed(self, record: dict) -> None:
         self.counted["failed connects" if record["step"] == "connect" else "cut before the first answer"] += 1
-        self.errors[f"{record['step']}: {record['error']}"] += 1
+        self.errors[f"{record['step']}: {record['error'].rpartition('failed: ')[2][:ERROR_LENGTH]}"] += 1
 
-    def ended(self, record: dict) -> None:
+    def ended(self, record: dict, ended: float) -> None:
         """Times are counted from when it was known; a session that ended before has none."""
-        node, since, ended = record["node"], record["since"], record["ended"]
+        node, since = record["node"], record["since"]
         known = self.history.stale_since(node, since, ended)
         if known <= ended:
             self.stale_s.append(ended - known)
@@ -247,9 +259,6 @@ class Ledger:
     def counted_row(self) -> list:
         return [self.title, *(self.counted[name] for name in self.COUNTED)]
 
-    def row_by_kind(self, kinds) -> list:
-        return [self.title, *(self.by_kind[kind] for kind in kinds)]
-
 
 class Book:
     """Takes what was told into the ledgers, as far as everybody has had time to tell it."""
@@ -257,9 +266,9 @@ class Book:
     def __init__(self, wire: Teller, oracle: Teller, ledgers: dict[str, Ledger]):
         self.wire, self.oracle, self.ledgers = wire, oracle, ledgers
         self.dials: dict[tuple[str, int], list[float]] = defaultdict(list)
+        self.ends: dict[tuple[str, int], list[float]] = defaultdict(list)
         self.writes: list[tuple[float, int]] = []
-        self.read_wire = self.read_oracle = 0
-        self.blows: list[tuple[float, str]] = [(0, "before")]
+        self.blows: list[tuple[float, str]] = [(0, BEFORE)]
         self.newest = 0
 
     def digest(self, until: float) -> None:
@@ -272,21 +281,22 @@ class Book:
                 ledger.read += 1
 
     def take_evidence(self) -> None:
-        for record in self.wire.told[self.read_wire:]:
-            self.read_wire += 1
+        for record in taken(self.wire):
             if record["kind"] == "dial":
                 self.dials[record["node"], record["port"]].append(record["at"])
+            elif record["kind"] == "closed":
+                self.ends[record["balancer"], record["port"]].append(record["at"])
             elif (ledger := self.ledgers.get(record.get("asker"))) and record["status"]:
                 ledger.history.take(record)
         skew = monotonic_of(0)  # a moment of Unix time plus this is monotonic
-        for record in self.oracle.told[self.read_oracle:]:
-            self.read_oracle += 1
+        for record in taken(self.oracle):
             self.newest = max(self.newest, record["timeline"])
             self.writes.append((record["done"] - skew, self.newest))
 
     def take(self, ledger: Ledger, record: dict) -> None:
         if record["kind"] == "ended":
-            ledger.ended(record)
+            ends = self.ends[ledger.host, record["client"]]
+            ledger.ended(record, min((at for at in ends if at >= record["since"]), default=record["ended"]))
         elif record["kind"] == "failed":
             ledger.failed(record)
         else:
@@ -296,11 +306,24 @@ class Book:
                 ledger.undialled += 1
             else:
                 blow = self.blows[bisect_right(self.blows, (dialled, "")) - 1][1]
-                ledger.session(record, dialled, self.writes, blow)
+                if blow != BEFORE:  # a balancer that has just begun has not been told yet
+                    ledger.session(record, dialled, self.writes, blow)
+
+
+def taken(teller: Teller) -> list[dict]:
+    """What it has told since it was asked last; it is kept no longer."""
+    news = teller.told[:]
+    del teller.told[:len(news)]
+    return news
 
 
 def moment_of(record: dict) -> float:
     return record["ended"] if record["kind"] == "ended" else record["done"]
+
+
+def told(session: dict) -> str:
+    return (f"{session['node']}, dialled {session['after_ms']:g} ms after it was known, {session['why']}, {session['blow']}, "
+            f"{'in recovery' if session['recovery'] else 'took a write' if session['wrote'] else session['code']}")
 
 
 SPREAD = ("sessions", "median", "90 %", "99 %", "most")
@@ -320,7 +343,7 @@ def parse() -> Namespace:
     parser.add_argument("--kinds", type=one_of(KINDS), default=kinds, metavar="A,B", help=f"of {', '.join(KINDS)}, in turn (a round of all)")
     parser.add_argument("--contenders", type=one_of({key: None for key in MAKERS if key != "libpq"}),
                         default=["pilotfish", "tuned", "template"], metavar="A,B", help="(pilotfish,tuned,template)")
-    parser.add_argument("--rate", type=float, default=36, help="new sessions a second, over all balancers (36)")
+    parser.add_argument("--rate", type=float, default=24, help="new sessions a second, over all balancers (24)")
     parser.add_argument("--no-save", dest="save", action="store_false", help="leave the saved result as it is")
     parser.add_argument("--name", default="misroute", help="of the cluster (misroute)")
     parser.add_argument("--net", default="127.0.62", help="its net, see deploy/demo/cluster (127.0.62)")

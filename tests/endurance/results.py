@@ -51,6 +51,8 @@ def shown(value) -> str:
         return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{key} {shown(each)}" for key, each in value.items()) or "none"
+    if isinstance(value, list):
+        return "; ".join(map(shown, value)) or "none"
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)

@@ -7,12 +7,13 @@ begins anew. Told as lines of JSON, in Unix time:
   session  begun (before the connect), done, node, port (the balancer's, as the node sees it), recovery, timeline, wrote,
            code (of the write's error)
   failed   begun, done, step (connect, or where: it ended before it could say where it was), code, error
-  ended    how it stayed, node, port, since, ended
+  ended    how it stayed, node, since, ended, and the client's port
 Until standard input ends.
 """
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 import time
@@ -29,7 +30,7 @@ from client import TIMELINE, WRITE, ask, connect, leave, tell, text_of, work_unt
 
 WHERE = (f"SELECT host(inet_server_addr()), inet_client_port(), pg_is_in_recovery(), "
          f"CASE WHEN pg_is_in_recovery() THEN NULL ELSE {TIMELINE} END")
-LONG_S, BUSY_EVERY_S, AGAIN_S = 3600, 0.05, 0.1
+LONG_S, BUSY_EVERY_S, AGAIN_S = 3600, 0.1, 0.3
 MOST_NEWCOMERS = 200
 WAYS = ("idle", "idle", "idle", "in a transaction", "in a statement", "busy", "busy")
 
@@ -80,8 +81,9 @@ async def stay(conninfo: str, how: str) -> None:
         if opened := await open_session(conninfo):
             connection, where = opened
             since = time.time()
+            client = own_port(connection)
             await outlive(connection, how)
-            tell(kind="ended", how=how, since=since, ended=time.time(), node=where["node"], port=where["port"])
+            tell(kind="ended", how=how, since=since, ended=time.time(), node=where["node"], client=client)
             await connection.close()
         await asyncio.sleep(AGAIN_S)
 
@@ -102,11 +104,16 @@ async def outlive(connection: psycopg.AsyncConnection, how: str) -> None:
         pass
 
 
+def own_port(connection: psycopg.AsyncConnection) -> int:
+    with socket.socket(fileno=os.dup(connection.fileno())) as twin:
+        return twin.getsockname()[1]
+
+
 async def readable(descriptor: int) -> None:
     """Something comes on a session that has asked for nothing: its end, or the server's last word right before it."""
     loop, happened = asyncio.get_running_loop(), asyncio.Event()
     # A descriptor of our own: the library watches the other one.
-    with socket.socket(fileno=socket.dup(descriptor)) as watched:
+    with socket.socket(fileno=os.dup(descriptor)) as watched:
         loop.add_reader(watched, happened.set)
         try:
             await happened.wait()

@@ -2,6 +2,7 @@
 """What balancers ask, are answered, and dial, as the kernel carries it: taken from the loopback device, past all of them.
 
 Told as lines of JSON, with the kernel's own time of each packet (Unix time, seconds):
+  closed a balancer's first packet of an end, FIN or RST, to a client: balancer, the client's port, at
   dial   the first packet of a connection to PostgreSQL: node, the dialler's port, at
   check  one of a balancer's questions to Patroni about who takes writes: who asked (told by its request), node, begun, the
          status and what the body said (no status: no answer came), `answered`, when the answer's last byte was delivered,
@@ -28,13 +29,13 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[2] / "benches/failover")
 
 from client import tell
 
-POSTGRES_PORT, REST_PORT = 5432, 8008
+POSTGRES_PORT, REST_PORT, BALANCER_PORT = 5432, 8008, 5000
 ETH_P_IP, SOL_PACKET, PACKET_STATISTICS = 0x0800, 263, 6
 SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
 ROOM_BYTES, LARGEST_PACKET = 64 << 20, 1 << 17
 FIN, SYN, RST, ACK = 1, 2, 4, 16
-# Classic BPF: load word, half, byte; and; jump if equal; return.
-LDW, LDH, LDB, AND, JEQ, RET = 0x20, 0x28, 0x30, 0x54, 0x15, 0x06
+# Classic BPF: load word, half, byte; and; jump if equal, if any bit is set; return.
+LDW, LDH, LDB, AND, JEQ, JSET, RET = 0x20, 0x28, 0x30, 0x54, 0x15, 0x45, 0x06
 PACKET_TYPE, OUTGOING = 0xFFFFF004, 4  # each packet passes loopback twice: on its way out and on its way in
 PROTOCOL, SOURCE, DESTINATION, SOURCE_PORT, DESTINATION_PORT, FLAGS = 9, 12, 16, 20, 22, 33  # without options of IP
 ASKERS = (("pilotfish", "check", "GET /leader ", "user-agent: pilotfish/"),
@@ -43,16 +44,17 @@ ASKERS = (("pilotfish", "check", "GET /leader ", "user-agent: pilotfish/"),
 
 
 def filter_of(net: str) -> bytes:
-    """Packets that come in, of this net: first ones to PostgreSQL, and all to and from Patroni."""
+    """Packets that come in, of this net: first ones to PostgreSQL, last ones from balancers, all to and from Patroni."""
     wanted = int.from_bytes(socket.inet_aton(f"{net}.0"), "big")
     steps = [  # code, operand, and for a jump where to go: if so, if not; None is the next one
         ("", LDW, PACKET_TYPE), ("", JEQ, OUTGOING, "drop", None),
         ("", LDB, PROTOCOL), ("", JEQ, socket.IPPROTO_TCP, None, "drop"),
         ("", LDW, DESTINATION), ("", AND, 0xFFFFFF00), ("", JEQ, wanted, "ports", None),
         ("", LDW, SOURCE), ("", AND, 0xFFFFFF00), ("", JEQ, wanted, "ports", "drop"),
-        ("ports", LDH, SOURCE_PORT), ("", JEQ, REST_PORT, "take", None),
+        ("ports", LDH, SOURCE_PORT), ("", JEQ, REST_PORT, "take", None), ("", JEQ, BALANCER_PORT, "last", None),
         ("", LDH, DESTINATION_PORT), ("", JEQ, REST_PORT, "take", None), ("", JEQ, POSTGRES_PORT, None, "drop"),
         ("", LDB, FLAGS), ("", AND, SYN | ACK), ("", JEQ, SYN, "take", "drop"),
+        ("last", LDB, FLAGS), ("", JSET, FIN | RST, "take", "drop"),
         ("take", RET, LARGEST_PACKET), ("drop", RET, 0)]
     places = {step[0]: at for at, step in enumerate(steps) if step[0]}
 
@@ -110,6 +112,8 @@ class Watch:
         flags = packet[start + 13]
         if destination == POSTGRES_PORT:
             tell(kind="dial", node=socket.inet_ntoa(packet[16:20]), port=source, at=at)
+        elif source == BALANCER_PORT:
+            tell(kind="closed", balancer=socket.inet_ntoa(packet[12:16]), port=destination, at=at)
         elif destination == REST_PORT:
             self.to_patroni((packet[16:20], source), flags, data, at)
         else:
