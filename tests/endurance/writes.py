@@ -56,6 +56,7 @@ admin:
   listen: 127.0.0.1:7000
 """
 STRICT = ("synchronous_mode=true", "synchronous_mode_strict=true")
+ASYNCHRONOUS = ("synchronous_mode=false",)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Writes:
         prepare()
         say("bringing the cluster up")
         self.ground = Ground(self.options.name)
-        self.ground.make(*([] if self.options.asynchronous else STRICT))
+        self.ground.make(*(ASYNCHRONOUS if self.options.asynchronous else STRICT))
         self.binary = LOGS / "pilotfish-under-test"
         shutil.copy(pilotfish_program(), self.binary)
         for number in self.ground.balancers:
@@ -162,7 +163,7 @@ class Writes:
             try:
                 FAULTS[fault](Hurt(self.ground, self.pilotfish, self.start_pilotfish))
                 self.played[fault] += 1
-            except Failure as failure:
+            except (Failure, AssertionError) as failure:  # the machines' way to say what went wrong
                 self.played[f"{fault}, failed"] += 1
                 say(f"{fault}: {failure}")
             self.mend()
@@ -171,13 +172,17 @@ class Writes:
             say(f"{fault}, {time.monotonic() - begun:.1f} s; numbers so far: {counts}")
 
     def mend(self) -> None:
+        for number, program in self.pilotfish.items():
+            if program.has_ended():
+                self.complaints.append(f"pilotfish {number} had ended: {program.said()[-LOG_BYTES:]}")
+                self.start_pilotfish(number)
         for left in reversed(range(MENDINGS)):
             try:
                 return self.ground.mend()
-            except Failure as failure:
+            except (Failure, AssertionError) as failure:
                 say(f"it does not mend: {failure}")
                 if not left:
-                    raise
+                    raise Failure(f"it could not be mended: {failure}") from failure
 
     def await_served(self, after: str) -> None:
         looks = [way.is_served() for way in self.ways]
