@@ -1,7 +1,8 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down build check test test-nightly fuzz bench bench-micro bench-scale bench-failover deb rpm image sbom packages \
-	reproduce version linked static deny test-packages test-docs test-pair test-image reload-stress fmt clean
+	reproduce version linked static deny test-packages test-docs test-pair test-image \
+	test-soak test-misroute test-writes test-judgements reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 # Debian keeps haproxy, pgbouncer and their like in sbin.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -34,7 +35,7 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 	PILOTFISH_RELOADS=1000 cargo test --locked --test it reload::stress -- --nocapture
 	cargo test --locked --doc
 	cargo test --locked --test e2e -- --test-threads=1
-	$(MAKE) test-packages test-docs test-pair
+	$(MAKE) test-judgements test-packages test-docs test-pair
 
 test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
 	@deploy/setup rust
@@ -109,6 +110,22 @@ test-pair: ## two pilotfish before a real cluster, killed, cut off, upgraded and
 	@deploy/setup rust cluster pair
 	cargo build --locked --bin pilotfish
 	tests/pair/run $(ARGS)
+
+test-soak: build ## a failover each minute, reloads, clients of all kinds: descriptors and memory back at their start; ARGS='--minutes 120'
+	@deploy/setup cluster
+	tests/endurance/run soak $(ARGS)
+
+test-misroute: build ## 200 real failovers: sessions on the wrong node, stale sessions, HAProxy beside it; root; ARGS='--failovers 200'
+	@deploy/setup cluster bench pair
+	tests/endurance/run misroute $(ARGS)
+
+test-writes: build ## acknowledged writes under faults of nodes, etcd and pilotfish, libpq alone beside it; root; ARGS='--minutes 30'
+	@deploy/setup cluster pair
+	tests/endurance/run writes $(ARGS)
+
+test-judgements: ## what those three judge by, on stories that are made up; part of test
+	@deploy/setup cluster
+	$${PILOTFISH_VENV:-/var/tmp/pilotfish-$$(id -u)/venv}/bin/python -B tests/endurance/test_judgements.py
 
 test-docs: ## every command and configuration that the documentation shows; part of test
 	@deploy/setup rust packages cluster

@@ -24,10 +24,10 @@ sys.path.insert(1, str(HERE.parents[1] / "benches/failover"))
 
 import psycopg
 
+from account import NUMBERS_EACH
 from client import connect, leave, tell, text_of, work_until_told
 
 ADD = "INSERT INTO added (n) VALUES (%s)"
-NUMBERS_EACH = 10**9  # of one client: its number times this, and up
 STATEMENTS_A_SESSION = 50
 AGAIN_S = 0.5  # after a connect that failed
 PATIENCE_S = 20  # for one statement: a server that is cut off says nothing

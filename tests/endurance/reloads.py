@@ -1,7 +1,15 @@
 """Configurations for one reload after another: every second one is broken, the others change what is served."""
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Iterator
+
+from child import Failure
+from pilotfish import Pilotfish
+
+RELOAD_EVERY_S = 30
+RESULTS_OF = {"changed": "applied", "broken": "rejected"}
 
 BASE = """\
 clusters:
@@ -56,3 +64,31 @@ class Reloads:
             for changed, broken in zip(self.changed(), self.broken(), strict=True):
                 yield "broken", broken
                 yield "changed", changed
+
+
+class Reloader(threading.Thread):
+    """Reloads at its pace until told to stop; what went otherwise than meant is kept."""
+
+    def __init__(self, pilotfish: Pilotfish, reloads: Reloads):
+        super().__init__(daemon=True)
+        self.pilotfish, self.reloads = pilotfish, reloads
+        self.done: Counter = Counter()
+        self.wrong: list[str] = []
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        all_of_them = self.reloads.all()
+        while not self.stopping.wait(RELOAD_EVERY_S):
+            meant, text = next(all_of_them)
+            try:
+                result = self.pilotfish.reload(text)
+            except Failure as error:
+                self.wrong.append(f"{meant}: {error}")
+                continue
+            self.done[result] += 1
+            if result != RESULTS_OF[meant]:
+                self.wrong.append(f"{meant}, and it was {result}:\n{text}")
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.join()

@@ -21,7 +21,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -38,11 +37,11 @@ from cluster import Cluster
 from machine import Load, facts
 from pilotfish import Figures, Pilotfish, place_of
 from programs import first_line, pilotfish_program
-from reloads import Reloads
+from reloads import RELOAD_EVERY_S, Reloader, Reloads
 from terminal import conclude, say
 
 HERE = Path(__file__).resolve().parent
-MINUTE_S, RELOAD_EVERY_S = 60, 30
+MINUTE_S = 60
 RESTS = 4
 QUIET_TIMEOUT_S, QUIET_FOR_S, LOOK_EVERY_S = 120, 15, 0.5
 MIB = 1024 * 1024
@@ -50,35 +49,6 @@ MEMORY_BAND = 8 * MIB
 MOST_PIPES = 16 * 2 * os.cpu_count()  # src/proxy/splice.rs, a worker for each processor
 SLOPE_BOUND = MIB // 32  # a failover
 PREPARE = "CREATE TABLE endured (client text, at timestamptz DEFAULT clock_timestamp())"  # what crowd.py writes to
-RESULTS_OF = {"changed": "applied", "broken": "rejected"}
-
-
-class Reloader(threading.Thread):
-    """Reloads at its pace until told to stop; what went otherwise than meant is kept."""
-
-    def __init__(self, pilotfish: Pilotfish, reloads: Reloads):
-        super().__init__(daemon=True)
-        self.pilotfish, self.reloads = pilotfish, reloads
-        self.done: Counter = Counter()
-        self.wrong: list[str] = []
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        all_of_them = self.reloads.all()
-        while not self.stopping.wait(RELOAD_EVERY_S):
-            meant, text = next(all_of_them)
-            try:
-                result = self.pilotfish.reload(text)
-            except Failure as error:
-                self.wrong.append(f"{meant}: {error}")
-                continue
-            self.done[result] += 1
-            if result != RESULTS_OF[meant]:
-                self.wrong.append(f"{meant}, and it was {result}:\n{text}")
-
-    def stop(self) -> None:
-        self.stopping.set()
-        self.join()
 
 
 class Soak:

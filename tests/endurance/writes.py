@@ -22,7 +22,6 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(2, str(HERE.parents[1] / "tests/pair"))
 
 import results
+from account import NUMBERS_EACH, Account
 from child import Failure, Teller, wait_for
 from faults import FAULTS, Hurt
 from ground import BALANCER, NODE, NUMBERS, Ground, address, prepare
@@ -59,28 +59,6 @@ STRICT = ("synchronous_mode=true", "synchronous_mode_strict=true")
 ASYNCHRONOUS = ("synchronous_mode=false",)
 
 
-@dataclass(frozen=True)
-class Account:
-    """What became of one way's numbers."""
-    acknowledged: set[int]
-    unknown: set[int]
-    failed: int
-    why: Counter
-
-    @staticmethod
-    def of(told: list[dict]) -> Account:
-        became = {each: {record["n"] for record in told if record["became"] == each} for each in ("acknowledged", "unknown", "failed")}
-        return Account(became["acknowledged"], became["unknown"], len(became["failed"]),
-                       Counter(record["why"] for record in told if record.get("why")))
-
-    def lost(self, found: Counter) -> set[int]:
-        return self.acknowledged - found.keys()
-
-    def unexpected(self, found: Counter) -> set[int]:
-        """`found` counts the numbers of this way only."""
-        return {n for n, times in found.items() if times > 1 or n not in self.acknowledged and n not in self.unknown}
-
-
 class Way:
     """How clients come to the database: through pilotfish, or by libpq's own means."""
 
@@ -98,12 +76,12 @@ class Way:
             self.teller.check()
             news = self.teller.told[read:]
             read += len(news)
-            served.update(record["n"] // 10**9 for record in news if record["became"] == "acknowledged")
+            served.update(record["n"] // NUMBERS_EACH for record in news if record["became"] == "acknowledged")
             return len(served) > self.last - self.first
         return look
 
     def own(self, found: Counter) -> Counter:
-        return Counter({n: times for n, times in found.items() if self.first <= n // 10**9 <= self.last})
+        return Counter({n: times for n, times in found.items() if self.first <= n // NUMBERS_EACH <= self.last})
 
 
 class Writes:
