@@ -19,6 +19,7 @@ import soak
 from account import Account
 from evidence import Check, History, former
 from pilotfish import Figures
+from wire import Question
 
 A, B = "10.0.0.1", "10.0.0.2"
 
@@ -45,6 +46,25 @@ class Answers(unittest.TestCase):
                 (True, check(0, A, 200, None, None, None, has_body=False)),
                 (False, check(0, A, 503, None, None, None, has_body=False))):
             self.assertEqual(answer.is_good, good, answer)
+
+
+class Wire(unittest.TestCase):
+    pilotfish = b"GET /leader HTTP/1.1\r\nUser-Agent: pilotfish/0.1.0\r\n\r\n"
+
+    def test_who_asks_for_what(self):
+        for asked, known in (
+                (self.pilotfish, ("pilotfish", "check")), (self.pilotfish.replace(b"leader", b"cluster"), ("pilotfish", "members")),
+                (b"GET /leader HTTP/1.1\r\n\r\n", None), (b"GET /primary HTTP/1.0\r\n\r\n", ("tuned", "check")),
+                (b"HEAD /primary HTTP/1.0\r\n\r\n", ("template", "check")), (b"HEAD /replica HTTP/1.0\r\n\r\n", None)):
+            self.assertEqual(Question(0, asked).asker(), known, asked)
+
+    def test_an_answer_that_was_broken_off_is_none(self):
+        head = b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/json\r\n\r\n"
+        for asked, answer, status in (
+                (self.pilotfish, head + b'{"state": "running", "role": "replica"}', 503), (self.pilotfish, head + b'{"sta', None),
+                (self.pilotfish, head, None), (self.pilotfish, b"HTTP/1.0 5", None), (self.pilotfish, b"", None),
+                (b"HEAD /primary HTTP/1.0\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n", 200)):
+            self.assertEqual(Question(0, asked, answer).content()["status"], status, answer)
 
 
 class Misroutes(unittest.TestCase):

@@ -88,14 +88,15 @@ class Question:
         return next(((who, what) for who, what, line, header in ASKERS if said.startswith(line) and header in said.lower()), None)
 
     def content(self) -> dict:
+        """An answer that was broken off is none; only one to HEAD has no body."""
         head, _, body = self.answer.partition(b"\r\n\r\n")
         words = head.split()
         if len(words) < 2 or not words[1].isdigit():
             return {"status": None}
         try:
-            told = json.loads(body) if body.strip() else {}
+            told = {} if self.asked.startswith(b"HEAD") else json.loads(body)
         except ValueError:
-            told = {}
+            return {"status": None}
         return {"status": int(words[1]), "has_body": bool(told), "role": told.get("role"), "state": told.get("state"),
                 "timeline": told.get("timeline")}
 
@@ -158,4 +159,5 @@ def main() -> None:
             return
 
 
-main()
+if __name__ == "__main__":
+    main()
