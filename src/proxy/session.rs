@@ -3,6 +3,7 @@
 //! Greeting: read the first packet. Waiting: pick a backend, dial it, wait for its first byte, and hold the client while
 //! there is none that serves. Relaying: bytes. Each step returns either what the next one needs or the session's end.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio_util::either::Either;
 use super::access::{Access, announcement, begins_with_header};
 use super::connect::{DialError, dial};
 use super::counts::Counts;
+use super::engine::Relaying;
 use super::first_packet::FirstPacket;
 use super::greeting::{self, Greeting, greet};
 use super::hold::{self, Hold, Round, Seeker};
@@ -67,31 +69,13 @@ pub fn run(
         ending.session.pool.options.protocol == Protocol::Tcp && access.is_wary_of(ending.session.client());
     let opening = Box::pin(open(Arc::clone(&worker), client, access, Arc::clone(&ending.session)));
     async move {
-        let _place = place;
+        // Kept until the end; moved, it would be here twice.
+        let _place = &place;
         let relaying = match opening.await {
             Err(end) => return ending.set(end),
-            Ok((client, Connection { backend, stats })) => {
-                let counts = Counts { session: Arc::clone(&ending.session), member: stats };
-                let (worker, session) = (&worker, &ending.session);
-                let protocol = session.pool.options.protocol;
-                // PostgreSQL's first packet has been read already, and is no header.
-                match is_bare {
-                    false => Either::Left(worker.engine.relay(client, backend, protocol, counts)),
-                    // In a box: what it takes is not kept for the other sessions, which are most.
-                    true => Either::Right(Box::pin(async move {
-                        if begins_with_header(&client, &backend).await {
-                            session.remark(
-                                "a PROXY protocol header from an address that is not in accept_proxy",
-                            );
-                            return End::ProxyHeader;
-                        }
-                        worker.engine.relay(client, backend, protocol, counts).await
-                    })),
-                }
-            }
+            Ok((client, connection)) => relayed(&worker, &ending.session, client, connection, is_bare),
         };
-        let session = &ending.session;
-        let end = idle::limited(relaying, session).await;
+        let end = relaying.await;
         ending.set(end);
         let session = &ending.session;
         let hung_up = matches!(end, End::BackendClosed | End::BackendReset | End::BackendTimeout);
@@ -99,6 +83,36 @@ pub fn run(
             worker.tell(&session.pool, member, TroubleKind::Hangup);
         }
     }
+}
+
+type Watched<'a> = Pin<Box<dyn Future<Output = End> + Send + 'a>>;
+
+/// Relays until the end. Few sessions are watched for anything meanwhile; what that takes is in a box, so that the others
+/// do not keep room for it.
+fn relayed<'a>(
+    worker: &'a Worker,
+    session: &'a Arc<Session>,
+    client: Stream,
+    connection: Connection,
+    is_bare: bool,
+) -> Either<Relaying<'a, Counts>, Watched<'a>> {
+    let Connection { backend, stats } = connection;
+    let counts = Counts { session: Arc::clone(session), member: stats };
+    let options = &session.pool.options;
+    let relay =
+        move |client, backend| worker.engine.relay(client, backend, session.pool.options.protocol, counts);
+    // PostgreSQL's first packet has been read already, and is no header.
+    if !is_bare && options.idle.first().is_none() {
+        return Either::Left(relay(client, backend));
+    }
+    let relaying = async move {
+        if is_bare && begins_with_header(&client, &backend).await {
+            session.remark("a PROXY protocol header from an address that is not in accept_proxy");
+            return End::ProxyHeader;
+        }
+        relay(client, backend).await
+    };
+    Either::Right(Box::pin(idle::limited(relaying, session)))
 }
 
 /// Everything before the first relayed byte.
@@ -435,5 +449,21 @@ impl<'a> Attempts<'a> {
             _ => return None,
         };
         Some(Refusal { sqlstate, message, hint: String::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<A, B, C, D, E, F>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// There may be many thousand that do nothing. tokio rounds what it adds to this up to a multiple of 128.
+    #[test]
+    fn little_is_kept_of_a_session_while_it_is_relayed() {
+        assert!(bytes_of(run) <= 152, "the future: {}", bytes_of(run));
+        assert!(size_of::<Session>() <= 304, "the row: {}", size_of::<Session>());
     }
 }
