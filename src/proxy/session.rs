@@ -3,25 +3,22 @@
 //! Greeting: read the first packet. Waiting: pick a backend, dial it, wait for its first byte, and hold the client while
 //! there is none that serves. Relaying: bytes. Each step returns either what the next one needs or the session's end.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::either::Either;
 
-use super::access::{Access, announcement, begins_with_header};
+use super::access::{Access, announcement};
 use super::connect::{DialError, dial};
 use super::counts::Counts;
-use super::engine::Relaying;
 use super::first_packet::FirstPacket;
 use super::greeting::{self, Greeting, greet};
 use super::hold::{self, Hold, Round, Seeker};
-use super::idle;
 use super::queue::{Claim, Turn};
 use super::refusal::{CANNOT_CONNECT_NOW, Refusal, TOO_MANY_CONNECTIONS};
+use super::relayed::relayed;
 use super::reply::{self, Reply};
 use super::room::Place;
 use super::sessions::{Ending, Session};
@@ -73,7 +70,10 @@ pub fn run(
         let _place = &place;
         let relaying = match opening.await {
             Err(end) => return ending.set(end),
-            Ok((client, connection)) => relayed(&worker, &ending.session, client, connection, is_bare),
+            Ok((client, Connection { backend, stats })) => {
+                let counts = Counts { session: Arc::clone(&ending.session), member: stats };
+                relayed(&worker.engine, client, backend, counts, is_bare)
+            }
         };
         let end = relaying.await;
         ending.set(end);
@@ -83,36 +83,6 @@ pub fn run(
             worker.tell(&session.pool, member, TroubleKind::Hangup);
         }
     }
-}
-
-type Watched<'a> = Pin<Box<dyn Future<Output = End> + Send + 'a>>;
-
-/// Relays until the end. Few sessions are watched for anything meanwhile; what that takes is in a box, so that the others
-/// do not keep room for it.
-fn relayed<'a>(
-    worker: &'a Worker,
-    session: &'a Arc<Session>,
-    client: Stream,
-    connection: Connection,
-    is_bare: bool,
-) -> Either<Relaying<'a, Counts>, Watched<'a>> {
-    let Connection { backend, stats } = connection;
-    let counts = Counts { session: Arc::clone(session), member: stats };
-    let options = &session.pool.options;
-    let relay =
-        move |client, backend| worker.engine.relay(client, backend, session.pool.options.protocol, counts);
-    // PostgreSQL's first packet has been read already, and is no header.
-    if !is_bare && options.idle.first().is_none() {
-        return Either::Left(relay(client, backend));
-    }
-    let relaying = async move {
-        if is_bare && begins_with_header(&client, &backend).await {
-            session.remark("a PROXY protocol header from an address that is not in accept_proxy");
-            return End::ProxyHeader;
-        }
-        relay(client, backend).await
-    };
-    Either::Right(Box::pin(idle::limited(relaying, session)))
 }
 
 /// Everything before the first relayed byte.

@@ -15,11 +15,12 @@ use tokio::task::AbortHandle;
 use super::Pool;
 use super::access::ClientAddress;
 use super::ended::{Ended, Recent};
+use super::progress::{Progress, Rare};
 use super::proxy_protocol::Proxied;
 pub use super::session_row::SessionRow;
 use super::tcplog::{self, Line};
 use crate::routing::{Backend, ClusterId, Table};
-use crate::stats::{Active, Admission, End, Gauge, Over, Phase, PoolStats, termination};
+use crate::stats::{Active, End, Gauge, Over, Phase, PoolStats, termination};
 use crate::topology::Fate;
 
 /// One client's session.
@@ -40,38 +41,6 @@ pub struct Session {
     task: OnceLock<AbortHandle>,
 }
 
-/// How far a session has come.
-#[derive(Debug)]
-struct Progress {
-    phase: Phase,
-    cluster: Arc<str>,
-    /// The member dialled or connected to, and the count that it holds there.
-    on: Option<(Arc<str>, Active)>,
-    /// This side's address towards the member: `pg_stat_activity.client_port` on the server.
-    backend: Option<(SocketAddr, SocketAddr)>,
-    dialled: Duration,
-    cut: Option<End>,
-    /// In a box: there may be many thousand sessions, and most have none of it.
-    rare: Option<Box<Rare>>,
-    /// Its place among those that the pool's limits allow.
-    admission: Option<Admission>,
-}
-
-/// What only befalls some.
-#[derive(Debug, Default)]
-struct Rare {
-    held: Duration,
-    queued: Duration,
-    /// Of so many that waited for room when it began to; itself among them.
-    queue_place: usize,
-    /// Dials that failed.
-    retries: u32,
-    detail: Option<String>,
-}
-
-static NOTHING: Rare =
-    Rare { held: Duration::ZERO, queued: Duration::ZERO, queue_place: 0, retries: 0, detail: None };
-
 /// The sessions of one worker.
 #[derive(Debug, Default)]
 pub struct Shard {
@@ -90,16 +59,7 @@ impl Session {
             pool,
             worker,
             accepted_at: Instant::now(),
-            progress: Mutex::new(Progress {
-                phase: Phase::Greeting,
-                cluster: Arc::from(""),
-                on: None,
-                backend: None,
-                dialled: Duration::ZERO,
-                cut: None,
-                rare: None,
-                admission: None,
-            }),
+            progress: Mutex::new(Progress::new()),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             task: OnceLock::new(),
@@ -265,16 +225,6 @@ impl Session {
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
         }
-    }
-}
-
-impl Progress {
-    fn rare(&self) -> &Rare {
-        self.rare.as_deref().unwrap_or(&NOTHING)
-    }
-
-    fn rare_mut(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
     }
 }
 
