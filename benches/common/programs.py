@@ -10,11 +10,12 @@ from child import Failure
 
 REPOSITORY = Path(__file__).parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
+PROFILE = os.environ.get("PILOTFISH_PROFILE", "release")  # a short run may do with what was built for the tests
 SYSTEM = "/usr/local/sbin:/usr/sbin:" + os.environ.get("PATH", "")
 
 
 def pilotfish_program() -> Path:
-    return built(TARGET / "release/pilotfish", "cargo build --release")
+    return built(TARGET / PROFILE / "pilotfish", "cargo build --release")
 
 
 def uncounted_program() -> Path:
@@ -22,7 +23,7 @@ def uncounted_program() -> Path:
 
 
 def load_program() -> Path:
-    return built(TARGET / "release/examples/load", "cargo build --release --example load")
+    return built(TARGET / PROFILE / "examples/load", "cargo build --release --example load")
 
 
 def built(program: Path, by: str) -> Path:
