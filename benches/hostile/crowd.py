@@ -204,7 +204,7 @@ def main() -> None:
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.nice(19)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     host, _, port = options.target.rpartition(":")
     Crowd(KINDS[options.kind](), (host, int(port)), options.count, options.addresses).run()
 
