@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -144,14 +144,18 @@ impl Drop for Place {
     }
 }
 
-/// A request under way, until its answer has been handed over to be sent.
+/// A request under way, until its answer is there.
 #[derive(Debug)]
 pub struct Work(Arc<Place>);
 
 impl Work {
-    /// The answer's body keeps it.
-    pub fn until_sent(self, body: Body) -> Body {
-        Body::new(Answer { body, _work: self })
+    /// What is whole waits for its client from now on, who may not take it. A stream is work to its end; those have limits of
+    /// their own (see [`super::stream`]).
+    pub fn answer(self, body: Body) -> Body {
+        match body.size_hint().exact() {
+            Some(_) => body,
+            None => Body::new(Stream { body, _work: self }),
+        }
     }
 }
 
@@ -162,12 +166,12 @@ impl Drop for Work {
     }
 }
 
-struct Answer {
+struct Stream {
     body: Body,
     _work: Work,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for Stream {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -359,7 +359,7 @@ where
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
         let (work, answer) = (place.works(), router.call(request));
-        async move { answer.await.map(|answer| answer.map(|body| work.until_sent(body))) }
+        async move { answer.await.map(|answer| answer.map(|body| work.answer(body))) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
