@@ -51,14 +51,15 @@ class Scene:
         number = next(place for place, cluster in enumerate(self.clusters) if cluster["name"] == name)
         return f"{self.net}.{200 + number}:5000"
 
-    def nodes(self, name: str, count: int, change_ms: int | None = None, interval: str = "1s", protocol: str = "postgresql") -> Service:
+    def nodes(self, name: str, count: int, change_ms: int | None = None, interval: str = "1s",
+              protocol: str = "postgresql") -> Service:
         """A cluster of its own Patroni and its own PostgreSQL, which echoes."""
         first = 10 * (len(self.clusters) + 1)
         hosts = [f"{self.net}.{first + number}" for number in range(count)]
-        self.clusters.append({"name": name, "endpoints": ", ".join(f"{host}:{REST}" for host in hosts), "interval": interval,
-                              "protocol": protocol})
-        stub = Service(cores.on(cores.REST, *cores.at_once(str(load_program()), "stub", *(f"{host}:{POSTGRES}" for host in hosts))),
-                       self.place / f"stub-{name}.log")
+        endpoints = ", ".join(f"{host}:{REST}" for host in hosts)
+        self.clusters.append({"name": name, "endpoints": endpoints, "interval": interval, "protocol": protocol})
+        command = cores.at_once(str(load_program()), "stub", *(f"{host}:{POSTGRES}" for host in hosts))
+        stub = Service(cores.on(cores.REST, *command), self.place / f"stub-{name}.log")
         self.stack.callback(stub.close)
         change = ["--change-ms", str(change_ms)] if change_ms else []
         command = cores.at_once(str(load_program()), "patroni", "--first", hosts[0], "--nodes", str(count), *change)
@@ -72,7 +73,8 @@ class Scene:
         """On a core of its own or wherever there is room, and with a limit of open files if one is given."""
         clusters = "".join(CLUSTER.format(listen=self.address(each["name"]), **each) for each in self.clusters)
         config = self.place / "pilotfish.yaml"
-        config.write_text(f"clusters:\n{clusters}admin:\n  listen: \"{self.admin}\"\n{admin}workers: {workers}\nlog: {{format: json}}\n")
+        admin = f"admin:\n  listen: \"{self.admin}\"\n{admin}"
+        config.write_text(f"clusters:\n{clusters}{admin}workers: {workers}\nlog: {{format: json}}\n")
         limit = ["prlimit", f"--nofile={files}:{files}"] if files else []
         command = [*limit, pilotfish_program(), "run", "--config", config]
         command = cores.on(cores.RELAY, *command) if alone else [*map(str, command)]
