@@ -263,6 +263,34 @@ mod tests {
         });
     }
 
+    /// An answer that may go on for ever.
+    struct Endless;
+
+    impl hyper::body::Body for Endless {
+        type Data = Bytes;
+        type Error = axum::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_whole_is_no_work_for_as_long_as_nobody_takes_it() {
+        let places = Places::new(1);
+        let only = Arc::new(places.take(peer(1)).await);
+        let waits = || places.taken().victim().is_some();
+        let stream = only.works().answer(Body::new(Endless));
+        assert!(!waits());
+        drop(stream);
+        assert!(waits());
+        let _whole = only.works().answer(Body::from("the page"));
+        assert!(waits());
+    }
+
     #[tokio::test]
     async fn who_waits_for_a_place_hears_of_work_that_ends() {
         let places = Places::new(1);
