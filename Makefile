@@ -1,7 +1,7 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down build check test test-nightly fuzz bench bench-micro bench-scale bench-failover deb rpm image sbom packages \
-	reproduce version linked static deny test-packages test-docs test-pair test-image \
+	reproduce version linked static deny test-packages test-docs test-pair test-image test-overload test-attack test-hostile \
 	test-soak test-misroute test-writes test-judgements reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
 # Debian keeps haproxy, pgbouncer and their like in sbin.
@@ -35,7 +35,7 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 	PILOTFISH_RELOADS=1000 cargo test --locked --test it reload::stress -- --nocapture
 	cargo test --locked --doc
 	cargo test --locked --test e2e -- --test-threads=1
-	$(MAKE) test-judgements test-packages test-docs test-pair
+	$(MAKE) test-judgements test-packages test-docs test-pair test-hostile
 
 test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
 	@deploy/setup rust
@@ -64,6 +64,22 @@ bench-scale: build ## a thousand clusters polled each second: CPU, memory, delay
 bench-failover: build ## real failovers through pilotfish, HAProxy and libpq alone; ARGS='--quick --rows switchover'
 	@deploy/setup cluster bench
 	benches/failover/run $(ARGS)
+
+test-overload: build ## twice the limit of open files in connections, for ten minutes; ARGS='--seconds 60'
+	@deploy/setup test
+	cargo build --release --locked --example load
+	benches/hostile/overload $(ARGS)
+
+test-attack: build ## the admin port under attack: what sessions and failovers feel, and what can be changed; ARGS='--kinds silent'
+	@deploy/setup test
+	cargo build --release --locked --example load
+	benches/hostile/attack $(ARGS)
+
+test-hostile: ## short forms of these two; part of test
+	@deploy/setup rust test
+	cargo build --locked --bin pilotfish --example load
+	PILOTFISH_PROFILE=debug benches/hostile/overload --seconds 15
+	PILOTFISH_PROFILE=debug benches/hostile/attack --requests-only
 
 deb: linked ## target/packages/pilotfish_*.deb, with the user, the unit, man pages and completions
 	@deploy/setup packages

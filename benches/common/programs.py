@@ -10,6 +10,7 @@ from child import Failure
 
 REPOSITORY = Path(__file__).parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
+PROFILE = os.environ.get("PILOTFISH_PROFILE", "release")  # a short run may do with what was built for the tests
 SYSTEM = "/usr/local/sbin:/usr/sbin:" + os.environ.get("PATH", "")
 
 
@@ -17,7 +18,7 @@ def pilotfish_program() -> Path:
     """The one that PILOTFISH_BINARY names, or the release of these sources."""
     if named := os.environ.get("PILOTFISH_BINARY"):
         return built(Path(named).absolute(), "whoever set PILOTFISH_BINARY")
-    return built(TARGET / "release/pilotfish", "cargo build --release")
+    return built(TARGET / PROFILE / "pilotfish", "cargo build --release")
 
 
 def uncounted_program() -> Path:
@@ -25,7 +26,7 @@ def uncounted_program() -> Path:
 
 
 def load_program() -> Path:
-    return built(TARGET / "release/examples/load", "cargo build --release --example load")
+    return built(TARGET / PROFILE / "examples/load", "cargo build --release --example load")
 
 
 def built(program: Path, by: str) -> Path:

@@ -23,6 +23,7 @@ pub mod incidents;
 pub mod listing;
 pub mod metrics;
 pub mod past;
+pub mod places;
 pub mod policy;
 pub mod pools;
 pub mod readiness;

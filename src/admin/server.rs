@@ -5,7 +5,6 @@
 //! neither a flood nor a slow scrape keeps the control plane from its nodes.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,18 +18,19 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::caller::Peer;
+use super::places::{Place, Places};
 use super::tls::Certificates;
 use crate::proxy::share::{Kept, Share};
 use crate::proxy::socket_file::SocketFile;
 
-/// Open pages, scrapers and scripts at each door; more wait in the kernel's backlog. The socket has its own, so that
-/// a crowd on the network does not keep the operator out.
+/// Open pages, scrapers and scripts at each door; who comes then takes the place of one that asks nothing (see
+/// [`super::places`]). The socket has its own, so that a crowd on the network does not keep the operator out.
 pub const MAX_CONNECTIONS: usize = 128;
 /// A client sends its headers at once, and does its part of a handshake at once; who does not is not waited for.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -211,13 +211,18 @@ impl Served {
     }
 
     async fn serve(self, router: Router, ends: Ends, close: CancellationToken) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Places::new(MAX_CONNECTIONS);
         let accept_all = async {
-            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-                let visit = Visit { router: router.clone(), ends: ends.clone(), place };
-                if let Err(error) = self.accept(visit).await {
-                    tracing::debug!(%error, "admin connection not accepted");
-                    tokio::time::sleep(PAUSE).await;
+            loop {
+                match self.accept().await {
+                    Ok((arrival, peer)) => {
+                        let place = places.take(peer).await;
+                        arrival.begin(Visit { router: router.clone(), ends: ends.clone(), place, peer });
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "admin connection not accepted");
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
             }
         };
@@ -235,32 +240,47 @@ impl Served {
         }
     }
 
-    async fn accept(&self, visit: Visit) -> io::Result<()> {
+    async fn accept(&self) -> io::Result<(Arrival, Peer)> {
         match self {
             Served::Network(listener, tls) => {
                 let (stream, address) = listener.accept().await?;
                 SockRef::from(&stream).set_tcp_user_timeout(Some(DEAF))?;
                 let certificates = tls.borrow().clone();
-                match certificates {
-                    None => {
-                        visit.begin(async move { Ok(stream) }, Peer::Network { address, encrypted: false })
-                    }
+                let peer = Peer::Network { address, encrypted: certificates.is_some() };
+                let arrival = match certificates {
+                    None => Arrival::Plain(stream),
                     Some(certificates) => {
-                        let peer = Peer::Network { address, encrypted: true };
-                        visit.begin(
-                            handshake(TlsAcceptor::from(certificates.config()), stream, address),
-                            peer,
-                        );
+                        Arrival::Encrypted(stream, TlsAcceptor::from(certificates.config()))
                     }
-                }
+                };
+                Ok((arrival, peer))
             }
             Served::Socket { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let uid = stream.peer_cred()?.uid();
-                visit.begin(async move { Ok::<UnixStream, io::Error>(stream) }, Peer::Socket { uid });
+                Ok((Arrival::Local(stream), Peer::Socket { uid }))
             }
         }
-        Ok(())
+    }
+}
+
+/// Who has come, before a word is said.
+enum Arrival {
+    Plain(TcpStream),
+    Encrypted(TcpStream, TlsAcceptor),
+    Local(UnixStream),
+}
+
+impl Arrival {
+    fn begin(self, visit: Visit) {
+        match self {
+            Arrival::Plain(stream) => visit.begin(std::future::ready(Ok(stream))),
+            Arrival::Encrypted(stream, acceptor) => {
+                let peer = visit.peer;
+                visit.begin(handshake(acceptor, stream, peer));
+            }
+            Arrival::Local(stream) => visit.begin(std::future::ready(Ok(stream))),
+        }
     }
 }
 
@@ -287,32 +307,35 @@ async fn follow(mut tls: watch::Receiver<Option<Arc<Certificates>>>) {
 async fn handshake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
-    address: SocketAddr,
+    peer: Peer,
 ) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
     let outcome = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await;
     let outcome = outcome.unwrap_or_else(|late| Err(late.into()));
-    outcome.inspect_err(|error| tracing::debug!(%address, %error, "no handshake with an admin client"))
+    outcome.inspect_err(|error| tracing::debug!(%peer, %error, "no handshake with an admin client"))
 }
 
 /// One connection and its place among them.
 struct Visit {
     router: Router,
     ends: Ends,
-    place: OwnedSemaphorePermit,
+    place: Place,
+    peer: Peer,
 }
 
 impl Visit {
-    fn begin<S>(self, ready: impl Future<Output = io::Result<S>> + Send + 'static, peer: Peer)
+    fn begin<S>(self, ready: impl Future<Output = io::Result<S>> + Send + 'static)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Visit { router, ends: Ends { stop, leave, visits }, place } = self;
+        let Visit { router, ends: Ends { stop, leave, visits }, place, peer } = self;
         visits.spawn(async move {
-            let _place = place;
-            let whole =
-                async { exchange(ready.await?, router, peer, &leave).await.map_err(io::Error::other) };
+            let (let_go, place) = (place.let_go(), Arc::new(place));
+            let whole = async {
+                exchange(ready.await?, router, peer, &place, &leave).await.map_err(io::Error::other)
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = let_go.cancelled() => tracing::debug!(%peer, "admin connection let go for a newcomer"),
                 outcome = tokio::time::timeout(CONNECTION_LIFETIME, whole) => {
                     tracing::debug!(?outcome, "admin connection closed");
                 }
@@ -326,6 +349,7 @@ async fn exchange<S>(
     stream: S,
     router: Router,
     peer: Peer,
+    place: &Arc<Place>,
     leave: &CancellationToken,
 ) -> Result<(), hyper::Error>
 where
@@ -334,7 +358,8 @@ where
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
-        router.call(request)
+        let (work, answer) = (place.works(), router.call(request));
+        async move { answer.await.map(|answer| answer.map(|body| work.answer(body))) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -70,7 +70,7 @@ impl Throttle {
 }
 
 /// Who has one IPv6 address has all of its network, 64 bits of it.
-fn key(address: IpAddr) -> IpAddr {
+pub(super) fn key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),

@@ -1,6 +1,7 @@
 //! What the admin side shows, and what it lets nobody do.
 
 mod actions;
+mod crowd;
 pub mod exposition;
 mod findings;
 mod guard;
@@ -310,25 +311,4 @@ async fn who_does_not_finish_a_request_is_not_waited_for() {
         "{garbage:?} after {at_once:?}"
     );
     assert!(long.starts_with("HTTP/1.1 431 "), "{long:?}");
-}
-
-#[tokio::test]
-async fn a_crowd_on_the_page_takes_nothing_from_the_sessions() {
-    const PLACES: usize = 128;
-    let cluster = FakeCluster::start("demo", &["a"]).await;
-    let served = Served::cluster(&cluster).await;
-    let mut crowd = Vec::new();
-    for _ in 0..PLACES {
-        crowd.push(TcpStream::connect(served.admin).await.expect("room"));
-    }
-    let begin = Instant::now();
-    let late = get(served.admin, "/livez");
-    let sessions = async {
-        assert_eq!(Client::enter(served.pool("primary")).await.1, "a");
-        begin.elapsed()
-    };
-    let (late, served_after) = tokio::join!(late, sessions);
-    assert!(served_after < Duration::from_secs(3), "{served_after:?}");
-    assert_eq!(late.status, 200);
-    assert!(begin.elapsed() > Duration::from_secs(3), "no place was free before: {:?}", begin.elapsed());
 }

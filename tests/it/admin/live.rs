@@ -14,10 +14,10 @@ use crate::control::served::{Served, config};
 use crate::control::within;
 
 /// A stream that is being read.
-struct Reader(Lines<BufReader<TcpStream>>);
+pub struct Reader(Lines<BufReader<TcpStream>>);
 
 impl Reader {
-    async fn open(admin: SocketAddr, query: &str) -> Reader {
+    pub async fn open(admin: SocketAddr, query: &str) -> Reader {
         let mut stream = TcpStream::connect(admin).await.expect("a listener");
         let ask = format!("GET /api/v1/stream{query} HTTP/1.1\r\nHost: {admin}\r\n\r\n");
         stream.write_all(ask.as_bytes()).await.expect("an open connection");
@@ -48,7 +48,7 @@ impl Reader {
         }
     }
 
-    async fn status(&mut self) -> Value {
+    pub async fn status(&mut self) -> Value {
         serde_json::from_str(&self.event("status").await).expect("JSON")
     }
 }

@@ -107,7 +107,7 @@ impl Authority {
     }
 }
 
-async fn serve(authority: &Authority, client_ca: bool) -> (Served, FakeCluster) {
+pub async fn serve(authority: &Authority, client_ca: bool) -> (Served, FakeCluster) {
     let cluster = FakeCluster::start("demo", &["a"]).await;
     let mut config = config(&[&cluster]);
     let address = config.admin.listen.expect("an address");
