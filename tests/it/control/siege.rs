@@ -15,7 +15,7 @@ use crate::proxy::alone::{alone, resident};
 /// For a whole check.
 const TIMEOUT: Duration = Duration::from_millis(400);
 /// What a check may take beyond that on a machine that has other things to do.
-const LATE: Duration = Duration::from_millis(300);
+const LATE: Duration = Duration::from_secs(1);
 /// Checks that each of them answers badly.
 const ROUNDS: usize = 8;
 /// For all answers that are being read at once, and what the allocator keeps of them. They would be gigabytes.
@@ -196,8 +196,9 @@ fn twelve_kinds_of_bad_answers_are_bounded_in_time_and_memory_and_bother_nobody_
                 assert!(error.starts_with(attack.error), "{}: {error}", attack.what);
                 assert_eq!(attack.cluster.node("b").patroni.most_at_once("/leader"), 1, "{}", attack.what);
             }
-            // Each is asked once in 40 ms at the least; half of that is left to the machine.
-            let due = (took.as_secs_f64() / 0.040 / 2.0) as usize;
+            // Once in 40 ms at the least. An eighth of that is left by any machine, and is more than those get who wait for
+            // the slow ones.
+            let due = ROUNDS.max((took.as_secs_f64() / 0.040 / 8.0) as usize);
             for ((whom, before), (_, after)) in base.iter().zip(innocent(&calm, &attacks)) {
                 assert!(after - before >= due, "{whom}: asked {} times in {took:?}", after - before);
             }

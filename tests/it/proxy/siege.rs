@@ -27,8 +27,9 @@ const MOST_BYTES_EACH: usize = 16 * 1024;
 const LISTENS_BYTES: usize = 16 * 1024;
 /// For everything else of the process.
 const SLACK: usize = 8_000_000;
-/// What 99 of 100 pings beside them stay below: a test is not optimised, and shares the machine.
-const PING: Duration = Duration::from_millis(100);
+/// What 99 of 100 pings beside them stay below. Whoever holds a worker up does so for seconds; a test is not optimised and
+/// shares the machine, so how little it is without others is printed, not judged.
+const PING: Duration = Duration::from_millis(500);
 const PINGS: usize = 300;
 const CANCELS_A_SECOND: f64 = 10_000.0;
 const FLOOD: Duration = Duration::from_secs(2);
