@@ -41,7 +41,7 @@ test-nightly: ## a million made-up traces and failover drills, optimised; about 
 	@deploy/setup rust
 	PILOTFISH_TRACES=$${PILOTFISH_TRACES:-1000000} cargo test --locked --release --test it made_up nobody_is_misled -- --nocapture
 
-fuzz: ## look for hostile inputs with libFuzzer, a minute a target; ARGS='30 config'; needs a nightly compiler
+fuzz: ## look for hostile inputs with libFuzzer, a minute of CPU a target; ARGS='30 config'; needs a nightly compiler
 	@deploy/setup rust fuzz
 	fuzz/run $(ARGS)
 

@@ -1,12 +1,16 @@
 //! What must be true of every input, whoever sent it. libFuzzer looks for the one that breaks it (`make fuzz`); the tests
 //! play the seeds and changes of them without it (tests/it/hostile.rs).
 
+mod admin;
+
 use std::fmt::Debug;
 
 use pilotfish::config::Config;
 use pilotfish::control::patroni;
 use pilotfish::import::{self, Source};
 use pilotfish::proxy::{first_packet, proxy_protocol};
+
+pub use admin::{admin_request, runtime_socket};
 
 /// What variables stand for.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -344,8 +344,11 @@ impl Visit {
     }
 }
 
-/// Requests and answers until one side has had enough; each request carries who its sender is.
-async fn exchange<S>(
+/// Requests and answers until one side has had enough, or `leave` is cancelled; each request carries who its sender is.
+///
+/// # Errors
+/// What was no HTTP, came too late or was too large; hyper has answered it where that can be.
+pub async fn exchange<S>(
     stream: S,
     router: Router,
     peer: Peer,

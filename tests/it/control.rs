@@ -14,6 +14,7 @@ mod ports;
 pub mod postgres;
 pub mod rig;
 pub mod served;
+mod siege;
 mod unix;
 
 use std::time::Duration;

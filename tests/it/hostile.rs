@@ -43,6 +43,16 @@ fn proxy_headers() {
     play("proxy_header", files("fuzz/seeds/proxy_header"), target::proxy_header);
 }
 
+#[test]
+fn requests_to_the_admin_side() {
+    play("admin_request", files("fuzz/seeds/admin_request"), target::admin_request);
+}
+
+#[test]
+fn lines_at_the_runtime_socket() {
+    play("runtime_socket", files("fuzz/seeds/runtime_socket"), target::runtime_socket);
+}
+
 fn play(name: &str, seeds: Vec<Vec<u8>>, target: fn(&[u8])) {
     assert!(!seeds.is_empty(), "{name} has no seeds");
     seeds.iter().for_each(|seed| target(seed));

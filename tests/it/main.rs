@@ -10,6 +10,7 @@ mod log;
 mod monitoring;
 mod process;
 mod proxy;
+mod reliability;
 mod reload;
 mod routing;
 mod tidy;

@@ -5,6 +5,7 @@ mod console;
 mod documents;
 mod logs;
 mod manager;
+mod secrets;
 mod terminal;
 mod top;
 mod upgrade;

@@ -7,7 +7,7 @@
 //! gives a test a process of its own. [`kernel`] is what the kernel shows of a connection.
 
 mod access;
-mod alone;
+pub mod alone;
 mod bench;
 mod cancel;
 mod change;
@@ -31,6 +31,7 @@ mod refused;
 mod relay;
 mod reply;
 mod shortage;
+mod siege;
 mod splice;
 mod stop;
 

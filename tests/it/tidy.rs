@@ -150,6 +150,28 @@ fn the_core_is_pure() {
     refuse(core.iter().flat_map(impure).collect());
 }
 
+/// Where the time of day is looked at: to be shown, passed on, or compared with the end of a certificate. Whatever waits or
+/// decides goes by the monotonic clock, which nobody sets.
+const WALL_CLOCKS: [&str; 9] = [
+    "src/admin/actions.rs",
+    "src/admin/haproxy/show.rs",
+    "src/admin/tls.rs",
+    "src/admin/upgrade.rs",
+    "src/admin/view.rs",
+    "src/app.rs",
+    "src/app/handover/predecessor.rs",
+    "src/control/incident.rs",
+    "src/proxy/sessions.rs",
+];
+
+#[test]
+fn the_wall_clock_is_only_shown() {
+    let sources = sources(&["src"]);
+    let lookers: Vec<&str> =
+        sources.iter().filter(|source| source.says("SystemTime::now")).map(|source| &*source.path).collect();
+    assert_eq!(lookers, WALL_CLOCKS);
+}
+
 #[test]
 fn the_data_plane_knows_no_http_no_patroni_and_no_configuration() {
     let foreign = ["hyper", "axum", "http::", "serde", "patroni", "Patroni"];

@@ -8,8 +8,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +62,8 @@ async fn accept_all(sources: &Arc<Sources>, mut socket: RuntimeSocket) {
         match accepted {
             Ok((stream, _)) => drop(tokio::spawn(async move {
                 let _place = place;
-                if let Err(error) = visit.serve(stream).await {
+                let served = async { visit.serve(stream.peer_cred()?.uid(), stream).await };
+                if let Err(error) = served.await {
                     tracing::debug!(%error, "a client of the runtime socket is gone");
                 }
             })),
@@ -74,10 +75,13 @@ async fn accept_all(sources: &Arc<Sources>, mut socket: RuntimeSocket) {
     }
 }
 
-struct Visit {
-    sources: Arc<Sources>,
-    path: Arc<str>,
-    highest: Level,
+/// A client of the socket, and what it may do.
+#[derive(Debug)]
+pub struct Visit {
+    pub sources: Arc<Sources>,
+    /// Of the socket, as the configuration has it.
+    pub path: Arc<str>,
+    pub highest: Level,
 }
 
 /// What a client has changed of its own connection.
@@ -89,8 +93,14 @@ struct Manner {
 }
 
 impl Visit {
-    async fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
-        let uid = stream.peer_cred()?.uid();
+    /// Answers until one side has had enough; `uid` is whose process is at the other end.
+    ///
+    /// # Errors
+    /// The other end is gone, says nothing for too long, or takes no answer.
+    pub async fn serve<S>(&self, uid: u32, mut stream: S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let mut manner = Manner { level: self.highest, prompt: false, patience: PATIENCE, over: false };
         let mut lines = Vec::new();
         while !manner.over {
@@ -140,7 +150,11 @@ impl Visit {
 }
 
 /// Reads until there is a whole line or too much of one; says whether the client has no more to say.
-async fn fill(stream: &mut UnixStream, lines: &mut Vec<u8>, patience: Duration) -> io::Result<bool> {
+async fn fill(
+    stream: &mut (impl AsyncRead + Unpin),
+    lines: &mut Vec<u8>,
+    patience: Duration,
+) -> io::Result<bool> {
     let read = async {
         while !lines.contains(&b'\n') && lines.len() < MAX_LINE_BYTES {
             if stream.read_buf(lines).await? == 0 {
@@ -162,12 +176,12 @@ fn take_lines(lines: &mut Vec<u8>, ended: bool) -> Vec<String> {
     String::from_utf8_lossy(&taken).lines().map(str::to_owned).collect()
 }
 
-async fn too_long(mut stream: UnixStream) -> io::Result<()> {
+async fn too_long(mut stream: impl AsyncWrite + Unpin) -> io::Result<()> {
     give(&mut stream, "The command is too long.\n", false).await?;
     stream.shutdown().await
 }
 
-async fn give(stream: &mut UnixStream, answer: &str, prompt: bool) -> io::Result<()> {
+async fn give(stream: &mut (impl AsyncWrite + Unpin), answer: &str, prompt: bool) -> io::Result<()> {
     let end = if prompt { "\n> " } else { "\n" };
     let told = [answer, end].concat();
     tokio::time::timeout(PATIENCE, stream.write_all(told.as_bytes())).await.map_err(io::Error::from)?

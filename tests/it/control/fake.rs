@@ -34,9 +34,16 @@ pub enum Answer {
     Login(&'static str, Box<Answer>),
     /// The answer after a while.
     Late(Duration, Box<Answer>),
+    /// These bytes, and then the answer.
+    Begun(Vec<u8>, Box<Answer>),
+    /// Another one each time, from the first to the last and again.
+    InTurn(Vec<Answer>),
     Reset,
     Never,
 }
+
+/// The type of a TLS record that begins a connection (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 impl Answer {
     /// A status line with further headers and a body.
@@ -48,6 +55,12 @@ impl Answer {
     /// Only for whoever shows this login, `name:password`.
     pub fn for_login(self, login: &'static str) -> Answer {
         Answer::Login(login, Box::new(self))
+    }
+
+    /// Behind the head of an answer with these headers.
+    pub fn behind(self, headers: &[&str]) -> Answer {
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        Answer::Begun(format!("HTTP/1.0 200 OK\r\n{headers}\r\n").into_bytes(), Box::new(self))
     }
 
     pub fn after(self, pause: Duration) -> Answer {
@@ -193,6 +206,19 @@ impl Drop for Fake {
     }
 }
 
+impl State {
+    /// The answer for this request.
+    fn next(&mut self, path: &str) -> Option<Answer> {
+        match self.answers.get_mut(path)? {
+            Answer::InTurn(answers) => {
+                answers.rotate_left(1);
+                answers.last().cloned()
+            }
+            answer => Some(answer.clone()),
+        }
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic")
@@ -228,7 +254,8 @@ impl Drop for UnderWay {
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     shared.state().connections += 1;
     let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
+    // Whoever begins with TLS waits for an answer before it asks.
+    while !head.ends_with(b"\r\n\r\n") && head.first() != Some(&TLS_HANDSHAKE) {
         if stream.read_buf(&mut head).await? == 0 {
             return Ok(());
         }
@@ -237,7 +264,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     let mut lines = head.lines().filter(|line| !line.is_empty()).map(str::to_owned);
     let line = lines.next().unwrap_or_default();
     let request = Request { at: Instant::now(), line, headers: lines.collect() };
-    let mut answer = shared.state().answers.get(request.path()).cloned();
+    let mut answer = shared.state().next(request.path());
     if let Some(Answer::Login(login, then)) = answer {
         let wanted = format!("Basic {}", BASE64_STANDARD.encode(login));
         let challenge = ["WWW-Authenticate: Negotiate, Basic realm=\"fake\""];
@@ -259,9 +286,18 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
 
 async fn give(client: &mut (impl AsyncWrite + Unpin), answer: Answer) -> io::Result<()> {
     let mut answer = answer;
-    while let Answer::Late(pause, then) = answer {
-        tokio::time::sleep(pause).await;
-        answer = *then;
+    loop {
+        answer = match answer {
+            Answer::Late(pause, then) => {
+                tokio::time::sleep(pause).await;
+                *then
+            }
+            Answer::Begun(bytes, then) => {
+                client.write_all(&bytes).await?;
+                *then
+            }
+            _ => break,
+        };
     }
     match answer {
         Answer::Json(status, body) => {
@@ -283,6 +319,11 @@ async fn give(client: &mut (impl AsyncWrite + Unpin), answer: Answer) -> io::Res
             }
             Ok(())
         }
-        Answer::Login(..) | Answer::Late(..) | Answer::Reset | Answer::Never => std::future::pending().await,
+        Answer::Login(..)
+        | Answer::Late(..)
+        | Answer::Begun(..)
+        | Answer::InTurn(..)
+        | Answer::Reset
+        | Answer::Never => std::future::pending().await,
     }
 }

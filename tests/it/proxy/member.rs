@@ -96,7 +96,7 @@ impl Member {
     }
 
     /// From now on hands every session to a task of its own.
-    fn serve_all<F>(self, serve: impl Fn(Peer) -> F + Send + 'static)
+    pub fn serve_all<F>(self, serve: impl Fn(Peer) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
