@@ -29,7 +29,7 @@ use crate::admin::server::Doors;
 use crate::admin::{self, PoolSource, Sources};
 use crate::config::{self, Config};
 use crate::control::{Names, Patroni, Reconfiguration};
-use crate::proxy::listener::{Bound, Listening, Service};
+use crate::proxy::listener::{Listening, Service, Watched};
 use crate::routing::ClusterId;
 
 /// How often it is looked who has gone.
@@ -196,7 +196,7 @@ impl Running {
     /// Changes over. Blocks until control has taken it over; not for async code.
     ///
     /// # Errors
-    /// When the system lets nobody watch a new door of the admin side. All else is in effect then. Or the predecessor goes on.
+    /// When the system lets nobody watch a new socket: nothing has changed then. Or the predecessor goes on.
     pub fn commit(
         &mut self,
         prepared: Prepared,
@@ -205,6 +205,9 @@ impl Running {
     ) -> Result<Vec<&'static str>, StartError> {
         let Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances } = prepared;
         let is_start = self.config.clusters.is_empty();
+        let watch = |bound: Option<_>| bound.map(|bound| sources.workers.watch(bound)).transpose();
+        let sockets = sockets.into_iter().map(watch).collect::<Result<_, _>>()?;
+        let doors = self.console.ready(entrances, &self.context.doors)?;
         let mut changes = self.arrange(&config, &plan, patronis);
         if let Some(predecessor) = &predecessor {
             changes.wishes = predecessor.wishes(&config, &changes.shown);
@@ -223,7 +226,7 @@ impl Running {
         let patronis = self.clusters.iter().map(|served| (served.id, served.patroni.clone())).collect();
         let certificates = self.console.certificates();
         sources.served.replace(admin::Served { pools, patronis, certificates });
-        let opened = self.console.open(&config.admin, entrances, &self.context.doors, sources);
+        self.console.open(&config.admin, doors, &self.context.doors, sources);
         self.follow_files();
         let timeout = u64::try_from(config.drain_timeout.as_millis()).unwrap_or(u64::MAX);
         self.context.drain_timeout.store(timeout, Relaxed);
@@ -232,7 +235,7 @@ impl Running {
             // They are as they were at the start.
             (self.config.workers, self.config.log) = (workers, log);
         }
-        opened.map(|()| admitted)
+        Ok(admitted)
     }
 
     /// Who is served from now on, and who leaves.
@@ -273,17 +276,17 @@ impl Running {
         &mut self,
         config: &Config,
         plan: Plan,
-        bound: Vec<Option<Bound>>,
+        watched: Vec<Option<Watched>>,
         sources: &Sources,
     ) -> Vec<PoolSource> {
         let former = std::mem::take(&mut self.sockets).into_iter().map(|(_, listening)| Some(listening));
         let mut former: Vec<Option<Listening>> = former.collect();
         let mut listens: HashMap<(usize, String), Vec<_>> = HashMap::new();
-        for (((place, name, listen), kept), bound) in addresses(config).zip(plan.sockets).zip(bound) {
+        for (((place, name, listen), kept), watched) in addresses(config).zip(plan.sockets).zip(watched) {
             let Some(pool) = self.clusters[place].pool(name) else { continue };
             let access = Arc::new(transport::access(listen));
             let service = Service { pool: Arc::clone(&pool.pool), access };
-            let listening = match (kept.and_then(|place| former[place].take()), bound) {
+            let listening = match (kept.and_then(|place| former[place].take()), watched) {
                 (Some(listening), _) => {
                     listening.serve(service);
                     if let config::ListenAddress::Unix(path) = &listen.address {
@@ -291,9 +294,9 @@ impl Running {
                     }
                     listening
                 }
-                (None, Some(bound)) => {
-                    tracing::info!(pool = name, listen = bound.address.to_string(), "listening");
-                    let listening = sources.workers.listen(bound, service);
+                (None, Some(watched)) => {
+                    tracing::info!(pool = name, listen = watched.address.to_string(), "listening");
+                    let listening = sources.workers.listen(watched, service);
                     if let (config::ListenAddress::Unix(path), true) =
                         (&listen.address, listening.share.has_file())
                     {
@@ -433,3 +436,6 @@ fn operated(served: &Served, sources: &Sources) -> OperatedCluster {
 fn rejected<T>(problem: &str) -> Result<T, Rejected> {
     Err(Rejected { problems: vec![problem.to_owned()] })
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,6 +66,17 @@ pub struct Bound {
     file: Option<SocketFile>,
 }
 
+/// A bound socket that a worker's event loop watches: nothing can fail any more.
+#[derive(Debug)]
+pub struct Watched {
+    socket: AsyncFd<Arc<OwnedFd>>,
+    /// The real one: with the port that was free.
+    pub address: ListenAddress,
+    file: Option<SocketFile>,
+    /// Its number.
+    pub(super) worker: usize,
+}
+
 /// Whom a socket's clients are for, and who they may be.
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -77,7 +88,7 @@ pub struct Service {
 /// the kernel's backlog.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub socket: Bound,
+    pub socket: Watched,
     /// Closed when no more connections are to be accepted; those that the kernel has taken already are still served.
     pub service: watch::Receiver<Service>,
     pub permits: Arc<Semaphore>,
@@ -100,7 +111,7 @@ pub struct Listening {
 
 impl Listening {
     pub(super) fn new(
-        socket: Bound,
+        socket: Watched,
         service: Service,
         permits: Arc<Semaphore>,
         accepting: CancellationToken,
@@ -182,8 +193,23 @@ impl Bound {
         Ok(Bound { socket: Arc::new(socket), address: options.address.clone(), file: Some(file) })
     }
 
+    /// To be called within the runtime of that worker.
+    ///
+    /// # Errors
+    /// When the system watches no more.
+    #[expect(
+        deprecated,
+        reason = "new() trusts the type to keep its descriptor open, which an owned one does"
+    )]
+    pub(super) fn watch(self, worker: usize) -> io::Result<Watched> {
+        let Bound { socket, address, file } = self;
+        Ok(Watched { socket: AsyncFd::new(socket)?, address, file, worker })
+    }
+}
+
+impl Watched {
     fn share(&self) -> Share {
-        Share::new(&self.socket, self.file.as_ref().and_then(SocketFile::stays))
+        Share::new(self.socket.get_ref(), self.file.as_ref().and_then(SocketFile::stays))
     }
 }
 
@@ -213,17 +239,10 @@ pub fn bind_ip(address: SocketAddr, free_bind: bool, tcp: TcpOptions) -> io::Res
 
 /// Accepts until told to stop; the socket is closed then.
 pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Handle]>) {
-    let Listener { socket: Bound { socket, file, .. }, mut service, permits, accepting, open } = listener;
+    let Listener { socket: Watched { socket, file, .. }, mut service, permits, accepting, open } = listener;
     // Removed with the end of this future, and only then is it told to be closed.
-    let (_open, _file) = (open, file);
+    let (_open, _file, socket) = (open, file, socket);
     let mut serves = service.borrow_and_update().clone();
-    let socket = match watched(socket) {
-        Ok(socket) => socket,
-        Err(error) => {
-            let pool = &*serves.pool.options.name;
-            return tracing::error!(pool, %error, "the listener cannot be watched");
-        }
-    };
     let mut shortage = Shortage::default();
     let serve = |(permit, socket, client): Arrival, Service { pool, access }: &Service| {
         let (access, pool) = (Arc::clone(access), Arc::clone(pool));
@@ -269,11 +288,6 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
 
 /// A connection with its place among the process's sessions.
 type Arrival = (OwnedSemaphorePermit, OwnedFd, ClientAddress);
-
-#[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which an owned one does")]
-fn watched(socket: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    AsyncFd::new(socket)
-}
 
 /// Waits for connections, and serves those that are there. A permit is taken, and at the limit waited for, when somebody
 /// is there: an idle listener keeps none from the others.
@@ -369,9 +383,15 @@ mod tests {
 
     /// A listener that somebody has connected to.
     fn with_one() -> (AsyncFd<Arc<OwnedFd>>, TcpStream) {
-        let socket = bind_ip(([127, 0, 0, 1], 0).into(), false, TcpOptions::default()).unwrap();
-        let client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
-        (watched(Arc::new(socket.into())).unwrap(), client)
+        let bound = bind(&ListenOptions {
+            address: ListenAddress::Ip(([127, 0, 0, 1], 0).into()),
+            free_bind: false,
+            mode: 0,
+            tcp: TcpOptions::default(),
+        });
+        let watched = bound.unwrap().watch(0).unwrap();
+        let ListenAddress::Ip(at) = watched.address else { panic!("no IP address") };
+        (watched.socket, TcpStream::connect(at).unwrap())
     }
 
     fn pool() -> Pool {
