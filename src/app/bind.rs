@@ -75,8 +75,7 @@ impl Prepared {
             kept.is_none().then(|| bind(pool, &options, inherited)).transpose()
         };
         let sockets = addresses(&config).zip(&plan.sockets).map(&mut bind).collect::<Result<_, _>>()?;
-        let entrances =
-            Entrances::bind(&config.admin, running.map(|running| &running.config.admin), inherited)?;
+        let entrances = Entrances::bind(&config.admin, running.map(Running::doors).as_ref(), inherited)?;
         Ok(Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances })
     }
 }

@@ -98,7 +98,7 @@ impl Entrances {
         }
         let known = running.and_then(runtime_path);
         if let Some(wanted) = admin.haproxy_socket.as_ref().filter(|wanted| known != Some(&*wanted.path)) {
-            entrances.runtime = Some(bind(&wanted.path, wanted.mode, inherited)?);
+            entrances.runtime = Some(bind(&wanted.path, wanted.new_mode(), inherited)?);
         }
         Ok(entrances)
     }
@@ -197,29 +197,36 @@ impl Console {
             announce(address, self.certificates().is_some());
         }
         if let (Some(door), Some(path)) = (socket, &admin.socket) {
-            if door.has_file() {
-                permit(path, socket_file::MODE);
-            }
+            permit(path, door.has_file().then_some(socket_file::MODE));
             self.socket = Some(doors.open(door));
             tracing::info!(socket = %path.display(), "listening");
         }
         if let Some(wanted) = &admin.haproxy_socket {
             self.level.send_replace(level(wanted.level));
-            match runtime {
-                Some((kept, socket)) => {
-                    let path = wanted.path.display().to_string();
-                    tracing::info!(socket = path, "listening");
-                    if kept.share.has_file() {
-                        permit(&wanted.path, wanted.mode);
-                    }
-                    let socket = RuntimeSocket { socket, path, level: self.level.subscribe() };
-                    let sources = Arc::clone(sources);
-                    self.runtime = Some(doors.serve(kept, |close| runtime::run(sources, socket, close)));
-                }
-                None => permit(&wanted.path, wanted.mode),
+            if let Some((kept, socket)) = runtime {
+                let path = wanted.path.display().to_string();
+                tracing::info!(socket = path, "listening");
+                let socket = RuntimeSocket { socket, path, level: self.level.subscribe() };
+                let sources = Arc::clone(sources);
+                self.runtime = Some(doors.serve(kept, |close| runtime::run(sources, socket, close)));
             }
+            let share = self.runtime.as_ref().and_then(OpenDoor::share);
+            permit(&wanted.path, wanted.file_mode(share.is_some_and(Share::has_file)));
         }
         former.into_iter().flatten().for_each(|door| door.close(CLOSING));
+    }
+
+    /// These doors without those that nobody can come to, since their file is gone.
+    pub fn reachable(&self, admin: &config::Admin) -> config::Admin {
+        let is_reachable = |door: &Option<OpenDoor>| {
+            let share = door.as_ref().and_then(OpenDoor::share);
+            share.is_some_and(Share::is_reachable)
+        };
+        config::Admin {
+            socket: admin.socket.clone().filter(|_| is_reachable(&self.socket)),
+            haproxy_socket: admin.haproxy_socket.clone().filter(|_| is_reachable(&self.runtime)),
+            ..admin.clone()
+        }
     }
 
     /// The doors' sockets by their addresses in the configuration.
@@ -251,8 +258,9 @@ impl Console {
     }
 }
 
-/// Gives a socket's file other permissions.
-pub(super) fn permit(path: &Path, mode: u32) {
+/// Gives a socket's file other permissions; `None`: it keeps its own.
+pub(super) fn permit(path: &Path, mode: Option<u32>) {
+    let Some(mode) = mode else { return };
     if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
         tracing::warn!(path = %path.display(), %error, "the mode of a socket cannot be set");
     }

@@ -160,8 +160,17 @@ impl Running {
         let picture = |id| sources.as_ref().and_then(|sources| sources.pictures.one(id));
         let known: Vec<Known> =
             self.served().map(|served| served.known(picture(served.id).as_deref())).collect();
-        let listening: Vec<_> = self.sockets.iter().map(|(address, _)| address.clone()).collect();
+        let listening = self.sockets.iter().map(|(address, listening)| {
+            let is_reachable = listening.share.is_reachable();
+            is_reachable.then(|| address.clone())
+        });
+        let listening: Vec<_> = listening.collect();
         Plan::new(&known, &listening, next)
+    }
+
+    /// The doors of the admin side that somebody can come to.
+    pub fn doors(&self) -> config::Admin {
+        self.console.reachable(&self.config.admin)
     }
 
     fn change(&mut self, next: Config) -> Result<Reloaded, Rejected> {
@@ -289,24 +298,17 @@ impl Running {
             let listening = match (kept.and_then(|place| former[place].take()), watched) {
                 (Some(listening), _) => {
                     listening.serve(service);
-                    if let config::ListenAddress::Unix(path) = &listen.address {
-                        permit(path, listen.mode);
-                    }
                     listening
                 }
                 (None, Some(watched)) => {
                     tracing::info!(pool = name, listen = watched.address.to_string(), "listening");
-                    let listening = sources.workers.listen(watched, service);
-                    if let (config::ListenAddress::Unix(path), true) =
-                        (&listen.address, listening.share.has_file())
-                    {
-                        // One that was passed has the mode that the process before gave it.
-                        permit(path, listen.mode);
-                    }
-                    listening
+                    sources.workers.listen(watched, service)
                 }
                 (None, None) => continue,
             };
+            if let config::ListenAddress::Unix(path) = &listen.address {
+                permit(path, listen.file_mode(listening.share.has_file()));
+            }
             listens.entry((place, name.to_owned())).or_default().push(listening.address.clone());
             self.sockets.push((listen.address.clone(), listening));
         }
@@ -340,7 +342,8 @@ impl Running {
         });
         let doors = self.console.shares(&self.config.admin);
         let doors = doors.map(|(address, share)| (address, share, Vec::new()));
-        for (address, share, routable) in pools.chain(doors) {
+        // Where nobody can come to a socket any more, the next process binds one.
+        for (address, share, routable) in pools.chain(doors).filter(|(_, share, _)| share.is_reachable()) {
             if let Some(socket) = share.duplicate()? {
                 sockets.push(socket);
                 let (address, has_file) = (address.to_string(), share.has_file());

@@ -209,7 +209,7 @@ impl Bound {
 
 impl Watched {
     fn share(&self) -> Share {
-        Share::new(self.socket.get_ref(), self.file.as_ref().and_then(SocketFile::stays))
+        Share::new(self.socket.get_ref(), self.file.as_ref())
     }
 }
 
