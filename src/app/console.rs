@@ -20,6 +20,7 @@ use crate::admin::secret::Stored;
 use crate::admin::server::{Door, Doors, OpenDoor, ReadyDoor, WatchedSocket};
 use crate::admin::tls::{Certificates, Loaded, TlsFiles};
 use crate::config;
+use crate::proxy::beside::Former;
 use crate::proxy::listener::{self, ListenAddress};
 use crate::proxy::share::{Kept, Share};
 use crate::proxy::socket_file::{self, SocketFile};
@@ -75,10 +76,11 @@ impl Secrets {
 }
 
 impl Entrances {
-    /// Binds what `running` does not have and what was not passed.
+    /// Binds what `running` does not have and what was not passed; the page's address `beside` others.
     pub fn bind(
         admin: &config::Admin,
         running: Option<&config::Admin>,
+        beside: Former,
         inherited: &mut Inherited,
     ) -> Result<Entrances, StartError> {
         let mut entrances = Entrances::default();
@@ -86,7 +88,7 @@ impl Entrances {
             let tcp = super::transport::tcp(&config::Tcp::default());
             let listener = match inherited.take(&ListenAddress::Ip(address)) {
                 Some(passed) => listener::adopt_ip(passed.socket, tcp),
-                None => listener::bind_ip(address, false, tcp),
+                None => listener::bind_ip_beside(address, tcp, &beside),
             };
             let listener = listener
                 .map_err(|error| super::bind::unbound("the admin page", ListenAddress::Ip(address), error))?;
@@ -214,6 +216,11 @@ impl Console {
             permit(&wanted.path, wanted.file_mode(share.is_some_and(Share::has_file)));
         }
         former.into_iter().flatten().for_each(|door| door.close(CLOSING));
+    }
+
+    /// The socket of the page.
+    pub fn page(&self) -> Option<&Share> {
+        self.network.as_ref().and_then(OpenDoor::share)
     }
 
     /// These doors without those that nobody can come to, since their file is gone.

@@ -32,6 +32,8 @@ use crate::control::{Names, Patroni, Reconfiguration};
 use crate::proxy::listener::{Listening, Service, Watched};
 use crate::routing::ClusterId;
 
+mod overlap;
+
 /// How often it is looked who has gone.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// Keys that are read once: threads cannot be taken from the sessions that live on them, and the log is the process's.
@@ -51,6 +53,8 @@ pub(super) struct Running {
     /// Not in the configuration any more, but they still have sessions.
     leaving: Vec<Served>,
     sockets: Vec<(config::ListenAddress, Listening)>,
+    /// Nobody comes to these any more, but somebody may be on the way until then.
+    hidden: Vec<(Instant, Listening)>,
     console: Console,
     /// Another process takes this one's place, or has taken it.
     upgrading: bool,
@@ -141,6 +145,7 @@ impl Running {
             clusters: Vec::new(),
             leaving: Vec::new(),
             sockets: Vec::new(),
+            hidden: Vec::new(),
             console,
             upgrading: false,
             followed: Vec::new(),
@@ -214,9 +219,8 @@ impl Running {
     ) -> Result<Vec<&'static str>, StartError> {
         let Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances } = prepared;
         let is_start = self.config.clusters.is_empty();
-        let watch = |bound: Option<_>| bound.map(|bound| sources.workers.watch(bound)).transpose();
-        let sockets = sockets.into_iter().map(watch).collect::<Result<_, _>>()?;
         let doors = self.console.ready(entrances, &self.context.doors)?;
+        let sockets = overlap::watch(sockets, &sources.workers)?;
         let mut changes = self.arrange(&config, &plan, patronis);
         if let Some(predecessor) = &predecessor {
             changes.wishes = predecessor.wishes(&config, &changes.shown);
@@ -312,10 +316,7 @@ impl Running {
             listens.entry((place, name.to_owned())).or_default().push(listening.address.clone());
             self.sockets.push((listen.address.clone(), listening));
         }
-        for listening in former.into_iter().flatten() {
-            tracing::info!(listen = listening.address.to_string(), "listening no more");
-            listening.close(CLOSING);
-        }
+        former.into_iter().flatten().for_each(|listening| self.close(listening, config));
         let mut pools = Vec::new();
         for (place, served) in self.clusters.iter().enumerate() {
             for pool in &served.pools {
@@ -363,6 +364,7 @@ impl Running {
     /// Another process accepts: accepts whoever the kernel has taken already, closes all sockets, and leaves the files of unix
     /// sockets to that process. Blocks for a moment.
     pub fn hand_over(&mut self, sources: &Sources) {
+        self.close_hidden();
         for (_, listening) in self.sockets.drain(..) {
             listening.share.leave_file();
             listening.close(CLOSING);
@@ -391,6 +393,7 @@ impl Running {
 
     /// Lets go of pools and clusters that nobody is at any more, and cuts who is there too long.
     fn sweep(&mut self, now: Instant) {
+        self.sweep_hidden(now);
         if self.served().all(|served| served.leaving.is_empty() && !served.is_news) {
             return;
         }

@@ -57,6 +57,11 @@ impl Share {
         Share { socket: Arc::downgrade(socket), file: file.map(|file| file.bound().clone()), stays }
     }
 
+    /// Itself, for a moment: it does not close meanwhile. `None` when it is closed.
+    pub fn socket(&self) -> Option<Arc<OwnedFd>> {
+        self.socket.upgrade()
+    }
+
     /// Another descriptor of the same socket; `None` when it is closed.
     ///
     /// # Errors
