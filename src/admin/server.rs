@@ -57,6 +57,20 @@ pub enum Door {
     Socket(SocketFile),
 }
 
+/// A door whose socket is watched already: nothing can fail any more.
+#[derive(Debug)]
+pub struct ReadyDoor {
+    kept: Kept,
+    served: Served,
+}
+
+/// A unix socket that the thread of the doors watches. Its file stays for as long as this does.
+#[derive(Debug)]
+pub struct WatchedSocket {
+    pub listener: UnixListener,
+    _file: SocketFile,
+}
+
 /// The running thread, in which doors are opened and closed.
 #[derive(Debug)]
 pub struct Doors {
@@ -121,18 +135,30 @@ pub fn start(
 }
 
 impl Doors {
-    /// Lets people in at a bound socket.
+    /// Has the thread watch a bound socket, at which nobody is let in yet.
     ///
     /// # Errors
-    /// When the event loop cannot watch the socket.
-    pub fn open(&self, door: Door) -> io::Result<OpenDoor> {
+    /// When the event loop cannot watch the socket, or no descriptors are left.
+    pub fn ready(&self, door: Door) -> io::Result<ReadyDoor> {
         let kept = door.keep()?;
-        let served = {
-            let _within = self.runtime.enter();
-            Served::open(door)?
-        };
+        let _within = self.runtime.enter();
+        Ok(ReadyDoor { kept, served: Served::new(door)? })
+    }
+
+    /// The same for a socket that is served by something else: see [`Doors::serve`].
+    ///
+    /// # Errors
+    /// As [`Doors::ready`].
+    pub fn watch(&self, file: SocketFile) -> io::Result<(Kept, WatchedSocket)> {
+        let kept = file.keep()?;
+        let _within = self.runtime.enter();
+        Ok((kept, WatchedSocket::new(file)?))
+    }
+
+    /// Lets people in.
+    pub fn open(&self, ReadyDoor { kept, served }: ReadyDoor) -> OpenDoor {
         let (router, ends) = (self.router.clone(), self.ends.clone());
-        Ok(self.serve(kept, move |close| served.serve(router, ends, close)))
+        self.serve(kept, move |close| served.serve(router, ends, close))
     }
 
     pub fn ends(&self) -> Ends {
@@ -186,27 +212,36 @@ impl Door {
     }
 }
 
+impl ReadyDoor {
+    /// There is a file, and this process would remove it.
+    pub fn has_file(&self) -> bool {
+        self.kept.share.has_file()
+    }
+}
+
+impl WatchedSocket {
+    /// Within a runtime.
+    fn new(mut file: SocketFile) -> io::Result<WatchedSocket> {
+        let listener = file.take().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(WatchedSocket { listener: UnixListener::from_std(listener)?, _file: file })
+    }
+}
+
 /// A door within the runtime that serves it.
+#[derive(Debug)]
 enum Served {
     Network(TcpListener, watch::Receiver<Option<Arc<Certificates>>>),
-    /// The file stays for as long as it is served.
-    Socket {
-        listener: UnixListener,
-        _file: SocketFile,
-    },
+    Socket(WatchedSocket),
 }
 
 impl Served {
-    fn open(door: Door) -> io::Result<Served> {
+    fn new(door: Door) -> io::Result<Served> {
         match door {
             Door::Network { listener, tls } => {
                 listener.set_nonblocking(true)?;
                 Ok(Served::Network(TcpListener::from_std(listener)?, tls))
             }
-            Door::Socket(mut file) => {
-                let listener = file.take().ok_or(io::ErrorKind::NotConnected)?;
-                Ok(Served::Socket { listener: UnixListener::from_std(listener)?, _file: file })
-            }
+            Door::Socket(file) => WatchedSocket::new(file).map(Served::Socket),
         }
     }
 
@@ -229,7 +264,7 @@ impl Served {
         let follow = async {
             match &self {
                 Served::Network(_, tls) => follow(tls.clone()).await,
-                Served::Socket { .. } => std::future::pending().await,
+                Served::Socket(_) => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -255,8 +290,8 @@ impl Served {
                 };
                 Ok((arrival, peer))
             }
-            Served::Socket { listener, .. } => {
-                let (stream, _) = listener.accept().await?;
+            Served::Socket(socket) => {
+                let (stream, _) = socket.listener.accept().await?;
                 let uid = stream.peer_cred()?.uid();
                 Ok((Arrival::Local(stream), Peer::Socket { uid }))
             }

@@ -11,6 +11,7 @@ use super::{clusters, transport};
 use crate::admin;
 use crate::config::{self, Config};
 use crate::control::{Names, Patroni};
+use crate::proxy::beside::Former;
 use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
 use crate::proxy::listener::{self, Bound, ListenAddress};
 
@@ -70,13 +71,20 @@ impl Prepared {
         let plan = running.map_or_else(|| Plan::new(&[], &[], &config), |running| running.plan(&config));
         let patronis = patronis(&config, names, running)?;
         let tcp = |place: usize| transport::tcp(&config.clusters[place].tcp);
+        let in_the_way = |address: &ListenAddress| match (running, address) {
+            (Some(running), ListenAddress::Ip(address)) => running.in_the_way(&plan, &config, *address),
+            _ => Former::default(),
+        };
         let mut bind = |((place, pool, listen), kept): ((usize, &str, &config::Listen), &Option<usize>)| {
             let options = transport::listen_options(listen, tcp(place));
-            kept.is_none().then(|| bind(pool, &options, inherited)).transpose()
+            let bind = || bind(pool, &options, in_the_way(&options.address), inherited);
+            kept.is_none().then(bind).transpose()
         };
         let sockets = addresses(&config).zip(&plan.sockets).map(&mut bind).collect::<Result<_, _>>()?;
+        let page = config.admin.listen.map(ListenAddress::Ip);
+        let beside = page.as_ref().map(in_the_way).unwrap_or_default();
         let entrances =
-            Entrances::bind(&config.admin, running.map(|running| &running.config.admin), inherited)?;
+            Entrances::bind(&config.admin, running.map(Running::doors).as_ref(), beside, inherited)?;
         Ok(Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances })
     }
 }
@@ -84,11 +92,12 @@ impl Prepared {
 fn bind(
     pool: &str,
     options: &listener::ListenOptions,
+    beside: Former,
     inherited: &mut Inherited,
 ) -> Result<Bound, StartError> {
     let bound = match inherited.take(&options.address) {
         Some(passed) => listener::adopt(passed.socket, options, passed.file),
-        None => listener::bind(options),
+        None => listener::bind_beside(options, beside),
     };
     bound.map_err(|error| unbound(&format!("pool {pool}"), options.address.clone(), error))
 }
@@ -141,7 +150,7 @@ pub(super) fn session_limit(
 pub(super) fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {
     let hint = match (error.kind(), &address) {
         (io::ErrorKind::AddrInUse, ListenAddress::Ip(_)) => {
-            "; another process has it, or this one at a wider or narrower address (see: ss -ltnp); choose another port"
+            "; another process has it (see: ss -ltnp); choose another port"
         }
         (io::ErrorKind::AddrInUse, ListenAddress::Unix(_)) => {
             "; another process listens there (see: ss -lxp), or choose another path"
@@ -185,7 +194,7 @@ mod tests {
         let config = Config::parse("config.yaml", &text, &|_| None).expect("a configuration");
         let (_, pool, listen) = addresses(&config).next().expect("an address");
         let options = transport::listen_options(listen, TcpOptions::default());
-        bind(pool, &options, &mut Inherited::default()).expect_err("no socket").to_string()
+        bind(pool, &options, Former::default(), &mut Inherited::default()).expect_err("no socket").to_string()
     }
 
     #[test]

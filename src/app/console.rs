@@ -17,11 +17,12 @@ use crate::admin::haproxy::command::Level;
 use crate::admin::haproxy::runtime::{self, RuntimeSocket};
 use crate::admin::hosts::Hosts;
 use crate::admin::secret::Stored;
-use crate::admin::server::{Door, Doors, OpenDoor};
+use crate::admin::server::{Door, Doors, OpenDoor, ReadyDoor, WatchedSocket};
 use crate::admin::tls::{Certificates, Loaded, TlsFiles};
 use crate::config;
+use crate::proxy::beside::Former;
 use crate::proxy::listener::{self, ListenAddress};
-use crate::proxy::share::Share;
+use crate::proxy::share::{Kept, Share};
 use crate::proxy::socket_file::{self, SocketFile};
 
 /// How long a socket may take to close; it is a moment's work.
@@ -40,6 +41,15 @@ pub(super) struct Entrances {
     listener: Option<TcpListener>,
     socket: Option<SocketFile>,
     runtime: Option<SocketFile>,
+}
+
+/// The same, watched: nothing is left that could fail.
+#[derive(Debug)]
+pub(super) struct ReadyDoors {
+    address: Option<SocketAddr>,
+    network: Option<ReadyDoor>,
+    socket: Option<ReadyDoor>,
+    runtime: Option<(Kept, WatchedSocket)>,
 }
 
 /// What is before the admin side.
@@ -66,10 +76,11 @@ impl Secrets {
 }
 
 impl Entrances {
-    /// Binds what `running` does not have and what was not passed.
+    /// Binds what `running` does not have and what was not passed; the page's address `beside` others.
     pub fn bind(
         admin: &config::Admin,
         running: Option<&config::Admin>,
+        beside: Former,
         inherited: &mut Inherited,
     ) -> Result<Entrances, StartError> {
         let mut entrances = Entrances::default();
@@ -77,7 +88,7 @@ impl Entrances {
             let tcp = super::transport::tcp(&config::Tcp::default());
             let listener = match inherited.take(&ListenAddress::Ip(address)) {
                 Some(passed) => listener::adopt_ip(passed.socket, tcp),
-                None => listener::bind_ip(address, false, tcp),
+                None => listener::bind_ip_beside(address, tcp, &beside),
             };
             let listener = listener
                 .map_err(|error| super::bind::unbound("the admin page", ListenAddress::Ip(address), error))?;
@@ -89,9 +100,15 @@ impl Entrances {
         }
         let known = running.and_then(runtime_path);
         if let Some(wanted) = admin.haproxy_socket.as_ref().filter(|wanted| known != Some(&*wanted.path)) {
-            entrances.runtime = Some(bind(&wanted.path, wanted.mode, inherited)?);
+            entrances.runtime = Some(bind(&wanted.path, wanted.new_mode(), inherited)?);
         }
         Ok(entrances)
+    }
+
+    /// Another descriptor in the place of the admin page's socket.
+    #[cfg(test)]
+    pub fn spoil(&mut self, socket: std::os::fd::OwnedFd) {
+        self.listener = Some(socket.into());
     }
 
     /// The real one: with the port that was free.
@@ -151,20 +168,24 @@ impl Console {
         changed
     }
 
-    /// Opens the doors that are new, then closes those that are not wished any more; whoever is in may stay.
+    /// Has new sockets watched. Nobody is let in yet.
     ///
     /// # Errors
-    /// When a socket cannot be watched. The other doors are as wished.
-    pub fn open(
-        &mut self,
-        admin: &config::Admin,
-        entrances: Entrances,
-        doors: &Doors,
-        sources: &Arc<Sources>,
-    ) -> Result<(), StartError> {
-        let mut former = Vec::new();
+    /// When one cannot be watched. Nothing has changed then.
+    pub fn ready(&self, entrances: Entrances, doors: &Doors) -> Result<ReadyDoors, StartError> {
         let (address, Entrances { listener, socket, runtime }) = (entrances.address(), entrances);
-        if admin.listen.is_none() || listener.is_some() {
+        let network = listener.map(|listener| Door::Network { listener, tls: self.tls.subscribe() });
+        let network = network.map(|door| doors.ready(door)).transpose()?;
+        let socket = socket.map(|file| doors.ready(Door::Socket(file))).transpose()?;
+        let runtime = runtime.map(|file| doors.watch(file)).transpose()?;
+        Ok(ReadyDoors { address, network, socket, runtime })
+    }
+
+    /// Opens the doors that are new, then closes those that are not wished any more; whoever is in may stay.
+    pub fn open(&mut self, admin: &config::Admin, ready: ReadyDoors, doors: &Doors, sources: &Arc<Sources>) {
+        let mut former = Vec::new();
+        let ReadyDoors { address, network, socket, runtime } = ready;
+        if admin.listen.is_none() || network.is_some() {
             former.push(self.network.take());
         }
         if admin.socket.is_none() || socket.is_some() {
@@ -173,36 +194,46 @@ impl Console {
         if admin.haproxy_socket.is_none() || runtime.is_some() {
             former.push(self.runtime.take());
         }
-        if let Some(listener) = listener {
-            self.network = Some(doors.open(Door::Network { listener, tls: self.tls.subscribe() })?);
+        if let Some(door) = network {
+            self.network = Some(doors.open(door));
             announce(address, self.certificates().is_some());
         }
-        if let (Some(file), Some(path)) = (socket, &admin.socket) {
-            if file.stays().is_some() {
-                permit(path, socket_file::MODE);
-            }
-            self.socket = Some(doors.open(Door::Socket(file))?);
+        if let (Some(door), Some(path)) = (socket, &admin.socket) {
+            permit(path, door.has_file().then_some(socket_file::MODE));
+            self.socket = Some(doors.open(door));
             tracing::info!(socket = %path.display(), "listening");
         }
         if let Some(wanted) = &admin.haproxy_socket {
             self.level.send_replace(level(wanted.level));
-            match runtime {
-                Some(file) => {
-                    let path = wanted.path.display().to_string();
-                    tracing::info!(socket = path, "listening");
-                    let kept = file.keep()?;
-                    if kept.share.has_file() {
-                        permit(&wanted.path, wanted.mode);
-                    }
-                    let socket = RuntimeSocket { file, path, level: self.level.subscribe() };
-                    let sources = Arc::clone(sources);
-                    self.runtime = Some(doors.serve(kept, |close| runtime::run(sources, socket, close)));
-                }
-                None => permit(&wanted.path, wanted.mode),
+            if let Some((kept, socket)) = runtime {
+                let path = wanted.path.display().to_string();
+                tracing::info!(socket = path, "listening");
+                let socket = RuntimeSocket { socket, path, level: self.level.subscribe() };
+                let sources = Arc::clone(sources);
+                self.runtime = Some(doors.serve(kept, |close| runtime::run(sources, socket, close)));
             }
+            let share = self.runtime.as_ref().and_then(OpenDoor::share);
+            permit(&wanted.path, wanted.file_mode(share.is_some_and(Share::has_file)));
         }
         former.into_iter().flatten().for_each(|door| door.close(CLOSING));
-        Ok(())
+    }
+
+    /// The socket of the page.
+    pub fn page(&self) -> Option<&Share> {
+        self.network.as_ref().and_then(OpenDoor::share)
+    }
+
+    /// These doors without those that nobody can come to, since their file is gone.
+    pub fn reachable(&self, admin: &config::Admin) -> config::Admin {
+        let is_reachable = |door: &Option<OpenDoor>| {
+            let share = door.as_ref().and_then(OpenDoor::share);
+            share.is_some_and(Share::is_reachable)
+        };
+        config::Admin {
+            socket: admin.socket.clone().filter(|_| is_reachable(&self.socket)),
+            haproxy_socket: admin.haproxy_socket.clone().filter(|_| is_reachable(&self.runtime)),
+            ..admin.clone()
+        }
     }
 
     /// The doors' sockets by their addresses in the configuration.
@@ -234,8 +265,9 @@ impl Console {
     }
 }
 
-/// Gives a socket's file other permissions.
-pub(super) fn permit(path: &Path, mode: u32) {
+/// Gives a socket's file other permissions; `None`: it keeps its own.
+pub(super) fn permit(path: &Path, mode: Option<u32>) {
+    let Some(mode) = mode else { return };
     if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
         tracing::warn!(path = %path.display(), %error, "the mode of a socket cannot be set");
     }

@@ -2,7 +2,8 @@
 //!
 //! A cluster is known by its nodes, not by its name: two configurations that name a common node mean the same cluster, even
 //! under another name, and one that names none of the known nodes means another cluster, even under the same name. So a name
-//! that is given to other nodes never takes sessions along. A socket is known by its address as it is written.
+//! that is given to other nodes never takes sessions along. A socket is known by its address as it is written; one that nobody
+//! can come to any more, since its file is gone, is not kept.
 //!
 //! Pure: what runs and what is wished go in, a [`Plan`] comes out.
 
@@ -29,7 +30,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub fn new(known: &[Known], listening: &[ListenAddress], next: &Config) -> Plan {
+    /// `listening` has `None` for a socket that nobody can come to.
+    pub fn new(known: &[Known], listening: &[Option<ListenAddress>], next: &Config) -> Plan {
         Plan { clusters: clusters(known, next), sockets: sockets(listening, next) }
     }
 }
@@ -67,10 +69,11 @@ fn clusters(known: &[Known], next: &Config) -> Vec<Option<ClusterId>> {
 }
 
 /// Each socket once: addresses with port 0 may be there several times.
-fn sockets(listening: &[ListenAddress], next: &Config) -> Vec<Option<usize>> {
+fn sockets(listening: &[Option<ListenAddress>], next: &Config) -> Vec<Option<usize>> {
     let mut taken = HashSet::new();
     let place = |(_, _, listen): (usize, &str, &Listen)| {
-        let places = listening.iter().enumerate().filter(|(_, address)| **address == listen.address);
+        let places =
+            listening.iter().enumerate().filter(|(_, address)| address.as_ref() == Some(&listen.address));
         places.map(|(place, _)| place).find(|place| taken.insert(*place))
     };
     addresses(next).map(place).collect()
@@ -132,7 +135,8 @@ mod tests {
             Some(path) => ListenAddress::Unix(path.into()),
             None => ListenAddress::Ip(text.parse().expect("an address")),
         };
-        let running = ["10.0.0.1:1", "10.0.0.1:2", "unix:/a", "10.0.0.1:0", "10.0.0.1:0"].map(address);
+        let running = ["10.0.0.1:1", "10.0.0.1:2", "unix:/a", "10.0.0.1:0", "10.0.0.1:0"];
+        let mut running = running.map(|text| Some(address(text)));
         let next = config(
             "clusters: [{patroni: a, primary: {listen: ['10.0.0.1:2', '10.0.0.1:3', '10.0.0.1:0']}, \
              replicas: {listen: ['unix:/a', '10.0.0.2:1']}}]",
@@ -140,6 +144,9 @@ mod tests {
         let plan = Plan::new(&[], &running, &next);
         assert_eq!(plan.sockets, [Some(1), None, Some(3), Some(2), None]);
         let pools: Vec<(usize, &str)> = addresses(&next).map(|(place, pool, _)| (place, pool)).collect();
+        // Its file is gone.
+        running[2] = None;
+        assert_eq!(Plan::new(&[], &running, &next).sockets, [Some(1), None, Some(3), None, None]);
         assert_eq!(pools, [(0, "primary"), (0, "primary"), (0, "primary"), (0, "replicas"), (0, "replicas")]);
     }
 }

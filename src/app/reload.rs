@@ -29,8 +29,10 @@ use crate::admin::server::Doors;
 use crate::admin::{self, PoolSource, Sources};
 use crate::config::{self, Config};
 use crate::control::{Names, Patroni, Reconfiguration};
-use crate::proxy::listener::{Bound, Listening, Service};
+use crate::proxy::listener::{Listening, Service, Watched};
 use crate::routing::ClusterId;
+
+mod overlap;
 
 /// How often it is looked who has gone.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
@@ -51,6 +53,8 @@ pub(super) struct Running {
     /// Not in the configuration any more, but they still have sessions.
     leaving: Vec<Served>,
     sockets: Vec<(config::ListenAddress, Listening)>,
+    /// Nobody comes to these any more, but somebody may be on the way until then.
+    hidden: Vec<(Instant, Listening)>,
     console: Console,
     /// Another process takes this one's place, or has taken it.
     upgrading: bool,
@@ -141,6 +145,7 @@ impl Running {
             clusters: Vec::new(),
             leaving: Vec::new(),
             sockets: Vec::new(),
+            hidden: Vec::new(),
             console,
             upgrading: false,
             followed: Vec::new(),
@@ -160,8 +165,17 @@ impl Running {
         let picture = |id| sources.as_ref().and_then(|sources| sources.pictures.one(id));
         let known: Vec<Known> =
             self.served().map(|served| served.known(picture(served.id).as_deref())).collect();
-        let listening: Vec<_> = self.sockets.iter().map(|(address, _)| address.clone()).collect();
+        let listening = self.sockets.iter().map(|(address, listening)| {
+            let is_reachable = listening.share.is_reachable();
+            is_reachable.then(|| address.clone())
+        });
+        let listening: Vec<_> = listening.collect();
         Plan::new(&known, &listening, next)
+    }
+
+    /// The doors of the admin side that somebody can come to.
+    pub fn doors(&self) -> config::Admin {
+        self.console.reachable(&self.config.admin)
     }
 
     fn change(&mut self, next: Config) -> Result<Reloaded, Rejected> {
@@ -196,7 +210,7 @@ impl Running {
     /// Changes over. Blocks until control has taken it over; not for async code.
     ///
     /// # Errors
-    /// When the system lets nobody watch a new door of the admin side. All else is in effect then. Or the predecessor goes on.
+    /// When the system lets nobody watch a new socket: nothing has changed then. Or the predecessor goes on.
     pub fn commit(
         &mut self,
         prepared: Prepared,
@@ -205,6 +219,8 @@ impl Running {
     ) -> Result<Vec<&'static str>, StartError> {
         let Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances } = prepared;
         let is_start = self.config.clusters.is_empty();
+        let doors = self.console.ready(entrances, &self.context.doors)?;
+        let sockets = overlap::watch(sockets, &sources.workers)?;
         let mut changes = self.arrange(&config, &plan, patronis);
         if let Some(predecessor) = &predecessor {
             changes.wishes = predecessor.wishes(&config, &changes.shown);
@@ -223,7 +239,7 @@ impl Running {
         let patronis = self.clusters.iter().map(|served| (served.id, served.patroni.clone())).collect();
         let certificates = self.console.certificates();
         sources.served.replace(admin::Served { pools, patronis, certificates });
-        let opened = self.console.open(&config.admin, entrances, &self.context.doors, sources);
+        self.console.open(&config.admin, doors, &self.context.doors, sources);
         self.follow_files();
         let timeout = u64::try_from(config.drain_timeout.as_millis()).unwrap_or(u64::MAX);
         self.context.drain_timeout.store(timeout, Relaxed);
@@ -232,7 +248,7 @@ impl Running {
             // They are as they were at the start.
             (self.config.workers, self.config.log) = (workers, log);
         }
-        opened.map(|()| admitted)
+        Ok(admitted)
     }
 
     /// Who is served from now on, and who leaves.
@@ -273,44 +289,34 @@ impl Running {
         &mut self,
         config: &Config,
         plan: Plan,
-        bound: Vec<Option<Bound>>,
+        watched: Vec<Option<Watched>>,
         sources: &Sources,
     ) -> Vec<PoolSource> {
         let former = std::mem::take(&mut self.sockets).into_iter().map(|(_, listening)| Some(listening));
         let mut former: Vec<Option<Listening>> = former.collect();
         let mut listens: HashMap<(usize, String), Vec<_>> = HashMap::new();
-        for (((place, name, listen), kept), bound) in addresses(config).zip(plan.sockets).zip(bound) {
+        for (((place, name, listen), kept), watched) in addresses(config).zip(plan.sockets).zip(watched) {
             let Some(pool) = self.clusters[place].pool(name) else { continue };
             let access = Arc::new(transport::access(listen));
             let service = Service { pool: Arc::clone(&pool.pool), access };
-            let listening = match (kept.and_then(|place| former[place].take()), bound) {
+            let listening = match (kept.and_then(|place| former[place].take()), watched) {
                 (Some(listening), _) => {
                     listening.serve(service);
-                    if let config::ListenAddress::Unix(path) = &listen.address {
-                        permit(path, listen.mode);
-                    }
                     listening
                 }
-                (None, Some(bound)) => {
-                    tracing::info!(pool = name, listen = bound.address.to_string(), "listening");
-                    let listening = sources.workers.listen(bound, service);
-                    if let (config::ListenAddress::Unix(path), true) =
-                        (&listen.address, listening.share.has_file())
-                    {
-                        // One that was passed has the mode that the process before gave it.
-                        permit(path, listen.mode);
-                    }
-                    listening
+                (None, Some(watched)) => {
+                    tracing::info!(pool = name, listen = watched.address.to_string(), "listening");
+                    sources.workers.listen(watched, service)
                 }
                 (None, None) => continue,
             };
+            if let config::ListenAddress::Unix(path) = &listen.address {
+                permit(path, listen.file_mode(listening.share.has_file()));
+            }
             listens.entry((place, name.to_owned())).or_default().push(listening.address.clone());
             self.sockets.push((listen.address.clone(), listening));
         }
-        for listening in former.into_iter().flatten() {
-            tracing::info!(listen = listening.address.to_string(), "listening no more");
-            listening.close(CLOSING);
-        }
+        former.into_iter().flatten().for_each(|listening| self.close(listening, config));
         let mut pools = Vec::new();
         for (place, served) in self.clusters.iter().enumerate() {
             for pool in &served.pools {
@@ -337,7 +343,8 @@ impl Running {
         });
         let doors = self.console.shares(&self.config.admin);
         let doors = doors.map(|(address, share)| (address, share, Vec::new()));
-        for (address, share, routable) in pools.chain(doors) {
+        // Where nobody can come to a socket any more, the next process binds one.
+        for (address, share, routable) in pools.chain(doors).filter(|(_, share, _)| share.is_reachable()) {
             if let Some(socket) = share.duplicate()? {
                 sockets.push(socket);
                 let (address, has_file) = (address.to_string(), share.has_file());
@@ -357,6 +364,7 @@ impl Running {
     /// Another process accepts: accepts whoever the kernel has taken already, closes all sockets, and leaves the files of unix
     /// sockets to that process. Blocks for a moment.
     pub fn hand_over(&mut self, sources: &Sources) {
+        self.close_hidden();
         for (_, listening) in self.sockets.drain(..) {
             listening.share.leave_file();
             listening.close(CLOSING);
@@ -385,6 +393,7 @@ impl Running {
 
     /// Lets go of pools and clusters that nobody is at any more, and cuts who is there too long.
     fn sweep(&mut self, now: Instant) {
+        self.sweep_hidden(now);
         if self.served().all(|served| served.leaving.is_empty() && !served.is_news) {
             return;
         }
@@ -433,3 +442,6 @@ fn operated(served: &Served, sources: &Sources) -> OperatedCluster {
 fn rejected<T>(problem: &str) -> Result<T, Rejected> {
     Err(Rejected { problems: vec![problem.to_owned()] })
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ pub(super) fn idle(limits: &config::IdleTimeouts) -> IdleLimits {
 
 pub(super) fn listen_options(listen: &config::Listen, tcp: TcpOptions) -> ListenOptions {
     let address = address(&listen.address);
-    ListenOptions { address, free_bind: listen.free_bind, mode: listen.mode, tcp }
+    ListenOptions { address, free_bind: listen.free_bind, mode: listen.new_mode(), tcp }
 }
 
 pub(super) fn address(address: &config::ListenAddress) -> ListenAddress {

@@ -73,8 +73,10 @@ fn collide(first: &Claim<'_>, second: &Claim<'_>) {
     }
 }
 
-/// Whether one of the two, of the same port, would be refused by the kernel. `[::]` takes no IPv4 address.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+/// Whether one of the two would be refused by the kernel. `[::]` takes no IPv4 address.
+pub fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let (port, other_port) = (a.port(), b.port());
     let (a, b) = (a.ip(), b.ip());
-    a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
+    port == other_port
+        && (a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified())))
 }

@@ -20,8 +20,9 @@ pub struct Listen {
     pub accept_proxy: Vec<Network>,
     /// Also at an address that this host does not have, or not yet. Default false.
     pub free_bind: bool,
-    /// Of a unix socket's file: who may write to it may connect. Default 0777, as PostgreSQL's own.
-    pub mode: u32,
+    /// Of a unix socket's file: who may write to it may connect. `None`: 0777, as PostgreSQL's own, and as it is where the
+    /// service manager passes the socket.
+    pub mode: Option<u32>,
 }
 
 /// `[::]` stands for all IPv6 addresses and no IPv4 one.
@@ -51,7 +52,17 @@ const MAPPED_BITS: u8 = 96;
 impl Listen {
     /// For everybody.
     pub fn at(address: ListenAddress) -> Self {
-        Self { address, allow: None, accept_proxy: Vec::new(), free_bind: false, mode: DEFAULT_MODE }
+        Self { address, allow: None, accept_proxy: Vec::new(), free_bind: false, mode: None }
+    }
+
+    /// Of the file that is made.
+    pub fn new_mode(&self) -> u32 {
+        self.mode.unwrap_or(DEFAULT_MODE)
+    }
+
+    /// What its file is to have, which is this process's own or not. `None`: what it has.
+    pub fn file_mode(&self, is_own: bool) -> Option<u32> {
+        self.mode.or_else(|| is_own.then_some(DEFAULT_MODE))
     }
 
     pub fn is_plain(&self) -> bool {
@@ -150,7 +161,7 @@ fn entry<'a>(node: &Node<'a>) -> Option<(Node<'a>, Listen)> {
         allow,
         accept_proxy: accept_proxy.unwrap_or_default(),
         free_bind: map.read("free_bind", false, Node::truth),
-        mode: map.read("mode", default.mode, permissions),
+        mode: map.find("mode").and_then(|node| permissions(&node)),
         ..default
     };
     Some((at, listen))
@@ -215,7 +226,10 @@ pub(super) fn show(listens: &[Listen]) -> String {
         }
         match listen.address {
             ListenAddress::Ip(_) => keys.push_str(&format!(", free_bind: {}", listen.free_bind)),
-            ListenAddress::Unix(_) => keys.push_str(&format!(", mode: \"{:04o}\"", listen.mode)),
+            ListenAddress::Unix(_) => {
+                let mode = listen.mode.map(|mode| format!(", mode: \"{mode:04o}\""));
+                keys.extend(mode);
+            }
         }
         format!("{{{keys}}}")
     };

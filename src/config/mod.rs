@@ -34,6 +34,7 @@ mod value;
 mod word;
 
 pub use admin::{Admin, AdminTls, Role, Secret, User};
+pub(crate) use claims::overlap;
 pub(crate) use endpoint::host_name;
 pub use endpoint::{Endpoint, Scheme};
 pub use listen::{Listen, ListenAddress, Network};

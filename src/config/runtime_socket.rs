@@ -12,8 +12,8 @@ pub struct RuntimeSocket {
     pub path: PathBuf,
     /// Default operator.
     pub level: SocketLevel,
-    /// Permissions of the file. Default 0660.
-    pub mode: u32,
+    /// Permissions of the file. `None`: 0660, and as they are where the service manager passes the socket.
+    pub mode: Option<u32>,
 }
 
 /// What whoever can open the socket may do.
@@ -36,17 +36,29 @@ impl Word for SocketLevel {
 /// Its owner and its group.
 const DEFAULT_MODE: u32 = 0o660;
 
+impl RuntimeSocket {
+    /// Of the file that is made.
+    pub fn new_mode(&self) -> u32 {
+        self.mode.unwrap_or(DEFAULT_MODE)
+    }
+
+    /// What the file is to have, which is this process's own or not. `None`: what it has.
+    pub fn file_mode(&self, is_own: bool) -> Option<u32> {
+        self.mode.or_else(|| is_own.then_some(DEFAULT_MODE))
+    }
+}
+
 pub fn runtime_socket<'a>(node: &Node<'a>, claims: &mut Claims<'a>) -> Option<RuntimeSocket> {
     if node.is_off() {
         return None;
     }
-    let (mut level, mut mode) = (SocketLevel::default(), DEFAULT_MODE);
+    let (mut level, mut mode) = (SocketLevel::default(), None);
     let path = match node.is_map() {
         false => super::admin::socket(node, claims)?,
         true => {
             let map = node.map(&["path", "level", "mode"])?;
             level = map.read("level", level, Node::word);
-            mode = map.read("mode", mode, permissions);
+            mode = map.find("mode").and_then(|node| permissions(&node));
             map.need("path", "the path of a unix socket such as /run/pilotfish/haproxy.sock")
                 .and_then(|node| super::admin::socket(&node, claims))?
         }

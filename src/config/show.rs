@@ -37,7 +37,11 @@ fn admin(admin: &Admin, f: &mut Formatter<'_>) -> Result {
     match &admin.haproxy_socket {
         Some(RuntimeSocket { path, level, mode }) => {
             writeln!(f, "  haproxy_socket:\n    path: {}", quoted(&path.to_string_lossy()))?;
-            writeln!(f, "    level: {}\n    mode: \"{mode:04o}\"", level.word())?;
+            writeln!(f, "    level: {}", level.word())?;
+            match mode {
+                Some(mode) => writeln!(f, "    mode: \"{mode:04o}\"")?,
+                None => writeln!(f, "    # mode: \"0660\", or that of the socket that is passed")?,
+            }
         }
         None => writeln!(f, "  haproxy_socket: off")?,
     }

@@ -4,67 +4,37 @@
 //! one connection are passed over, those of the whole process (descriptors, memory, what epoll may watch) are
 //! waited out.
 
-use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
 use super::access::{Access, ClientAddress};
-use super::connect::TcpOptions;
+use super::beside;
 use super::engine::has_news;
-use super::share::{Share, Stays};
-use super::socket_file::SocketFile;
+use super::share::Share;
 use super::worker::{Accepted, Handle, Worker, place};
 
-/// Connections that the kernel keeps for us; it caps this at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub use super::bound::{
+    Bound, ListenAddress, ListenOptions, Watched, adopt, adopt_ip, bind, bind_beside, bind_ip, bind_ip_beside,
+};
+
 /// Connections accepted in one go, before everything else on this worker has its turn.
 const AT_ONCE: usize = 32;
 /// How long accepting pauses when descriptors, memory or what epoll may watch have run out.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// A shortage is logged at its begin and then no more often than this.
 const LOG_EVERY: Duration = Duration::from_secs(10);
-
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenAddress {
-    Ip(SocketAddr),
-    Unix(PathBuf),
-}
-
-/// How to listen.
-#[derive(Debug, Clone)]
-pub struct ListenOptions {
-    pub address: ListenAddress,
-    /// Also at an address that this host does not have, or not yet.
-    pub free_bind: bool,
-    /// Of a unix socket's file: who may write to it may connect.
-    pub mode: u32,
-    /// For the connections.
-    pub tcp: TcpOptions,
-}
-
-/// A bound socket. That of a unix socket takes its file along when it goes.
-#[derive(Debug)]
-pub struct Bound {
-    pub socket: Arc<OwnedFd>,
-    /// The real one: with the port that was free.
-    pub address: ListenAddress,
-    file: Option<SocketFile>,
-}
 
 /// Whom a socket's clients are for, and who they may be.
 #[derive(Debug, Clone)]
@@ -77,7 +47,7 @@ pub struct Service {
 /// the kernel's backlog.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub socket: Bound,
+    pub socket: Watched,
     /// Closed when no more connections are to be accepted; those that the kernel has taken already are still served.
     pub service: watch::Receiver<Service>,
     pub permits: Arc<Semaphore>,
@@ -100,7 +70,7 @@ pub struct Listening {
 
 impl Listening {
     pub(super) fn new(
-        socket: Bound,
+        socket: Watched,
         service: Service,
         permits: Arc<Semaphore>,
         accepting: CancellationToken,
@@ -117,6 +87,14 @@ impl Listening {
         self.service.send_replace(service);
     }
 
+    /// Nobody new comes to it from now on. Whoever is on the way is accepted for as long as this is there.
+    pub fn hide(&self) {
+        let hidden = self.share.socket().map_or(Ok(()), |socket| beside::hide(&socket));
+        if let Err(error) = hidden {
+            tracing::debug!(listen = %self.address, %error, "clients may still come to a socket that is about to close");
+        }
+    }
+
     /// Accepts whoever the kernel has taken already, and closes the socket. Blocks until that is done, which takes no longer
     /// than a moment of the worker, or until `patience` is over.
     pub fn close(self, patience: Duration) {
@@ -125,105 +103,12 @@ impl Listening {
     }
 }
 
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenAddress::Ip(address) => address.fmt(f),
-            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// Binds a listening socket.
-///
-/// # Errors
-/// Those of the system, such as an address in use.
-pub fn bind(options: &ListenOptions) -> io::Result<Bound> {
-    match &options.address {
-        ListenAddress::Ip(address) => {
-            let socket = bind_ip(*address, options.free_bind, options.tcp)?;
-            let address = ListenAddress::Ip(socket.local_addr()?);
-            Ok(Bound { socket: Arc::new(socket.into()), address, file: None })
-        }
-        ListenAddress::Unix(path) => Bound::of_file(SocketFile::bind(path, options.mode)?, options),
-    }
-}
-
-/// Takes over a socket that another process has bound to this address. `stays` as for [`SocketFile::adopt`].
-///
-/// # Errors
-/// Those of the system.
-pub fn adopt(socket: OwnedFd, options: &ListenOptions, stays: Option<Stays>) -> io::Result<Bound> {
-    match &options.address {
-        ListenAddress::Ip(_) => {
-            let socket = adopt_ip(socket, options.tcp)?;
-            let address = ListenAddress::Ip(socket.local_addr()?);
-            Ok(Bound { socket: Arc::new(socket.into()), address, file: None })
-        }
-        ListenAddress::Unix(path) => {
-            Bound::of_file(SocketFile::adopt(UnixListener::from(socket), path, stays)?, options)
-        }
-    }
-}
-
-/// # Errors
-/// Those of the system.
-pub fn adopt_ip(socket: OwnedFd, tcp: TcpOptions) -> io::Result<TcpListener> {
-    let socket = Socket::from(socket);
-    tcp.replace(&SockRef::from(&socket))?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
-impl Bound {
-    fn of_file(mut file: SocketFile, options: &ListenOptions) -> io::Result<Bound> {
-        let socket: OwnedFd = file.take().ok_or(io::ErrorKind::NotConnected)?.into();
-        Ok(Bound { socket: Arc::new(socket), address: options.address.clone(), file: Some(file) })
-    }
-
-    fn share(&self) -> Share {
-        Share::new(&self.socket, self.file.as_ref().and_then(SocketFile::stays))
-    }
-}
-
-/// Without SO_REUSEPORT, so that a port in use by another process is an error and no connection is lost when a listener
-/// closes. An IPv6 wildcard takes IPv6 only.
-///
-/// # Errors
-/// Those of the system, such as an address in use.
-pub fn bind_ip(address: SocketAddr, free_bind: bool, tcp: TcpOptions) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    match address {
-        _ if !free_bind => {}
-        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
-        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
-    }
-    // Those of the connections, which Linux lets inherit them: no call is left to make for each.
-    tcp.apply(&SockRef::from(&socket))?;
-    socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
 /// Accepts until told to stop; the socket is closed then.
 pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Handle]>) {
-    let Listener { socket: Bound { socket, file, .. }, mut service, permits, accepting, open } = listener;
+    let Listener { socket: Watched { socket, file, .. }, mut service, permits, accepting, open } = listener;
     // Removed with the end of this future, and only then is it told to be closed.
-    let (_open, _file) = (open, file);
+    let (_open, _file, socket) = (open, file, socket);
     let mut serves = service.borrow_and_update().clone();
-    let socket = match watched(socket) {
-        Ok(socket) => socket,
-        Err(error) => {
-            let pool = &*serves.pool.options.name;
-            return tracing::error!(pool, %error, "the listener cannot be watched");
-        }
-    };
     let mut shortage = Shortage::default();
     let serve = |(permit, socket, client): Arrival, Service { pool, access }: &Service| {
         let (access, pool) = (Arc::clone(access), Arc::clone(pool));
@@ -269,11 +154,6 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
 
 /// A connection with its place among the process's sessions.
 type Arrival = (OwnedSemaphorePermit, OwnedFd, ClientAddress);
-
-#[expect(deprecated, reason = "new() trusts the type to keep its descriptor open, which an owned one does")]
-fn watched(socket: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    AsyncFd::new(socket)
-}
 
 /// Waits for connections, and serves those that are there. A permit is taken, and at the limit waited for, when somebody
 /// is there: an idle listener keeps none from the others.
@@ -363,15 +243,21 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::proxy::PoolOptions;
+    use crate::proxy::{PoolOptions, TcpOptions};
     use crate::routing::{ClusterId, Kind};
     use crate::stats::PoolStats;
 
     /// A listener that somebody has connected to.
     fn with_one() -> (AsyncFd<Arc<OwnedFd>>, TcpStream) {
-        let socket = bind_ip(([127, 0, 0, 1], 0).into(), false, TcpOptions::default()).unwrap();
-        let client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
-        (watched(Arc::new(socket.into())).unwrap(), client)
+        let bound = bind(&ListenOptions {
+            address: ListenAddress::Ip(([127, 0, 0, 1], 0).into()),
+            free_bind: false,
+            mode: 0,
+            tcp: TcpOptions::default(),
+        });
+        let watched = bound.unwrap().watch(0).unwrap();
+        let ListenAddress::Ip(at) = watched.address else { panic!("no IP address") };
+        (watched.socket, TcpStream::connect(at).unwrap())
     }
 
     fn pool() -> Pool {

@@ -13,6 +13,8 @@
 //! Knows no HTTP, no Patroni and no configuration: it sees tables, counters and bytes.
 
 pub mod access;
+pub mod beside;
+pub mod bound;
 pub mod cancel;
 pub mod connect;
 pub mod counts;

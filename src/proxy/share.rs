@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
+use super::socket_file::{BoundFile, SocketFile};
+
 /// Says that the file of a unix socket stays where it is when this process lets go of the socket.
 #[derive(Debug, Clone, Default)]
 pub struct Stays(Arc<AtomicBool>);
@@ -16,8 +18,10 @@ pub struct Stays(Arc<AtomicBool>);
 #[derive(Debug, Clone)]
 pub struct Share {
     socket: Weak<OwnedFd>,
+    /// Of a unix socket.
+    file: Option<BoundFile>,
     /// `None`: there is no file, or it is not this process's to remove.
-    file: Option<Stays>,
+    stays: Option<Stays>,
 }
 
 /// A descriptor beside the one of whoever serves the socket and does not share it.
@@ -30,7 +34,7 @@ pub struct Kept {
 impl Kept {
     /// # Errors
     /// When there are no descriptors left.
-    pub fn new(socket: impl AsFd, file: Option<Stays>) -> io::Result<Kept> {
+    pub fn new(socket: impl AsFd, file: Option<&SocketFile>) -> io::Result<Kept> {
         let socket = Arc::new(socket.as_fd().try_clone_to_owned()?);
         let share = Share::new(&socket, file);
         Ok(Kept { _socket: socket, share })
@@ -48,8 +52,14 @@ impl Stays {
 }
 
 impl Share {
-    pub fn new(socket: &Arc<OwnedFd>, file: Option<Stays>) -> Share {
-        Share { socket: Arc::downgrade(socket), file }
+    pub fn new(socket: &Arc<OwnedFd>, file: Option<&SocketFile>) -> Share {
+        let stays = file.and_then(SocketFile::stays);
+        Share { socket: Arc::downgrade(socket), file: file.map(|file| file.bound().clone()), stays }
+    }
+
+    /// Itself, for a moment: it does not close meanwhile. `None` when it is closed.
+    pub fn socket(&self) -> Option<Arc<OwnedFd>> {
+        self.socket.upgrade()
     }
 
     /// Another descriptor of the same socket; `None` when it is closed.
@@ -62,13 +72,18 @@ impl Share {
 
     /// There is a file, and this process would remove it.
     pub fn has_file(&self) -> bool {
-        self.file.is_some()
+        self.stays.is_some()
+    }
+
+    /// Somebody can come to the socket. Nobody can whose way is a file that has been removed or replaced.
+    pub fn is_reachable(&self) -> bool {
+        self.file.as_ref().is_none_or(BoundFile::is_there)
     }
 
     /// From now on the file is the other process's.
     pub fn leave_file(&self) {
-        if let Some(file) = &self.file {
-            file.set(true);
+        if let Some(stays) = &self.stays {
+            stays.set(true);
         }
     }
 }

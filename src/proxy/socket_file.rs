@@ -18,10 +18,28 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct SocketFile {
     listener: Option<UnixListener>,
+    bound: BoundFile,
+    /// `None`: the file is not ours to remove.
+    stays: Option<Stays>,
+}
+
+/// The file that a socket is bound to: where it was, and which one it is.
+#[derive(Debug, Clone)]
+pub struct BoundFile {
     path: PathBuf,
-    /// Device and inode: a file that somebody else has put there since is not ours to remove. `None`: it never was.
-    file: Option<(u64, u64)>,
-    stays: Stays,
+    /// Device and inode, which no other file gets for as long as the socket is open. `None`: there was none any more.
+    identity: Option<(u64, u64)>,
+}
+
+impl BoundFile {
+    fn at(path: &Path) -> BoundFile {
+        BoundFile { path: path.to_owned(), identity: identity(path).ok() }
+    }
+
+    /// Nobody has removed it or put another one in its place.
+    pub fn is_there(&self) -> bool {
+        self.identity.is_some() && identity(&self.path).ok() == self.identity
+    }
 }
 
 impl SocketFile {
@@ -39,9 +57,8 @@ impl SocketFile {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        let file = Some(identity(path)?);
         let listener = Some(UnixListener::from(socket));
-        Ok(SocketFile { listener, path: path.to_owned(), file, stays: Stays::default() })
+        Ok(SocketFile { listener, bound: BoundFile::at(path), stays: Some(Stays::default()) })
     }
 
     /// Takes over a socket that another process has bound. With `stays` the file becomes ours, as soon as that says so; without,
@@ -52,14 +69,16 @@ impl SocketFile {
     pub fn adopt(listener: UnixListener, path: &Path, stays: Option<Stays>) -> io::Result<SocketFile> {
         SockRef::from(&listener).listen(BACKLOG)?;
         listener.set_nonblocking(true)?;
-        let file = stays.as_ref().map(|_| identity(path)).transpose()?;
-        let stays = stays.unwrap_or_default();
-        Ok(SocketFile { listener: Some(listener), path: path.to_owned(), file, stays })
+        Ok(SocketFile { listener: Some(listener), bound: BoundFile::at(path), stays })
     }
 
     /// By which the file can be left to another process; `None`: it is not ours.
     pub fn stays(&self) -> Option<Stays> {
-        self.file.map(|_| self.stays.clone())
+        self.stays.clone()
+    }
+
+    pub fn bound(&self) -> &BoundFile {
+        &self.bound
     }
 
     /// For another process, until the listener is taken.
@@ -67,7 +86,7 @@ impl SocketFile {
     /// # Errors
     /// When there are no descriptors left.
     pub fn keep(&self) -> io::Result<Kept> {
-        Kept::new(self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?, self.stays())
+        Kept::new(self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?, Some(self))
     }
 
     /// The listener, once.
@@ -97,10 +116,11 @@ fn clear(path: &Path) -> io::Result<()> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = self.file.is_some() && identity(&self.path).ok() == self.file;
-        if is_ours && !self.stays.is_set() {
+        let is_ours = self.stays.as_ref().is_some_and(|stays| !stays.is_set());
+        // A file that somebody else has put there since is not ours.
+        if is_ours && self.bound.is_there() {
             // What stays behind is replaced by the next process.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(&self.bound.path);
         }
     }
 }

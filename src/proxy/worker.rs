@@ -22,7 +22,7 @@ use super::cancel::MAX_UNDER_WAY;
 use super::counts::Counts;
 use super::engine::Engine;
 use super::hold::Board;
-use super::listener::{self, Bound, Listener, Listening, Service};
+use super::listener::{self, Bound, Listener, Listening, Service, Watched};
 use super::room::{Debt, Place, Room};
 use super::sessions::{Session, Shard};
 use super::{Ended, Pool, SessionRow, TellTrouble, Trouble, TroubleKind, session};
@@ -42,8 +42,8 @@ pub struct WorkersOptions {
 pub struct Workers {
     handles: Arc<[Handle]>,
     room: Room,
-    /// How many sockets were listened on: they are spread by that.
-    listened: AtomicUsize,
+    /// How many sockets were watched: they are spread by that.
+    watched: AtomicUsize,
     accepting: CancellationToken,
     stop: CancellationToken,
     sessions: TaskTracker,
@@ -53,6 +53,7 @@ pub struct Workers {
 /// What others see of one worker.
 #[derive(Debug)]
 pub(super) struct Handle {
+    runtime: tokio::runtime::Handle,
     inbox: mpsc::UnboundedSender<Job>,
     /// Sessions placed here and not yet ended.
     load: Arc<AtomicUsize>,
@@ -111,7 +112,7 @@ impl Workers {
         let mut workers = Workers {
             handles: Arc::from([]),
             room: Room::new(options.max_sessions),
-            listened: AtomicUsize::new(0),
+            watched: AtomicUsize::new(0),
             accepting: CancellationToken::new(),
             stop: CancellationToken::new(),
             sessions: TaskTracker::new(),
@@ -134,12 +135,13 @@ impl Workers {
                 sessions: workers.sessions.clone(),
                 random: AtomicU64::new(seed(index)),
             };
-            handles.push(Handle { inbox, load, debt: workers.room.debt(), shard });
-            parts.push((Arc::new(worker), jobs));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let debt = workers.room.debt();
+            handles.push(Handle { runtime: runtime.handle().clone(), inbox, load, debt, shard });
+            parts.push((Arc::new(worker), jobs, runtime));
         }
         workers.handles = Arc::from(handles);
-        for (worker, jobs) in parts {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        for (worker, jobs, runtime) in parts {
             let name = format!("worker-{}", worker.index);
             let siblings = Arc::clone(&workers.handles);
             // As a task: to wake what a runtime blocks on takes a call to the kernel each time.
@@ -149,14 +151,24 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Serves a bound socket, for as long as what is returned is there. Listeners are spread over the workers; each accepts
-    /// for all of them.
-    pub fn listen(&self, socket: Bound, service: Service) -> Listening {
+    /// Has a worker watch a bound socket, which is not served yet. Listeners are spread over the workers; each accepts for all
+    /// of them.
+    ///
+    /// # Errors
+    /// When the system watches no more.
+    pub fn watch(&self, socket: Bound) -> io::Result<Watched> {
+        let worker = self.watched.fetch_add(1, Relaxed) % self.handles.len();
+        let _within = self.handles[worker].runtime.enter();
+        socket.watch(worker)
+    }
+
+    /// Serves a socket, for as long as what is returned is there.
+    pub fn listen(&self, socket: Watched, service: Service) -> Listening {
+        let worker = socket.worker;
         let (permits, accepting) = (Arc::clone(&self.room.permits), self.accepting.clone());
         let (listening, listener) = Listening::new(socket, service, permits, accepting);
-        let number = self.listened.fetch_add(1, Relaxed);
         // A worker that is gone has panicked outside of any session; there is nobody left to tell.
-        let _ = self.handles[number % self.handles.len()].inbox.send(Job::Listen(listener));
+        let _ = self.handles[worker].inbox.send(Job::Listen(listener));
         listening
     }
 
@@ -404,38 +416,4 @@ fn seed(index: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::File;
-
-    use super::*;
-    use crate::proxy::PoolOptions;
-    use crate::routing::{Kind, Table, cell::cell};
-
-    /// Here as one that was sent by another worker; epoll takes no file.
-    #[test]
-    fn a_connection_that_cannot_be_watched_has_an_end_that_is_counted() {
-        let (_publisher, cell) = cell(Table::new(0, [(ClusterId::default(), Arc::default())]));
-        let options = WorkersOptions { count: 1, max_sessions: 1 };
-        let workers = Workers::start(options, &cell, &TellTrouble(Arc::new(|_| {}))).unwrap();
-        let options = PoolOptions::new(ClusterId::default(), "a", Kind::Primary);
-        let pool = Arc::new(Pool::new(options, Arc::new(PoolStats::new(1))));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let permit = Arc::clone(&workers.room.permits).try_acquire_owned().unwrap();
-            let socket = File::open("/proc/self/exe").unwrap().into();
-            let client = ClientAddress::Unix { uid: 0 };
-            let accepted = Accepted { socket, client, access: Arc::default(), pool: Arc::clone(&pool) };
-            let Handle { inbox, load, debt, .. } = &workers.handles[0];
-            load.fetch_add(1, Relaxed);
-            let place = Place { permit: Some(permit), load: Arc::clone(load), debt: Arc::clone(debt) };
-            inbox.send(Job::Serve(accepted, place)).unwrap();
-            // Its place comes free in the end.
-            let free = Arc::clone(&workers.room.permits).acquire_owned();
-            let _permit =
-                tokio::time::timeout(Duration::from_secs(15), free).await.expect("a place").unwrap();
-        });
-        assert_eq!((pool.stats.ends(End::Internal), workers.open_sessions()), (1, 0));
-        let ended = workers.recent_ends();
-        assert_eq!((ended.len(), workers.handles[0].load.load(Relaxed)), (1, 0));
-    }
-}
+mod tests;

@@ -135,7 +135,7 @@ fn full_says_the_defaults() {
     assert_eq!((alice.name.as_str(), alice.role, admin.users.len()), ("alice", Role::Operator, 0));
     assert_eq!(alice.password.expect("a password").reveal().as_deref(), Ok("hunter2"));
     assert_eq!(admin.allowed_hosts.pop().as_deref(), Some("lb.example.org"));
-    assert!(admin.haproxy_socket.take().is_some_and(|socket| socket.mode == 0o660));
+    assert!(admin.haproxy_socket.take().is_some_and(|socket| socket.mode == Some(0o660)));
     assert!(admin.socket.take().is_some() && admin.tls.take().is_some_and(|tls| tls.client_ca.is_some()));
     assert_eq!(config, parse(MINIMAL));
 }

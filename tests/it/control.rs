@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod credentials;
+mod dead;
 mod discovery;
 mod failover;
 pub mod fake;

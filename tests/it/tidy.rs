@@ -17,9 +17,11 @@ impl Source {
         Some(name.trim_end_matches(".rs"))
     }
 
-    /// What comes before the unit tests, without comments.
+    /// What comes before the unit tests, which may have a file of their own, without comments.
     pub fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.text.lines().enumerate().take_while(|(_, line)| *line != "#[cfg(test)]");
+        let is_code = !(self.path.starts_with("src/") && self.path.ends_with("/tests.rs"));
+        let lines =
+            self.text.lines().enumerate().take_while(move |(_, line)| is_code && *line != "#[cfg(test)]");
         lines
             .map(|(number, line)| (number + 1, line))
             .filter(|(_, line)| !line.trim_start().starts_with("//"))

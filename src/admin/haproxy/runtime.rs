@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::Sources;
 use super::command::{self, Desk, Level, Reply};
 use super::{order, words};
-use crate::proxy::socket_file::SocketFile;
+use crate::admin::server::WatchedSocket;
 
 /// Tools that ask at one time; more wait in the kernel's backlog. HAProxy's `stats maxconn` is 10.
 pub const MAX_CONNECTIONS: usize = 32;
@@ -28,10 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// When accepting fails for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A bound runtime socket.
+/// A runtime socket.
 #[derive(Debug)]
 pub struct RuntimeSocket {
-    pub file: SocketFile,
+    pub socket: WatchedSocket,
     pub path: String,
     /// What whoever can open it may do, at the time.
     pub level: watch::Receiver<Level>,
@@ -45,19 +45,12 @@ pub async fn run(sources: Arc<Sources>, socket: RuntimeSocket, close: Cancellati
     }
 }
 
-async fn accept_all(sources: &Arc<Sources>, mut socket: RuntimeSocket) {
-    let listener = socket.file.take().ok_or_else(|| io::ErrorKind::NotConnected.into());
-    let listener = match listener.and_then(UnixListener::from_std) {
-        Ok(listener) => listener,
-        Err(error) => {
-            return tracing::error!(%error, path = socket.path, "the runtime socket cannot be served");
-        }
-    };
+async fn accept_all(sources: &Arc<Sources>, RuntimeSocket { socket, path, level }: RuntimeSocket) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let path: Arc<str> = Arc::from(&*socket.path);
+    let path: Arc<str> = Arc::from(path);
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let accepted = listener.accept().await;
-        let highest = *socket.level.borrow();
+        let accepted = socket.listener.accept().await;
+        let highest = *level.borrow();
         let visit = Visit { sources: Arc::clone(sources), path: Arc::clone(&path), highest };
         match accepted {
             Ok((stream, _)) => drop(tokio::spawn(async move {

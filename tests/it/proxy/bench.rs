@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pilotfish::proxy::listener::{ListenAddress, ListenOptions, Listening, Service};
+use pilotfish::proxy::listener::{self, Bound, ListenAddress, ListenOptions, Listening, Service};
 use pilotfish::proxy::{
     Access, IdleLimits, Pool, PoolOptions, Protocol, SessionLimits, TcpOptions, TellTrouble, TroubleKind,
-    Workers, WorkersOptions, listener,
+    Workers, WorkersOptions,
 };
 use pilotfish::routing::cell::cell;
 use pilotfish::routing::{
@@ -122,12 +122,17 @@ impl Bench {
         self.publisher.publish(Table::new(epoch, [(ClusterId::default(), Arc::new(routes))]));
     }
 
+    /// Serves a socket on some worker.
+    pub fn serve(&self, bound: Bound, service: Service) -> Listening {
+        self.workers.listen(self.workers.watch(bound).expect("an event loop"), service)
+    }
+
     /// One more listener of the primary pool; says where.
     pub fn also_listen(&self, listen: &ListenOptions, access: Access) -> ListenAddress {
         let bound = listener::bind(listen).expect("an address that is free");
         let address = bound.address.clone();
         let service = Service { pool: Arc::clone(&self.primary.pool), access: Arc::new(access) };
-        let listening = self.workers.listen(bound, service);
+        let listening = self.serve(bound, service);
         self.listening.lock().expect("no panic").push(listening);
         address
     }
@@ -199,7 +204,7 @@ impl Port {
         let bound = listener::bind(&listen).expect("a free port");
         let ListenAddress::Ip(at) = bound.address else { panic!("no IP address") };
         let service = Service { pool: Arc::clone(&pool), access: Arc::default() };
-        let listening = workers.listen(bound, service);
+        let listening = workers.listen(workers.watch(bound).expect("an event loop"), service);
         (Port { at, stats, pool }, listening)
     }
 

@@ -92,7 +92,7 @@ async fn who_comes_together_with_others_waits_for_a_place_too() {
         clients.push(client);
     }
     let service = Service { pool: Arc::clone(&bench.primary.pool), access: Arc::default() };
-    let _listening = bench.workers.listen(bound, service);
+    let _listening = bench.serve(bound, service);
     let (_first, _second) = (member.session_saying(&hello).await, member.session_saying(&hello).await);
     assert_eq!(bench.workers.open_sessions(), 2);
     member.is_left_alone();

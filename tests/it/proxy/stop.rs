@@ -1,16 +1,12 @@
 //! Stopping: no new connections, those who wait are told, those who work may finish, and the rest is cut.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
 
-use pilotfish::proxy::listener::{self, ListenAddress, Service};
 use pilotfish::stats::End;
 use tokio::net::TcpStream;
 
 use super::ALL_BUFFERS;
-use super::bench::{Bench, Setup, listen_at};
+use super::bench::{Bench, Setup};
 use super::member::Member;
 use super::packets::{SSL_REQUEST, startup};
 use super::{until, within};
@@ -75,28 +71,4 @@ async fn what_is_left_is_cut_and_counted() {
     silent.hear_end().await;
     assert_eq!(bench.primary.ends(), [(End::Shutdown, 6)]);
     bench.emptied().await;
-}
-
-/// What the service manager's watchdog looks at.
-#[tokio::test]
-async fn a_worker_whose_listener_has_ended_by_itself_stands_still() {
-    const SOON: Duration = Duration::from_secs(5);
-    let bench = Bench::new(Setup { workers: 2, ..Setup::default() });
-    assert_eq!(bench.workers.standing_still(SOON).await, [0; 0]);
-    // epoll takes no ordinary file, so this listener gives up at once.
-    let here = || ListenAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let mut bound = listener::bind(&listen_at(here(), Setup::default().tcp)).expect("a free port");
-    bound.socket = std::sync::Arc::new(tempfile::tempfile().expect("a file").into());
-    let service = || Service { pool: Arc::clone(&bench.primary.pool), access: Arc::default() };
-    let broken = bench.workers.listen(bound, service());
-    let found = async { while bench.workers.standing_still(SOON).await != [0] {} };
-    within("the worker of that listener", found).await;
-    // One that was closed is no loss.
-    broken.close(SOON);
-    let another = listener::bind(&listen_at(here(), Setup::default().tcp)).expect("a free port");
-    bench.workers.listen(another, service()).close(SOON);
-    assert_eq!(bench.workers.standing_still(SOON).await, [0; 0]);
-    // Nobody is to accept any more, and the threads have ended or will.
-    bench.workers.stop_accepting();
-    assert_eq!(bench.workers.standing_still(SOON).await, [0; 0]);
 }

@@ -74,14 +74,14 @@ fn broken(base: &Config, number: usize, taken: SocketAddr) -> Result<Config, Pro
 }
 
 /// Come, are served and go, again and again.
-struct Crowd {
+pub struct Crowd {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<()>>,
 }
 
 impl Crowd {
-    fn at(address: SocketAddr, wanted: &'static str) -> Crowd {
+    pub fn at(address: SocketAddr, wanted: &'static str) -> Crowd {
         let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let client = |_| {
             let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
@@ -99,7 +99,7 @@ impl Crowd {
     }
 
     /// Until so many more were served.
-    async fn more(&self, count: usize) {
+    pub async fn more(&self, count: usize) {
         let wanted = self.served.load(Relaxed) + count;
         let wait = async {
             while self.served.load(Relaxed) < wanted {
@@ -110,7 +110,7 @@ impl Crowd {
         within("more sessions", wait).await;
     }
 
-    async fn go(self) -> usize {
+    pub async fn go(self) -> usize {
         self.stop.store(true, Relaxed);
         for client in self.clients {
             client.await.expect("every client was served");

@@ -32,7 +32,7 @@ impl Desk {
         let mut config = config(&[cluster]);
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("haproxy.sock");
-        config.admin.haproxy_socket = Some(RuntimeSocket { path: path.clone(), level, mode: 0o600 });
+        config.admin.haproxy_socket = Some(RuntimeSocket { path: path.clone(), level, mode: Some(0o600) });
         change(&mut config);
         let served = Served::start(config);
         let all = cluster.nodes.len() - 1;

@@ -1,8 +1,11 @@
 //! Sockets that the service manager passes, as systemd does for a socket unit.
 
+use std::fs::Permissions;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -21,6 +24,57 @@ fn pass(command: &mut Command, sockets: impl IntoIterator<Item = OwnedFd>) {
     let mappings: Vec<FdMapping> = (3..).zip(sockets).map(mapping).collect();
     command.env("LISTEN_FDS", mappings.len().to_string());
     command.fd_mappings(mappings).expect("one number each");
+}
+
+/// As it is in the unit (`SocketMode=`), unless the configuration says another one.
+#[tokio::test]
+async fn a_socket_that_was_passed_keeps_its_mode() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let [pool, admin, runtime] = ["pool", "admin", "haproxy"].map(|name| folder.path().join(name));
+    let paths = [&pool, &admin, &runtime];
+    let sockets = paths.map(|path| UnixListener::bind(path).expect("a socket"));
+    let permit = |path: &PathBuf| std::fs::set_permissions(path, Permissions::from_mode(0o606));
+    paths.iter().for_each(|path| permit(path).expect("its own file"));
+    let modes = || paths.map(|path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777);
+    let text = config(&cluster, "");
+    let text = |hold: u8, pool_mode: &str, mode: &str| {
+        let lines = text.lines().map(|line| match line.split_once("listen:") {
+            Some((key, _)) if key.contains("primary") => {
+                let path = pool.display();
+                format!(
+                    "{key}hold: {hold}s, listen: [\"127.0.0.1:0\", {{address: \"unix:{path}\"{pool_mode}}}]}}"
+                )
+            }
+            Some((key, rest)) if key.contains("admin") => {
+                let (admin, runtime) = (admin.display(), runtime.display());
+                format!("{key}socket: {admin}, haproxy_socket: {{path: {runtime}{mode}}}, listen: {rest}")
+            }
+            _ => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let running = Pilotfish::run_with(&text(9, "", ""), |command| {
+        pass(command, sockets.iter().map(|socket| socket.try_clone().expect("a descriptor").into()));
+    });
+    let page = running.admin().await;
+    assert_eq!(modes(), [0o606; 3]);
+    for (reload, (pool_mode, mode, expected)) in [
+        ("", "", [0o606; 3]),
+        (", mode: \"0640\"", ", mode: \"0600\"", [0o640, 0o606, 0o600]),
+        ("", "", [0o640, 0o606, 0o600]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        std::fs::write(running.file.path(), text(10 + reload as u8, pool_mode, mode)).expect("a file");
+        running.signal(Signal::HUP);
+        status_until(page, "the reload", |status| status["reloads"]["applied"] == reload + 1).await;
+        assert_eq!(modes(), expected, "reload {reload}");
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(running.exit().await, 0);
+    assert_eq!(modes().len(), paths.len(), "the files are the service manager's");
 }
 
 #[tokio::test]
