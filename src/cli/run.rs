@@ -19,8 +19,8 @@ use crate::config::Config;
 /// # Errors
 /// Before there is a log: what is wrong with the configuration, or with what started this process.
 pub fn run(origin: Origin) -> Result<ExitCode, Failure> {
-    if let Some(code) = handover::launch() {
-        return Ok(code);
+    if let Some(launched) = handover::launch() {
+        return launched.map(|()| ExitCode::SUCCESS).map_err(|problem| Failure::new(EXIT_FAILED, problem));
     }
     let start = Start::from_environment().map_err(|problem| Failure::new(EXIT_FAILED, problem))?;
     let mut herald = start.herald();

@@ -32,15 +32,20 @@ async fn a_new_process_that_fails_changes_nothing() {
     let conflict = good.replacen("replicas: {listen: \"", &taken, 1).replacen("\"}\nadmin", "\"]}\nadmin", 1);
     let secret = good.replacen("admin: {", "admin: {users: [{name: u, password: 'file:/none'}], ", 1);
     let folder = good.replacen("haproxy.sock", "none/haproxy.sock", 1);
-    let failures: [(&str, Program, &[&str]); 7] = [
+    let failures: [(&str, Program, &[&str]); 10] = [
         // Behind all other sockets, which it has taken by then.
         (&folder, Program::Same, &["none/haproxy.sock", "No such file"]),
         ("clusters: 7", Program::Same, &["config.yaml:1:11", "expected a list"]),
         (&conflict, Program::Same, &["pool replicas cannot listen on", "Address already in use"]),
         (&secret, Program::Same, &["/none"]),
         (&good, Program::Script("#!/bin/sh\nexit 3\n"), &["exit status: 3"]),
+        // Whoever keeps the sockets and the connection is ended too, and not waited for.
+        (&good, Program::Script("#!/bin/sh\nsleep 1000 &\nexit 4\n"), &["exit status: 4"]),
+        // Not read by a shell.
+        (&good, Program::Script("touch /nowhere\nexit 5\n"), &["cannot be started", "no script that names"]),
         (&good, Program::None, &["cannot be started", "No such file"]),
         (&good, Program::Script("#!/bin/sh\nexec sleep 1000\n"), &["not ready within 0.3 s"]),
+        (&good, Program::Script("#!/bin/sh\nsleep 1000 & wait\n"), &["not ready within 0.3 s"]),
     ];
     for (failed, (text, program, reasons)) in (1..).zip(failures) {
         world.restore();
@@ -79,8 +84,34 @@ async fn a_new_process_that_fails_changes_nothing() {
     world.restore();
     world.upgrade().await.expect("an upgrade after all");
     let status = status_until(admin, "the upgrade", |status| status["upgrades"]["done"] == 1).await;
-    assert_eq!((&status["upgrades"]["failed"], status["upgrades"]["problem"].is_null()), (&7.into(), true));
+    assert_eq!((&status["upgrades"]["failed"], status["upgrades"]["problem"].is_null()), (&10.into(), true));
     assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
+}
+
+/// It is named, since whoever has a socket may be given its connections.
+#[tokio::test]
+async fn whoever_gets_away_with_the_sockets_is_told_of() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "");
+    Client::enter(world.pilotfish.pool("primary").await).await;
+    world.replace("#!/bin/sh\nsetsid sleep 1000 &\nsleep 0.2\nexit 4\n");
+    let said = world.upgrade().await.expect_err("no upgrade");
+    assert!(said.contains("exit status: 4") && said.contains("still has the listening sockets"), "{said}");
+}
+
+/// It starts the program as its child, and waits for it.
+#[tokio::test]
+async fn a_program_behind_a_wrapper_takes_over_by_itself() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "");
+    let (primary, admin) = (world.pilotfish.pool("primary").await, world.pilotfish.admin().await);
+    Client::enter(primary).await;
+    world.replace(&format!("#!/bin/sh\n{} \"$@\"\n", env!("CARGO_BIN_EXE_pilotfish")));
+    let upgraded = world.upgrade().await.expect("an upgrade");
+    let pid = upgraded["pid"].as_u64().expect("a number");
+    world.only(&[pid]).await;
+    status_until(admin, "the upgrade", |status| status["upgrades"]["done"] == 1).await;
+    assert_eq!(Client::enter(primary).await.1, "a");
 }
 
 /// The file leads to nodes that do not answer, or they do not answer this process.
