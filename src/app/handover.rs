@@ -21,6 +21,7 @@
 //! The service manager passes sockets by the same convention (sd_listen_fds(3)); [`inherited`] knows no difference but whose
 //! the files of unix sockets are.
 
+mod former;
 mod group;
 pub(super) mod inherited;
 mod launch;
@@ -29,6 +30,7 @@ mod predecessor;
 mod settled;
 pub(super) mod successor;
 
+pub(super) use self::former::Formers;
 pub(super) use self::inherited::Inherited;
 pub(super) use self::launch::Launch;
 use self::launch::{LAUNCH, SERVE, STAGE};
@@ -63,7 +65,7 @@ impl Start {
 
     /// Tells the process before this one, if there is one, when this one cannot start.
     pub fn herald(&self) -> Option<Herald> {
-        self.predecessor.as_ref().and_then(Predecessor::herald)
+        self.predecessor.as_ref().map(Predecessor::herald)
     }
 }
 

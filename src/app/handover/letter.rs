@@ -35,8 +35,12 @@ pub(super) enum FromNew {
     },
     /// It accepts.
     Taken,
-    /// It accepts no more and will end: it was stopped, or another process takes its place. Without this it has died.
+    /// It will end: it was stopped. Without this it has died.
     Parting,
+    /// Another process has taken its place, speaks from now on, and is to be told what is left.
+    FollowedBy {
+        pid: u32,
+    },
     Failed {
         reason: String,
     },
@@ -54,6 +58,8 @@ pub(in crate::app) struct Estate {
     pub failed: u64,
     /// In the order of their descriptors.
     pub sockets: Vec<PassedSocket>,
+    /// Their connections are passed behind the sockets.
+    pub formers: Vec<PassedFormer>,
     pub clusters: Vec<OperatedCluster>,
 }
 
@@ -66,6 +72,16 @@ pub(in crate::app) struct PassedSocket {
     pub has_file: bool,
     /// Members that take new sessions from there.
     pub routable: Vec<String>,
+}
+
+/// A process whose place was taken before, and that still drains.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::app) struct PassedFormer {
+    pub pid: u32,
+    /// As [`FromOld::Open`].
+    pub sessions: usize,
+    pub cut_in_ms: u64,
 }
 
 /// What an operator has said of a cluster.

@@ -141,11 +141,24 @@ impl Successor {
         self.tell(&FromOld::Open { sessions, cut_in_ms }).await
     }
 
-    /// Waits for its end, or for the word that it will.
+    /// Waits for its end, or for the word that it will. When another process takes its place, that one is meant from then on.
     pub async fn ends(&mut self) -> End {
-        match self.letters.next().await {
-            Ok(Some(FromNew::Parting)) => End::Parted,
-            _ => End::Died,
+        loop {
+            match self.letters.next().await {
+                Ok(Some(FromNew::Parting)) => return End::Parted,
+                Ok(Some(FromNew::FollowedBy { pid })) => {
+                    let before = std::mem::replace(&mut self.pid, pid);
+                    tracing::info!(
+                        pid,
+                        before,
+                        "a newer process has taken the place of the one that had taken this one's"
+                    );
+                }
+                // Of another version.
+                Ok(Some(_)) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Ok(None) | Err(_) => return End::Died,
+            }
         }
     }
 
