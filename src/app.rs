@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::bind::{Before, Prepared};
 use self::console::{Console, Secrets};
-use self::handover::{Inherited, Predecessor, Start};
+use self::handover::{Formers, Inherited, Predecessor, Start};
 use self::reload::{Context, Running, Slot};
 use self::upgrades::Upgrades;
 use crate::admin::actions::Reload;
@@ -49,6 +49,7 @@ pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 pub use crate::proxy::tcplog::TARGET as TCPLOG;
 pub use manager::Manager;
 pub use reload::counts_at_start_only;
+pub use upgrades::pass_on_reload;
 
 /// The line for the service manager is made no more often than this.
 const STANDING_APART: Duration = Duration::from_millis(500);
@@ -142,8 +143,7 @@ impl App {
         let reload = slot.reload(source);
         let past = predecessor.as_ref().map_or_else(PastUpgrades::default, Predecessor::past);
         let (upgrade, requests) = Upgrade::new(past);
-        let herald = predecessor.as_ref().and_then(Predecessor::herald);
-        let upgrades = Upgrades { requests, launch, herald };
+        let upgrades = Upgrades { requests, launch, formers: Formers::new(upgrade.clone()) };
         Ok(App { prepared, workers, names, slot, reload, upgrade, upgrades, predecessor, inherited })
     }
 
@@ -223,9 +223,8 @@ impl App {
         let context =
             Context { sources: sources_of, doors, names, workers: count, control: control_of, drain_timeout };
         let running = Running::new(context, console);
-        let begun =
-            begin(prepared, running, slot.clone(), &sources, self.predecessor, self.inherited, stop.as_mut())
-                .await?;
+        let past = Past::new(self.predecessor, self.inherited, &upgrades);
+        let begun = begin(prepared, running, slot.clone(), &sources, past, stop.as_mut()).await?;
         if begun == Begun::Never {
             return Ok(Stopped { cut: 0 });
         }
@@ -262,14 +261,26 @@ enum Begun {
     Never,
 }
 
+/// What there was before this process.
+struct Past {
+    predecessor: Option<Predecessor>,
+    inherited: Inherited,
+    formers: Formers,
+}
+
+impl Past {
+    fn new(predecessor: Option<Predecessor>, inherited: Inherited, upgrades: &Upgrades) -> Past {
+        Past { predecessor, inherited, formers: upgrades.formers.clone() }
+    }
+}
+
 /// Serves the first configuration. In the place of another process, as soon as that one has let go of its clients to come.
 async fn begin(
     prepared: Prepared,
     running: Running,
     slot: Slot,
     sources: &Arc<Sources>,
-    mut predecessor: Option<Predecessor>,
-    inherited: Inherited,
+    Past { mut predecessor, inherited, formers }: Past,
     stop: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<Begun, StartError> {
     let sources = Arc::clone(sources);
@@ -278,7 +289,7 @@ async fn begin(
     let mut begin = tokio::task::spawn_blocking(move || {
         slot.begin(running, prepared, &sources, predecessor.as_mut())?;
         if let Some(predecessor) = predecessor {
-            predecessor.succeed(&sources.upgrade);
+            predecessor.succeed(&formers);
         }
         inherited.let_go();
         Ok(())
@@ -312,17 +323,16 @@ async fn serve(
         upgraded = upgrades.next(slot, sources) => Some(upgraded),
     };
     drop(told);
-    if let Some(herald) = &mut upgrades.herald {
-        herald.parting();
-    }
     let patience = Duration::from_millis(patience.load(Relaxed));
     match upgraded {
         Some(upgraded) => {
             upgrades.requests.close();
+            upgrades.formers.leave();
             let drain = upgraded.hand_over(slot, sources, ends.clone(), patience).await;
             drain.run(sources, stop, hurry).await
         }
         None => {
+            upgrades.formers.part();
             manager.stopping(patience, sources.workers.open_sessions());
             drain(sources, patience, hurry).await
         }

@@ -34,7 +34,7 @@ pub(super) type Given = Result<Bytes, BytesRejection>;
 /// Reads the configuration anew and applies what can be applied.
 #[derive(Clone)]
 pub struct Reload {
-    reload: Arc<dyn Fn() -> Result<Reloaded, Rejected> + Send + Sync>,
+    reload: Arc<dyn Fn() -> Result<Reloaded, NotReloaded> + Send + Sync>,
     past: Arc<Mutex<PastReloads>>,
 }
 
@@ -60,8 +60,22 @@ pub struct Reloaded {
 
 /// Nothing was changed, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotReloaded {
+    /// In this moment; the configuration was not looked at, and nothing is known of it.
+    Busy(&'static str),
+    Rejected(Rejected),
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     pub problems: Vec<String>,
+}
+
+impl From<Rejected> for NotReloaded {
+    fn from(rejected: Rejected) -> NotReloaded {
+        NotReloaded::Rejected(rejected)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,17 +99,22 @@ struct StateAnswer {
 }
 
 impl Reload {
-    pub fn new(reload: impl Fn() -> Result<Reloaded, Rejected> + Send + Sync + 'static) -> Reload {
+    pub fn new(reload: impl Fn() -> Result<Reloaded, NotReloaded> + Send + Sync + 'static) -> Reload {
         Reload { reload: Arc::new(reload), past: Arc::default() }
     }
 
     /// Reads files, so it may take a while.
     ///
     /// # Errors
-    /// All that is wrong with the new configuration. Nothing has changed then.
-    pub fn run(&self, by: &str, remote: &str) -> Result<Reloaded, Rejected> {
+    /// All that is wrong with the new configuration, or what stands in the way. Nothing has changed then.
+    pub fn run(&self, by: &str, remote: &str) -> Result<Reloaded, NotReloaded> {
         let outcome = (self.reload)();
-        self.past.lock().unwrap_or_else(PoisonError::into_inner).add(outcome.as_ref().err());
+        let past = || self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        match &outcome {
+            Ok(_) => past().add(None),
+            Err(NotReloaded::Rejected(rejected)) => past().add(Some(rejected)),
+            Err(NotReloaded::Busy(_)) => {}
+        }
         match &outcome {
             Ok(Reloaded { applied, needs_restart }) => tracing::info!(
                 user = by,
@@ -104,7 +123,10 @@ impl Reload {
                 needs_restart = needs_restart.join(", "),
                 "the configuration was reloaded"
             ),
-            Err(Rejected { problems }) => tracing::error!(
+            Err(NotReloaded::Busy(why)) => {
+                tracing::warn!(user = by, remote, why, "the configuration was not read: try again");
+            }
+            Err(NotReloaded::Rejected(Rejected { problems })) => tracing::error!(
                 user = by,
                 remote,
                 problems = problems.join("; "),
@@ -284,7 +306,10 @@ pub async fn reload(
     let outcome = tokio::task::spawn_blocking(move || reload.run(&by, &remote)).await;
     Ok(match outcome {
         Ok(Ok(reloaded)) => Json(reloaded).into_response(),
-        Ok(Err(Rejected { problems })) => {
+        Ok(Err(NotReloaded::Busy(why))) => {
+            return Err(Refusal::new(StatusCode::CONFLICT, format!("the configuration was not read: {why}")));
+        }
+        Ok(Err(NotReloaded::Rejected(Rejected { problems }))) => {
             let error = "the configuration cannot be used, and nothing was changed; mend it and try again";
             let told = json!({"error": error, "problems": problems});
             (StatusCode::UNPROCESSABLE_ENTITY, Json(told)).into_response()

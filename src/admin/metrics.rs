@@ -90,8 +90,8 @@ fn upgrades(page: &mut Page, sources: &Sources) {
     }
     let help = "0 when the last upgrade failed; 1 without any.";
     page.gauge("pilotfish_last_upgrade_successful", help, &[], flag(past.problem.is_none()));
-    let draining = sources.upgrade.draining().map_or(0, |draining| draining.sessions);
-    let help = "Open sessions of the process before this one, which drains after an upgrade.";
+    let draining: usize = sources.upgrade.draining().iter().map(|draining| draining.sessions).sum();
+    let help = "Open sessions of the processes before this one, which drain after an upgrade.";
     page.gauge("pilotfish_draining_sessions", help, &[], draining as f64);
 }
 

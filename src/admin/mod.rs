@@ -10,6 +10,7 @@
 pub mod actions;
 pub mod auth;
 pub mod caller;
+pub mod changes;
 pub mod dashboard;
 pub mod figures;
 pub mod findings;
@@ -80,6 +81,8 @@ pub struct Served {
     pub pools: Vec<PoolSource>,
     /// By which each cluster is asked.
     pub patronis: HashMap<ClusterId, Patroni>,
+    /// Taken out by a reload; somebody may still be there.
+    pub leaving: Vec<LeavingPool>,
     pub certificates: Option<Arc<tls::Certificates>>,
 }
 
@@ -118,6 +121,16 @@ pub struct Live {
 /// Keeps the history and feeds the open pages until it is dropped.
 pub async fn run(sources: Arc<Sources>) {
     tokio::join!(sampler::run(&sources), stream::run(&sources));
+}
+
+/// A pool that takes no new sessions.
+#[derive(Debug)]
+pub struct LeavingPool {
+    /// Its cluster's name, as it was when it was served.
+    pub cluster: String,
+    pub pool: Arc<Pool>,
+    /// What is open then is cut.
+    pub until: Instant,
 }
 
 /// A pool and where it listens.

@@ -8,7 +8,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::service::Service as _;
@@ -183,10 +183,23 @@ impl Doors {
 
 impl OpenDoor {
     /// Lets nobody in any more, and waits until the socket is closed, `patience` at most. Blocks; not for async code.
-    pub fn close(mut self, patience: Duration) {
-        self.kept = None;
-        self.close.cancel();
-        let _ = self.closed.recv_timeout(patience);
+    pub fn close(self, patience: Duration) {
+        OpenDoor::close_all([self], patience);
+    }
+
+    /// The same for several, all within the patience for one.
+    pub fn close_all(doors: impl IntoIterator<Item = OpenDoor>, patience: Duration) {
+        let until = Instant::now() + patience;
+        let tell = |mut door: OpenDoor| {
+            door.kept = None;
+            door.close.cancel();
+            door
+        };
+        // All are told before one is waited for.
+        let told: Vec<OpenDoor> = doors.into_iter().map(tell).collect();
+        for door in told {
+            let _ = door.closed.recv_timeout(until.saturating_duration_since(Instant::now()));
+        }
     }
 }
 

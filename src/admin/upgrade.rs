@@ -26,6 +26,9 @@ pub struct Upgrade {
     state: Arc<Mutex<UpgradeState>>,
 }
 
+/// Who only looks whether an upgrade is under way stands in the way of one for no longer than this.
+const MOMENT: Duration = Duration::from_millis(20);
+
 /// Where the outcome goes.
 pub type Answer = oneshot::Sender<Result<Upgraded, String>>;
 
@@ -60,7 +63,7 @@ pub struct PastUpgrades {
     pub problem: Option<String>,
 }
 
-/// The process before this one, while it drains.
+/// A process whose place was taken, while it drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draining {
     pub pid: u32,
@@ -72,9 +75,11 @@ pub struct Draining {
 #[derive(Debug, Default)]
 struct UpgradeState {
     past: PastUpgrades,
-    draining: Option<Draining>,
-    /// An upgrade is done: nothing is passed any more.
-    over: Option<OwnedRwLockWriteGuard<()>>,
+    /// The one before this one is the last.
+    draining: Vec<Draining>,
+    /// An upgrade is done: nothing is passed any more, and this process accepts.
+    over: Option<(OwnedRwLockWriteGuard<()>, u32)>,
+    reload_waits: bool,
 }
 
 /// Held by a change that a new process has to know of. No upgrade begins meanwhile.
@@ -111,7 +116,7 @@ impl Upgrade {
     /// # Errors
     /// Why this process goes on as before.
     pub async fn run(&self, by: &str, remote: &str) -> Result<Upgraded, NotUpgraded> {
-        let Ok(_one) = self.one.try_lock() else {
+        let Ok(_one) = tokio::time::timeout(MOMENT, self.one.lock()).await else {
             tracing::warn!(user = by, remote, "an upgrade is refused: one is under way");
             return Err(NotUpgraded::Busy);
         };
@@ -126,9 +131,9 @@ impl Upgrade {
         state.past.last_at = Some(SystemTime::now());
         state.past.problem = outcome.as_ref().err().cloned();
         match &outcome {
-            Ok(_) => {
+            Ok(upgraded) => {
                 state.past.done += 1;
-                state.over = Some(passed);
+                state.over = Some((passed, upgraded.pid));
             }
             Err(problem) => {
                 state.past.failed += 1;
@@ -138,19 +143,41 @@ impl Upgrade {
         outcome.map_err(NotUpgraded::Failed)
     }
 
+    /// A hangup asks for a reload. While an upgrade is under way that is for the process that serves when it is over: waits for
+    /// that, and tells which, if it is another one. See [`Upgrade::take_reload`].
+    pub async fn defer_reload(&self) -> Option<u32> {
+        let is_under_way = self.one.try_lock().is_err();
+        self.state().reload_waits = is_under_way;
+        let _none_any_more = self.one.lock().await;
+        let over = self.state().over.as_ref().map(|(_, pid)| *pid);
+        over.filter(|_| is_under_way)
+    }
+
+    /// Whether a reload waits that is for the process that has taken this one's place; only who is told so passes it on.
+    pub fn take_reload(&self) -> bool {
+        std::mem::take(&mut self.state().reload_waits)
+    }
+
     pub fn past(&self) -> PastUpgrades {
         self.state().past.clone()
     }
 
-    /// The process before this one; `None`: there is none, or it has ended.
-    pub fn draining(&self) -> Option<Draining> {
-        self.state().draining
+    /// Processes whose places were taken and that have not ended, the one before this one last.
+    pub fn draining(&self) -> Vec<Draining> {
+        self.state().draining.clone()
     }
 
-    /// That process has so many sessions left, and time.
-    pub fn drains(&self, left: Option<(u32, usize, Duration)>) {
-        let draining = |(pid, sessions, left)| Draining { pid, sessions, until: Instant::now() + left };
-        self.state().draining = left.map(draining);
+    /// That process has so many sessions left, and time; `None`: it has ended.
+    pub fn drains(&self, pid: u32, left: Option<(usize, Duration)>) {
+        let draining = &mut self.state().draining;
+        let place = draining.iter().position(|known| known.pid == pid);
+        let now = left.map(|(sessions, left)| Draining { pid, sessions, until: Instant::now() + left });
+        match (place, now) {
+            (Some(place), Some(now)) => draining[place] = now,
+            (None, Some(now)) => draining.push(now),
+            (Some(place), None) => drop(draining.remove(place)),
+            (None, None) => {}
+        }
     }
 }
 
@@ -165,13 +192,21 @@ pub async fn upgrade(
     // A task of its own: once begun it goes on, whether or not somebody still waits.
     let outcome = tokio::spawn(async move { upgrade.run(&by, &remote).await }).await;
     let refuse = |status: StatusCode, problem: &str| {
-        let error = "this process goes on as before";
-        let problems: Vec<&str> = problem.lines().collect();
+        let pid = std::process::id();
+        let as_before = format!("not upgraded: process {pid} goes on as before");
+        // One reason stands behind it, several below.
+        let (error, problems) = match problem.lines().count() {
+            ..=1 => (format!("{as_before}: {problem}"), Vec::new()),
+            _ => (format!("{as_before}:"), problem.lines().collect::<Vec<_>>()),
+        };
         (status, Json(json!({"error": error, "problems": problems}))).into_response()
     };
     Ok(match outcome {
         Ok(Ok(upgraded)) => Json(upgraded).into_response(),
-        Ok(Err(NotUpgraded::Busy)) => refuse(StatusCode::CONFLICT, "an upgrade is under way already"),
+        Ok(Err(NotUpgraded::Busy)) => refuse(
+            StatusCode::CONFLICT,
+            "another upgrade is under way; what comes of it is in the log and in pilotfish status",
+        ),
         Ok(Err(NotUpgraded::Failed(problem))) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &problem),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the upgrade failed; see the log"),
     })

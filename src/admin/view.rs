@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::actions::PastReloads;
+pub use super::changes::{DrainingView, LeavingView, ReloadsView, UpgradesView};
+use super::changes::{reloads, upgrades};
 use super::findings::{self, Finding};
 use super::headline::{Headline, headline};
 use super::history::{ClusterHistory, MemberHistory, PoolHistory, sum};
 use super::incidents::{self, IncidentTotalsView, IncidentView, incidents};
 pub use super::pools::{EndView, LimitsView, PoolMemberView, PoolView, VacancyView};
 use super::pools::{limits, pool_member, routable, vacancy};
-use super::upgrade::{Draining, PastUpgrades};
 use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture, Patroni};
 use crate::routing::{ClusterId, Kind, Routes};
@@ -28,6 +28,8 @@ const SHOWN_INCIDENTS: usize = 5;
 #[derive(Debug, Clone, Serialize)]
 pub struct StatusView {
     pub version: &'static str,
+    /// Of the process that answers.
+    pub pid: u32,
     pub uptime_s: f64,
     /// Every cluster has been decided at least once, and the process is not stopping.
     pub ready: bool,
@@ -37,36 +39,6 @@ pub struct StatusView {
     pub reloads: ReloadsView,
     pub upgrades: UpgradesView,
     pub clusters: Vec<ClusterView>,
-}
-
-/// What has come of reloads since the start.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct ReloadsView {
-    pub applied: u64,
-    pub rejected: u64,
-    pub last_ago_s: Option<f64>,
-    /// Why the last one was rejected; empty when it was not.
-    pub problems: Vec<String>,
-}
-
-/// What has come of upgrades, over all processes that took the place of one another.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct UpgradesView {
-    pub done: u64,
-    pub failed: u64,
-    pub last_ago_s: Option<f64>,
-    /// Why the last one failed; `null` when it did not.
-    pub problem: Option<String>,
-    /// The process before this one, while it drains.
-    pub draining: Option<DrainingView>,
-}
-
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct DrainingView {
-    pub pid: u32,
-    pub sessions: usize,
-    /// What is open then is cut.
-    pub cut_in_s: f64,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -180,31 +152,16 @@ pub fn status(sources: &Sources) -> StatusView {
     };
     StatusView {
         version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
         uptime_s,
         ready: sources.pictures.is_ready() && !stopping,
         stopping,
         sessions: sources.workers.open_sessions(),
         max_sessions: sources.workers.max_sessions(),
-        reloads: reloads(sources),
+        reloads: reloads(sources, &served.leaving),
         upgrades: upgrades(sources),
         clusters: clusters.iter().map(view).collect(),
     }
-}
-
-fn reloads(sources: &Sources) -> ReloadsView {
-    let PastReloads { applied, rejected, last_at, problems, .. } = sources.reload.past();
-    let last_ago_s = last_at.and_then(|at| at.elapsed().ok()).map(seconds);
-    ReloadsView { applied, rejected, last_ago_s, problems }
-}
-
-fn upgrades(sources: &Sources) -> UpgradesView {
-    let PastUpgrades { done, failed, last_at, problem } = sources.upgrade.past();
-    let last_ago_s = last_at.and_then(|at| at.elapsed().ok()).map(seconds);
-    let view = |Draining { pid, sessions, until }| {
-        let cut_in_s = seconds(until.saturating_duration_since(std::time::Instant::now()));
-        DrainingView { pid, sessions, cut_in_s }
-    };
-    UpgradesView { done, failed, last_ago_s, problem, draining: sources.upgrade.draining().map(view) }
 }
 
 /// What a cluster's view is made from beside its picture.

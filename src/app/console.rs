@@ -256,12 +256,9 @@ impl Console {
 
     /// Another process lets people in from now on; whoever is in may stay.
     pub fn hand_over(&mut self) {
-        for door in [self.network.take(), self.socket.take(), self.runtime.take()].into_iter().flatten() {
-            if let Some(share) = door.share() {
-                share.leave_file();
-            }
-            door.close(CLOSING);
-        }
+        let doors = [self.network.take(), self.socket.take(), self.runtime.take()].into_iter().flatten();
+        let doors = doors.inspect(|door| door.share().into_iter().for_each(Share::leave_file));
+        OpenDoor::close_all(doors, CLOSING);
     }
 }
 

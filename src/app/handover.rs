@@ -21,6 +21,8 @@
 //! The service manager passes sockets by the same convention (sd_listen_fds(3)); [`inherited`] knows no difference but whose
 //! the files of unix sockets are.
 
+mod former;
+mod group;
 pub(super) mod inherited;
 mod launch;
 mod letter;
@@ -28,8 +30,7 @@ mod predecessor;
 mod settled;
 pub(super) mod successor;
 
-use std::process::ExitCode;
-
+pub(super) use self::former::Formers;
 pub(super) use self::inherited::Inherited;
 pub(super) use self::launch::Launch;
 use self::launch::{LAUNCH, SERVE, STAGE};
@@ -64,16 +65,24 @@ impl Start {
 
     /// Tells the process before this one, if there is one, when this one cannot start.
     pub fn herald(&self) -> Option<Herald> {
-        self.predecessor.as_ref().and_then(Predecessor::herald)
+        self.predecessor.as_ref().map(Predecessor::herald)
     }
 }
 
 /// A process that is to take another's place starts itself once more and ends, so that the one that stays is nobody's child:
 /// systemd or init is told when it ends, as of any other. `None`: this is another process.
-pub fn launch() -> Option<ExitCode> {
+///
+/// # Errors
+/// A sentence: it could not be started.
+pub fn launch() -> Option<Result<(), String>> {
     if std::env::var_os(STAGE).is_none_or(|stage| stage != LAUNCH) {
         return None;
     }
-    let started = Launch::of_this_process().command(SERVE).spawn();
-    Some(started.map_or(ExitCode::FAILURE, |_| ExitCode::SUCCESS))
+    let launch = Launch::of_this_process();
+    let started = launch.command(SERVE).spawn();
+    Some(
+        started
+            .map(drop)
+            .map_err(|error| format!("{} cannot be started: {error}", launch.program().display())),
+    )
 }

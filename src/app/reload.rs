@@ -24,7 +24,7 @@ use super::handover::{Estate, OperatedCluster, PassedSocket, Predecessor};
 use super::plan::{Known, Plan, addresses};
 use super::served::Served;
 use super::{Source, StartError, transport};
-use crate::admin::actions::{Rejected, Reload, Reloaded};
+use crate::admin::actions::{NotReloaded, Rejected, Reload, Reloaded};
 use crate::admin::server::Doors;
 use crate::admin::{self, PoolSource, Sources};
 use crate::config::{self, Config};
@@ -110,8 +110,13 @@ impl Slot {
             // last.
             let mut running = slot.lock();
             let Some(running) = running.as_mut() else {
-                return rejected("the process is only just starting; try again in a moment");
+                return Err(NotReloaded::Busy("the process is only just starting; try again in a moment"));
             };
+            if running.upgrading {
+                return Err(NotReloaded::Busy(
+                    "another process takes the place of this one; try again when it has",
+                ));
+            }
             let next = source().map_err(|problems| Rejected {
                 problems: problems.to_string().lines().map(str::to_owned).collect(),
             })?;
@@ -178,11 +183,10 @@ impl Running {
         self.console.reachable(&self.config.admin)
     }
 
-    fn change(&mut self, next: Config) -> Result<Reloaded, Rejected> {
-        let Some(sources) = self.context.sources.upgrade() else { return rejected("the process ends") };
-        if self.upgrading {
-            return rejected("another process takes the place of this one; try again when it has");
-        }
+    fn change(&mut self, next: Config) -> Result<Reloaded, NotReloaded> {
+        let Some(sources) = self.context.sources.upgrade() else {
+            return Err(NotReloaded::Busy("the process ends"));
+        };
         let exposed = self.config.admin.listen.filter(|address| !address.ip().is_loopback());
         if let (Some(address), true) = (exposed, next.admin.users.is_empty()) {
             // Whoever is connected there stays for a while, and would not have to log in any more.
@@ -238,7 +242,12 @@ impl Running {
         let admitted = self.console.admit(&config.admin, secrets);
         let patronis = self.clusters.iter().map(|served| (served.id, served.patroni.clone())).collect();
         let certificates = self.console.certificates();
-        sources.served.replace(admin::Served { pools, patronis, certificates });
+        let name = |served: &Served| {
+            let name = sources.pictures.one(served.id).map(|picture| picture.name.to_string());
+            name.or_else(|| served.config.name.clone()).unwrap_or_default()
+        };
+        let leaving = self.served().flat_map(|served| served.leaving_pools(name(served))).collect();
+        sources.served.replace(admin::Served { pools, patronis, certificates, leaving });
         self.console.open(&config.admin, doors, &self.context.doors, sources);
         self.follow_files();
         let timeout = u64::try_from(config.drain_timeout.as_millis()).unwrap_or(u64::MAX);
@@ -365,10 +374,8 @@ impl Running {
     /// sockets to that process. Blocks for a moment.
     pub fn hand_over(&mut self, sources: &Sources) {
         self.close_hidden();
-        for (_, listening) in self.sockets.drain(..) {
-            listening.share.leave_file();
-            listening.close(CLOSING);
-        }
+        let sockets = self.sockets.drain(..).map(|(_, listening)| listening);
+        Listening::close_all(sockets.inspect(|listening| listening.share.leave_file()), CLOSING);
         sources.workers.hand_over();
         self.console.hand_over();
     }
@@ -439,8 +446,8 @@ fn operated(served: &Served, sources: &Sources) -> OperatedCluster {
     OperatedCluster { name, nodes: nodes.into_iter().collect(), operators: operators.collect() }
 }
 
-fn rejected<T>(problem: &str) -> Result<T, Rejected> {
-    Err(Rejected { problems: vec![problem.to_owned()] })
+fn rejected<T>(problem: &str) -> Result<T, NotReloaded> {
+    Err(Rejected { problems: vec![problem.to_owned()] }.into())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::clusters::{self, Blueprint};
 use super::plan::Known;
+use crate::admin::LeavingPool;
 use crate::config;
 use crate::control::{ClusterOptions, ClusterPicture, Patroni};
 use crate::proxy::{Pool, Workers};
@@ -96,6 +97,15 @@ impl Served {
         let members = picture.iter().flat_map(|picture| &picture.members);
         let nodes = endpoints.chain(members.map(|member| member.member.api.clone())).collect();
         Known { id: self.id, name: self.config.name.clone(), nodes }
+    }
+
+    /// What is to be shown of the pools that leave.
+    pub fn leaving_pools(&self, name: String) -> impl Iterator<Item = LeavingPool> {
+        self.leaving.iter().map(move |leaving| LeavingPool {
+            cluster: name.clone(),
+            pool: Arc::clone(&leaving.pool.pool),
+            until: leaving.until,
+        })
     }
 
     /// Nothing is left of it.

@@ -1,21 +1,23 @@
 //! Upgrades from this process to the next: asked for, tried, and followed by a drain. [`handover`](super::handover) has the
 //! two processes' talk.
 
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 
 use super::handover::successor::{End, Successor};
-use super::handover::{Herald, Launch};
+use super::handover::{Formers, Launch};
 use super::manager::Manager;
 use super::reload::{Running, Slot};
 use super::{LAST_WORDS, Stopped, cut};
 use crate::admin::Sources;
 use crate::admin::server::Ends;
-use crate::admin::upgrade::{Answer, Upgraded};
+use crate::admin::upgrade::{self as asked, Answer, Upgraded};
 
 /// How often the next process is told how many sessions are left.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -27,8 +29,8 @@ const FIRST_OF_ALL: u32 = 1;
 pub(super) struct Upgrades {
     pub requests: mpsc::Receiver<Answer>,
     pub launch: Option<Launch>,
-    /// To the process whose place this one has taken.
-    pub herald: Option<Herald>,
+    /// Processes whose places were taken before.
+    pub formers: Formers,
 }
 
 /// Another process accepts, and whoever asked for it waits for a word.
@@ -73,7 +75,12 @@ impl Upgrades {
             move || running.with(|running| (running.pass_on(&sources), running.config.upgrade_timeout));
         let passed = tokio::task::spawn_blocking(pass_on).await;
         let (passed, within) = passed.ok().flatten().ok_or("this process is only just starting")?;
-        let (sockets, mut estate) = passed.map_err(|error| format!("no descriptors are left: {error}"))?;
+        let no_descriptors = |error: io::Error| format!("no descriptors are left: {error}");
+        let (mut sockets, mut estate) = passed.map_err(no_descriptors)?;
+        let (connections, formers): (Vec<_>, _) =
+            self.formers.pass_on().map_err(no_descriptors)?.into_iter().unzip();
+        sockets.extend(connections);
+        estate.formers = formers;
         (estate.done, estate.failed) = (past.done, past.failed);
         estate.within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         Successor::start(launch, sockets, estate, within).await
@@ -106,12 +113,22 @@ impl Upgrade {
             patience_s = drain_timeout_s,
             "another process has taken the place of this one, which finishes its sessions"
         );
+        pass_on_reload(&sources.upgrade, pid);
         let before = std::process::id();
         let _ = answer.send(Ok(Upgraded { pid, before, version, sessions, drain_timeout_s }));
         sources.live.hub.send_away();
         // The answer above among them.
         let away = tokio::spawn(async move { ends.send_away(LAST_WORDS).await });
         Drain { successor, away, until: Instant::now() + patience }
+    }
+}
+
+/// A reload that waited for the end of the upgrade is for the process that has just taken this one's place.
+pub fn pass_on_reload(upgrade: &asked::Upgrade, pid: u32) {
+    if upgrade.take_reload() {
+        let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let passed = process.map(|process| kill_process(process, Signal::HUP));
+        tracing::info!(pid, ?passed, "a reload is for the process that has taken the place of this one");
     }
 }
 
@@ -141,6 +158,8 @@ impl Drain {
             () = hurry => {}
             () = follow(&mut self.successor, sources, self.until, stop) => {}
         }
+        // Who is held has no session that could be cut, and is to hear why.
+        workers.send_held_away(LAST_WORDS).await;
         let stopped = cut(sources, open).await;
         let _ = self.away.await;
         stopped
@@ -160,13 +179,21 @@ async fn follow(
     while !is_stopped || end != Some(End::Died) {
         tokio::select! {
             () = &mut stop, if !is_stopped => {
+                let (sessions, cut_in) =
+                    (sources.workers.open_sessions(), until.saturating_duration_since(Instant::now()));
+                tracing::info!(
+                    sessions,
+                    cut_in_s = cut_in.as_secs(),
+                    "stopping: nobody is held any more, and open sessions may finish as before; a second signal cuts them"
+                );
                 sources.workers.stop_accepting();
                 is_stopped = true;
             }
             () = tokio::time::sleep(TELL_EVERY), if end.is_none() => {
                 let left = until.saturating_duration_since(Instant::now());
-                // Its end is told by the other half.
-                let _ = successor.tell_open(sources.workers.open_sessions(), left).await;
+                let telling = successor.tell_open(sources.workers.open_sessions(), left);
+                // Its end is told by the other half; one that hangs is not waited for.
+                let _ = tokio::time::timeout(TELL_EVERY, telling).await;
             }
             ended = successor.ends(), if end.is_none() => {
                 if ended == End::Died {

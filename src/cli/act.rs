@@ -9,6 +9,7 @@ use super::arguments::{Form, Target};
 use super::client::Client;
 use super::output::{harmless, print, print_json};
 use super::{EXIT_FAILED, Failure};
+use crate::admin::figures::ago;
 
 pub fn set_state(client: &Client, target: Target, state: &str) -> Result<(), Failure> {
     let answer = client.post(&path(client, &target, "state")?, &json!({ "state": state }))?;
@@ -58,9 +59,13 @@ pub fn upgrade(client: &Client) -> Result<(), Failure> {
     }
     let version = answer["version"].as_str().unwrap_or("?");
     let (pid, before) = (&answer["pid"], &answer["before"]);
-    let (sessions, time) = (&answer["sessions"], &answer["drain_timeout_s"]);
-    let took = format!("process {pid} (pilotfish {version}) has taken the place of process {before}");
-    say(&format!("{took}\nsessions that finish there: {sessions}, within {time} s"))
+    let serves = format!("upgraded: process {pid} (pilotfish {version}) serves");
+    let sessions = answer["sessions"].as_u64().unwrap_or_default();
+    let most = ago(answer["drain_timeout_s"].as_f64().unwrap_or_default());
+    say(&match sessions {
+        0 => format!("{serves}, no sessions were left in process {before}"),
+        _ => format!("{serves}, process {before} drains {sessions} sessions for at most {most}"),
+    })
 }
 
 fn say(told: &str) -> Result<(), Failure> {

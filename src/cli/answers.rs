@@ -8,12 +8,14 @@ use serde::Deserialize;
 #[serde(default)]
 pub struct Status {
     pub version: String,
+    pub pid: Option<u32>,
     pub uptime_s: f64,
     pub ready: bool,
     pub stopping: bool,
     pub sessions: u64,
     pub max_sessions: u64,
     pub reloads: Reloads,
+    pub upgrades: Upgrades,
     pub clusters: Vec<Cluster>,
 }
 
@@ -22,6 +24,34 @@ pub struct Status {
 pub struct Reloads {
     pub last_ago_s: Option<f64>,
     pub problems: Vec<String>,
+    pub draining: Vec<LeavingPool>,
+}
+
+/// A pool that a reload has taken out.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct LeavingPool {
+    pub cluster: String,
+    pub pool: String,
+    pub sessions: u64,
+    pub cut_in_s: f64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Upgrades {
+    pub last_ago_s: Option<f64>,
+    pub problem: Option<String>,
+    pub draining: Vec<DrainingProcess>,
+}
+
+/// A process that another one has taken the place of.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct DrainingProcess {
+    pub pid: u32,
+    pub sessions: u64,
+    pub cut_in_s: f64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -10,7 +10,7 @@ use super::{EXIT_CONFIG, EXIT_FAILED, Failure, logging};
 use crate::admin::actions::Reload;
 use crate::admin::upgrade::Upgrade;
 use crate::app::handover::{self, Start};
-use crate::app::{App, Manager, Source, StartError, Stopped};
+use crate::app::{App, Manager, Source, StartError, Stopped, pass_on_reload};
 use crate::config::Config;
 
 /// Runs until a signal says stop. 0 after a stop, 78 for secrets or certificates that cannot be used, 1 when it could not
@@ -19,17 +19,18 @@ use crate::config::Config;
 /// # Errors
 /// Before there is a log: what is wrong with the configuration, or with what started this process.
 pub fn run(origin: Origin) -> Result<ExitCode, Failure> {
-    if let Some(code) = handover::launch() {
-        return Ok(code);
+    if let Some(launched) = handover::launch() {
+        return launched.map(|()| ExitCode::SUCCESS).map_err(|problem| Failure::new(EXIT_FAILED, problem));
     }
     let start = Start::from_environment().map_err(|problem| Failure::new(EXIT_FAILED, problem))?;
-    let mut herald = start.herald();
-    let mut tell = |problem: &str| herald.iter_mut().for_each(|herald| herald.failed(problem));
+    let herald = start.herald();
+    let tell = |problem: &str| herald.iter().for_each(|herald| herald.failed(problem));
     let config = origin.read().map_err(|problems| {
         tell(&problems.to_string());
         Failure::new(EXIT_CONFIG, problems.to_string())
     })?;
     let _flushes_at_the_end = logging::init(&config.log);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "pilotfish starts");
     let error = match serve(config, Box::new(move || origin.read()), start) {
         Ok(Stopped { .. }) => return Ok(ExitCode::SUCCESS),
         Err(error) => error,
@@ -51,7 +52,7 @@ fn serve(config: Config, source: Source, start: Start) -> anyhow::Result<Stopped
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut again = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::spawn(reload_at_hangups(signal(SignalKind::hangup())?, app.reload()));
+        tokio::spawn(reload_at_hangups(signal(SignalKind::hangup())?, app.reload(), app.upgrade()));
         tokio::spawn(upgrade_at_signals(signal(SignalKind::user_defined2())?, app.upgrade()));
         let stop = either(&mut terminate, &mut interrupt);
         // The second signal: these streams see the first one too.
@@ -74,12 +75,17 @@ async fn either(first: &mut Signal, second: &mut Signal) {
 }
 
 /// A hangup reloads, and never ends the process as it would by default. What has come of it is in the log; the service
-/// manager is told when it begins and when it is over.
-async fn reload_at_hangups(mut hangups: Signal, reload: Reload) {
+/// manager is told when it begins and when it is over. It has no word for a reload that was not done, so one that comes during
+/// an upgrade waits for its end, and is for the process that serves then.
+async fn reload_at_hangups(mut hangups: Signal, reload: Reload, upgrade: Upgrade) {
     let manager = Manager::from_environment();
     while hangups.recv().await.is_some() {
         let reload = reload.clone();
         manager.reloading();
+        if let Some(pid) = upgrade.defer_reload().await {
+            pass_on_reload(&upgrade, pid);
+            continue;
+        }
         let _ = tokio::task::spawn_blocking(move || reload.run("SIGHUP", "-")).await;
         manager.ready();
     }

@@ -116,14 +116,50 @@ fn text(status: &Status) -> String {
         (false, false) => "not ready yet",
     };
     let up = ago(*uptime_s);
-    let mut text =
-        format!("pilotfish {version}: {state}, up for {up}, {sessions} of at most {max_sessions} sessions\n");
-    text.extend(last_reload(&status.reloads).into_iter().map(|line| line + "\n"));
+    let process = status.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
+    let mut text = format!(
+        "pilotfish {version}: {state}{process}, up for {up}, {sessions} of at most {max_sessions} sessions\n"
+    );
+    let changes = [last_upgrade(status), last_reload(&status.reloads), draining(status)].concat();
+    text.extend(changes.into_iter().map(|line| line + "\n"));
     for cluster in &status.clusters {
         text.push('\n');
         lines_of(cluster).iter().for_each(|line| text.push_str(&format!("{line}\n")));
     }
     text
+}
+
+/// What runs may not be what is installed.
+fn last_upgrade(Status { pid, upgrades, .. }: &Status) -> Vec<String> {
+    let Some(problem) = &upgrades.problem else { return Vec::new() };
+    let ago = upgrades.last_ago_s.map(|since| format!(" {} ago", ago(since))).unwrap_or_default();
+    let process = pid.map(|pid| format!("process {pid}")).unwrap_or_else(|| "it".to_owned());
+    let mut reasons = problem.lines().map(harmless);
+    match (reasons.next(), reasons.next()) {
+        (Some(reason), None) => vec![format!("not upgraded{ago}: {process} goes on as before: {reason}")],
+        _ => {
+            let reasons = problem.lines().map(|line| harmless(&format!("  {line}")));
+            std::iter::once(format!("not upgraded{ago}: {process} goes on as before:"))
+                .chain(reasons)
+                .collect()
+        }
+    }
+}
+
+/// Who is still served by what was replaced.
+fn draining(Status { upgrades, reloads, .. }: &Status) -> Vec<String> {
+    let processes = upgrades.draining.iter().map(|process| {
+        let (pid, sessions, cut) = (process.pid, process.sessions, ago(process.cut_in_s));
+        format!("process {pid}, replaced by an upgrade, drains: {sessions} sessions, cut in {cut}")
+    });
+    let pools = reloads.draining.iter().map(|leaving| {
+        let (pool, cluster, cut) = (&leaving.pool, &leaving.cluster, ago(leaving.cut_in_s));
+        let sessions = leaving.sessions;
+        harmless(&format!(
+            "{pool} of {cluster}, taken out by a reload, drains: {sessions} sessions, cut in {cut}"
+        ))
+    });
+    processes.chain(pools).collect()
 }
 
 /// What runs may not be what the file says.
@@ -268,6 +304,39 @@ mod tests {
         assert_eq!(set_weights(&pool(vec![member("a", None)])), None);
         let said = set_weights(&pool(vec![member("a", Some((256, 10))), member("b", None)]));
         assert_eq!(said.as_deref(), Some("  replicas: weight of a is 256 by an operator (configured 10)"));
+    }
+
+    #[test]
+    fn upgrades_and_what_they_leave_are_told_each_in_a_line() {
+        let told = |answer: Value| text(&serde_json::from_value(answer).expect("a status"));
+        let head = "pilotfish 1: ready, process 7, up for 60 s, 0 of at most 9 sessions\n";
+        let status = |more: Value| {
+            let mut status =
+                json!({"version": "1", "pid": 7, "ready": true, "uptime_s": 60.0, "max_sessions": 9});
+            status.as_object_mut().expect("keys").append(&mut more.as_object().expect("keys").clone());
+            status
+        };
+        for (more, lines) in [
+            (json!({}), ""),
+            (
+                json!({"upgrades": {"last_ago_s": 120.0, "problem": "it ended"}}),
+                "not upgraded 2 min ago: process 7 goes on as before: it ended\n",
+            ),
+            (
+                json!({"upgrades": {"problem": "a:1: no\nb:2: no"}}),
+                "not upgraded: process 7 goes on as before:\n  a:1: no\n  b:2: no\n",
+            ),
+            (
+                json!({"upgrades": {"draining": [{"pid": 5, "sessions": 2, "cut_in_s": 30.0}]}}),
+                "process 5, replaced by an upgrade, drains: 2 sessions, cut in 30 s\n",
+            ),
+            (
+                json!({"reloads": {"draining": [{"cluster": "c", "pool": "p", "sessions": 3, "cut_in_s": 9.0}]}}),
+                "p of c, taken out by a reload, drains: 3 sessions, cut in 9.0 s\n",
+            ),
+        ] {
+            assert_eq!(told(status(more.clone())), format!("{head}{lines}"), "{more}");
+        }
     }
 
     #[test]

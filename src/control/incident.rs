@@ -270,7 +270,7 @@ impl Clients {
             longest_hold: pool.longest_hold(),
             cut: ends(&[End::RoleLost, End::MemberGone, End::Withdrawn]),
             broken: ends(&[End::BackendClosed, End::BackendReset, End::BackendTimeout]),
-            failed: ends(&[End::HoldExpired, End::HoldFull]),
+            failed: ends(&[End::HoldExpired, End::HoldFull, End::DrainExpired]),
         }
     }
 

@@ -4,7 +4,7 @@
 //! table in the order in which they came, and try again. They stop waiting when their time is up, when they leave,
 //! or when pilotfish stops; and only so many are held at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -36,7 +36,33 @@ pub struct Board {
     pub cell: Cell,
     /// Wakes held clients, in the order in which they came.
     pub changed: Notify,
-    pub stop: CancellationToken,
+    pub stop: Stop,
+}
+
+/// The word that nobody is held any more.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    word: CancellationToken,
+    /// Why not.
+    end: Arc<OnceLock<End>>,
+}
+
+impl Stop {
+    /// Ends all waiting in this way. Only the first word counts.
+    pub fn give(&self, end: End) {
+        self.end.get_or_init(|| end);
+        self.word.cancel();
+    }
+
+    pub fn is_given(&self) -> bool {
+        self.word.is_cancelled()
+    }
+
+    /// Waits for it.
+    pub async fn given(&self) -> End {
+        self.word.cancelled().await;
+        self.end.get().copied().unwrap_or(End::Shutdown)
+    }
 }
 
 /// What one round of attempts came to.
@@ -67,7 +93,7 @@ pub trait Seeker {
 }
 
 impl Board {
-    pub fn new(cell: Cell, stop: CancellationToken) -> Board {
+    pub fn new(cell: Cell, stop: Stop) -> Board {
         Board { cell, changed: Notify::new(), stop }
     }
 
@@ -149,7 +175,7 @@ impl Hold {
         left: impl Future<Output = ()>,
         table_changed: impl Future<Output = ()>,
         dial_failed: bool,
-        stop: &CancellationToken,
+        stop: &Stop,
     ) -> Result<(), End> {
         let held = u32::try_from(pool.stats.held()).unwrap_or(u32::MAX);
         let pause = RETRY_AFTER.max(RETRY_SPREAD.saturating_mul(held));
@@ -157,7 +183,7 @@ impl Hold {
             // In order: a client that may go on does, even if its time is up at this very moment.
             biased;
             () = table_changed => Ok(()),
-            () = stop.cancelled() => Err(End::Shutdown),
+            end = stop.given() => Err(end),
             () = left => Err(End::ClientLeft),
             () = sleep_until(self.until) => Err(End::HoldExpired),
             () = tokio::time::sleep(pause), if dial_failed => Ok(()),

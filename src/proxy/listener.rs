@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
@@ -98,8 +98,21 @@ impl Listening {
     /// Accepts whoever the kernel has taken already, and closes the socket. Blocks until that is done, which takes no longer
     /// than a moment of the worker, or until `patience` is over.
     pub fn close(self, patience: Duration) {
-        drop(self.service);
-        let _ = self.open.recv_timeout(patience);
+        Listening::close_all([self], patience);
+    }
+
+    /// The same for several, all within the patience for one.
+    pub fn close_all(listening: impl IntoIterator<Item = Listening>, patience: Duration) {
+        let until = Instant::now() + patience;
+        let tell = |Listening { service, open, .. }: Listening| {
+            drop(service);
+            open
+        };
+        // All are told before one is waited for.
+        let told: Vec<_> = listening.into_iter().map(tell).collect();
+        for open in told {
+            let _ = open.recv_timeout(until.saturating_duration_since(Instant::now()));
+        }
     }
 }
 
@@ -287,5 +300,26 @@ mod tests {
         let accepted = accept(&socket, &permits, &pool(), &mut Shortage::default(), serve).await;
         assert!(!concerns_one_connection(&accepted.expect_err("no space")));
         assert_eq!(permits.available_permits(), 2);
+    }
+    #[test]
+    fn several_are_closed_within_the_patience_for_one() {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let socket = || {
+            let socket = bind_ip(([127, 0, 0, 1], 0).into(), false, TcpOptions::default()).unwrap();
+            Share::new(&Arc::new(socket.into()), None)
+        };
+        let mut stuck = Vec::new();
+        let mut listening = || {
+            let service = Service { pool: Arc::new(pool()), access: Arc::default() };
+            let (until_closed, open) = std::sync::mpsc::channel();
+            stuck.push(until_closed);
+            let address = ListenAddress::Unix(PathBuf::from("/a"));
+            Listening { address, share: socket(), service: watch::Sender::new(service), open }
+        };
+        let several: Vec<Listening> = (0..8).map(|_| listening()).collect();
+        let begun = Instant::now();
+        Listening::close_all(several, PATIENCE);
+        let took = begun.elapsed();
+        assert!((PATIENCE..3 * PATIENCE).contains(&took), "{took:?}");
     }
 }

@@ -106,7 +106,7 @@ impl Board {
             biased;
             () = changed => Ok(false),
             () = ticket.called() => Ok(true),
-            () = self.stop.cancelled() => Err(End::Shutdown),
+            end = self.stop.given() => Err(end),
             () = seeker.left() => Err(End::ClientLeft),
             () = sleep_until(until) => Err(End::QueueExpired),
         }

@@ -251,7 +251,7 @@ impl<'a> Attempts<'a> {
             attempt = self.reach(backend, is_last, hold) => attempt,
             () = board.displaced(pool, backend) => Ok(Attempt::Moved),
             () = hold::left(client), if has_spoken => Err(End::ClientLeft),
-            () = board.stop.cancelled(), if is_held => Err(End::Shutdown),
+            end = board.stop.given(), if is_held => Err(end),
         }
     }
 
@@ -335,7 +335,7 @@ impl<'a> Attempts<'a> {
         };
         tokio::select! {
             reply = reply::first(stream) => Ok(reply),
-            () = self.worker.board.stop.cancelled() => Err(End::Shutdown),
+            end = self.worker.board.stop.given() => Err(end),
             () = sleep_until(until) => Err(End::HoldExpired),
         }
     }
@@ -416,6 +416,13 @@ impl<'a> Attempts<'a> {
                 return Some(surplus::refusal(end, over, self.session, cluster));
             }
             End::Shutdown => (CANNOT_CONNECT_NOW, "pilotfish: this load balancer is stopping".to_owned()),
+            End::DrainExpired => {
+                let message = format!(
+                    "pilotfish: no {wanted} of {asked} took this client in time ({why}): the process that held it ends, \
+                     and another one has taken its place; connect again"
+                );
+                (CANNOT_CONNECT_NOW, message)
+            }
             _ => return None,
         };
         Some(Refusal { sqlstate, message, hint: String::new() })

@@ -275,6 +275,11 @@ impl Shard {
         self.open().is_empty()
     }
 
+    /// Whether somebody waits for a member, or is being told that there is none.
+    pub fn is_anybody_held(&self) -> bool {
+        self.open().values().any(|session| session.progress().phase == Phase::Waiting)
+    }
+
     /// At most `limit` sessions. The lock is held only to see which there are: the worker waits for it.
     pub fn rows(&self, limit: usize) -> Vec<SessionRow> {
         let listed: Vec<Arc<Session>> = self.open().values().take(limit).map(Arc::clone).collect();

@@ -21,7 +21,7 @@ use super::access::{Access, ClientAddress};
 use super::cancel::MAX_UNDER_WAY;
 use super::counts::Counts;
 use super::engine::Engine;
-use super::hold::Board;
+use super::hold::{Board, Stop};
 use super::listener::{self, Bound, Listener, Listening, Service, Watched};
 use super::room::{Debt, Place, Room};
 use super::sessions::{Session, Shard};
@@ -45,7 +45,7 @@ pub struct Workers {
     /// How many sockets were watched: they are spread by that.
     watched: AtomicUsize,
     accepting: CancellationToken,
-    stop: CancellationToken,
+    stop: Stop,
     sessions: TaskTracker,
     threads: Vec<JoinHandle<()>>,
 }
@@ -114,7 +114,7 @@ impl Workers {
             room: Room::new(options.max_sessions),
             watched: AtomicUsize::new(0),
             accepting: CancellationToken::new(),
-            stop: CancellationToken::new(),
+            stop: Stop::default(),
             sessions: TaskTracker::new(),
             threads: Vec::new(),
         };
@@ -175,7 +175,7 @@ impl Workers {
     /// No new connections; held clients are told to go elsewhere.
     pub fn stop_accepting(&self) {
         self.accepting.cancel();
-        self.stop.cancel();
+        self.stop.give(End::Shutdown);
         self.sessions.close();
     }
 
@@ -184,6 +184,15 @@ impl Workers {
     pub fn hand_over(&self) {
         self.accepting.cancel();
         self.sessions.close();
+    }
+
+    /// After [`Workers::hand_over`]: tells held clients to come again, and waits until they know, `patience` at most.
+    pub async fn send_held_away(&self, patience: Duration) {
+        self.stop.give(End::DrainExpired);
+        let until = Instant::now() + patience;
+        while self.handles.iter().any(|handle| handle.shard.is_anybody_held()) && Instant::now() < until {
+            tokio::time::sleep(ON_THE_WAY).await;
+        }
     }
 
     /// Waits for the last session to end; for ever, unless accepting was stopped.
@@ -210,7 +219,7 @@ impl Workers {
         for (worker, answered) in asked.into_iter().enumerate() {
             let turns = match timeout_at(deadline, answered).await {
                 Ok(Ok(accepts)) => accepts || self.accepting.is_cancelled(),
-                Ok(Err(_gone)) => self.stop.is_cancelled(),
+                Ok(Err(_gone)) => self.stop.is_given(),
                 Err(_late) => false,
             };
             if !turns {
@@ -319,7 +328,7 @@ impl Worker {
                 // After a stop the thread lives as long as a session does.
                 () = self.sessions.wait() => return,
                 // Without it no lost role would be noticed here.
-                outcome = &mut following, if !self.board.stop.is_cancelled() => {
+                outcome = &mut following, if !self.board.stop.is_given() => {
                     tracing::error!(worker = self.index, ?outcome, "the table is followed anew");
                     following = tokio::spawn(Arc::clone(&self).follow_table());
                     continue;

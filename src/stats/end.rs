@@ -62,6 +62,8 @@ pub enum End {
     Operator,
     /// Cut or refused because pilotfish stops.
     Shutdown,
+    /// Held by a process that another one has taken the place of, until its drain was over.
+    DrainExpired,
     /// A fault inside pilotfish.
     Internal,
 }
@@ -85,7 +87,7 @@ pub enum Phase {
 }
 
 impl End {
-    pub const ALL: [End; 28] = [
+    pub const ALL: [End; 29] = [
         End::ClientClosed,
         End::ClientReset,
         End::ClientTimeout,
@@ -113,6 +115,7 @@ impl End {
         End::Withdrawn,
         End::Operator,
         End::Shutdown,
+        End::DrainExpired,
         End::Internal,
     ];
 
@@ -146,6 +149,7 @@ impl End {
             End::Withdrawn => "withdrawn",
             End::Operator => "operator",
             End::Shutdown => "shutdown",
+            End::DrainExpired => "drain_expired",
             End::Internal => "internal",
         }
     }
@@ -177,6 +181,7 @@ impl End {
             | End::Withdrawn
             | End::Operator
             | End::Shutdown
+            | End::DrainExpired
             | End::Internal => Side::Pilotfish,
         }
     }

@@ -35,7 +35,7 @@ pub fn termination(end: End, phase: Phase, held: bool) -> [char; 2] {
         End::RoleLost | End::MemberGone | End::Withdrawn if phase == Phase::Relaying => return ['D', '-'],
         End::Operator | End::Shutdown if phase == Phase::Relaying => return ['K', '-'],
         End::RoleLost | End::MemberGone | End::Withdrawn => 'D',
-        End::Operator | End::Shutdown => 'K',
+        End::Operator | End::Shutdown | End::DrainExpired => 'K',
         End::Internal => 'I',
     };
     [who, state]
@@ -81,6 +81,7 @@ mod tests {
             (End::Operator, Relaying, false, "K-"),
             (End::Shutdown, Relaying, false, "K-"),
             (End::Shutdown, Waiting, true, "KQ"),
+            (End::DrainExpired, Waiting, true, "KQ"),
             (End::Internal, Relaying, false, "ID"),
         ] {
             assert_eq!(String::from_iter(termination(end, phase, held)), letters, "{end} {phase:?} {held}");

@@ -68,7 +68,7 @@ async fn the_status_has_the_shape_that_was_promised() {
         "sessions_total": 41,
     });
     let shape = json!({
-        "version": "…", "uptime_s": 12.3, "ready": true,
+        "version": "…", "pid": 1, "uptime_s": 12.3, "ready": true,
         "clusters": [{
             "name": "demo", "epoch": 7, "timeline": 2, "writer": "patroni2", "condition": "ok",
             "members": [member], "pools": [pool],

@@ -18,14 +18,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotfish::proxy::hold::Board;
+use pilotfish::proxy::hold::{Board, Stop};
 use pilotfish::proxy::sessions::Session;
 use pilotfish::proxy::{ClientAddress, Pool, PoolOptions, SessionLimits};
 use pilotfish::routing::cell::cell;
 use pilotfish::routing::{ClusterId, Kind, PoolRules, Table};
 use pilotfish::stats::PoolStats;
 use tokio::time::sleep_until;
-use tokio_util::sync::CancellationToken;
 
 use self::clients::Town;
 use self::control::Control;
@@ -109,7 +108,7 @@ async fn play(seed: u64, removed: Option<Rule>) -> Ledger {
     let per_member = dice.pick(&[None, Some(2), Some(6)]);
     let (publisher, cell) = cell(Table::new(0, [(ClusterId::default(), Arc::default())]));
     let pool = Arc::new(Pool::new(options(per_member), stats));
-    let board = Board::new(cell, CancellationToken::new());
+    let board = Board::new(cell, Stop::default());
     let mut control = Control::new(publisher, rules, removed);
     let town = Arc::new(Town::new(board, pool, world, dice, removed));
     let mut turns = turns(&plan);

@@ -9,7 +9,7 @@ mod widths;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use pilotfish::admin::actions::{Rejected, Reload, Reloaded};
+use pilotfish::admin::actions::{NotReloaded, Rejected, Reload, Reloaded};
 use pilotfish::config::{Config, Problems};
 use serde_json::Value;
 
@@ -55,7 +55,11 @@ impl Live {
     pub async fn read(&self, read: Result<Config, Problems>) -> Result<Reloaded, Rejected> {
         *self.source.lock().expect("no panic") = read;
         let reload = self.reload.clone();
-        tokio::task::spawn_blocking(move || reload.run("test", "-")).await.expect("no panic")
+        let reloaded = tokio::task::spawn_blocking(move || reload.run("test", "-")).await.expect("no panic");
+        reloaded.map_err(|not_reloaded| match not_reloaded {
+            NotReloaded::Rejected(rejected) => rejected,
+            NotReloaded::Busy(why) => panic!("busy: {why}"),
+        })
     }
 
     pub async fn status(&self) -> Value {

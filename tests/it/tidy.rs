@@ -120,7 +120,7 @@ const ONE_PLACE: [(&str, &[&str]); 18] = [
     ("listenfd", &["src/app/handover/inherited.rs"]),
     ("command_fds", &["src/app/handover/successor.rs"]),
     ("sd_notify", &["src/app/manager.rs"]),
-    ("rustix::event", &["src/proxy/epoll.rs"]),
+    ("rustix::event", &["src/proxy/epoll.rs", "src/app/handover/group.rs"]),
     ("rustix::pipe", &["src/proxy/splice.rs"]),
     ("libc::", &["src/proxy/splice.rs"]),
     ("unsafe {", &["src/proxy/splice.rs"]),

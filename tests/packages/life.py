@@ -106,10 +106,10 @@ def is_upgraded_while_it_runs(install):
         with enter() as before:
             CONFIG.write_text("clusters: 7\n")
             said = install()
-            assert "the running one is still the old one" in said and "expected a list" in said, said
+            assert "goes on as before" in said and "expected a list" in said, said
             CONFIG.write_text(good)
             said = install()
-            taken = re.search(r"process (\d+) .* has taken the place of process (\d+)", said)
+            taken = re.search(r"upgraded: process (\d+) .*process (\d+)", said)
             assert taken and int(taken[2]) == service.pid, said
             enter().close()
             assert service.poll() is None, "its session goes on"

@@ -49,16 +49,15 @@ impl Inherited {
     pub fn from_predecessor() -> (ListenFd, Option<UnixStream>) {
         let mut passed = ListenFd::from_env();
         let last = passed.len().saturating_sub(1);
-        let (family, kind) = (i32::from(AddressFamily::UNIX.as_raw()), SocketType::STREAM.as_raw());
-        let stream = passed.take_custom(last, family, i32::try_from(kind).unwrap_or_default(), "stream");
-        (passed, stream.ok().flatten())
+        let stream = connection(&mut passed, last);
+        (passed, stream)
     }
 
     /// The sockets among these, as they are told. Their files are the other process's while `stay` is set.
-    pub fn told(mut passed: ListenFd, told: &[PassedSocket], stay: &Stays) -> Inherited {
+    pub fn told(passed: &mut ListenFd, told: &[PassedSocket], stay: &Stays) -> Inherited {
         let mut inherited = Inherited::default();
         for (place, told) in told.iter().enumerate() {
-            inherited.add(&mut passed, place, Some((told, stay)));
+            inherited.add(passed, place, Some((told, stay)));
         }
         inherited
     }
@@ -96,6 +95,13 @@ impl Inherited {
             }
         }
     }
+}
+
+/// What another process speaks over, if that is what was passed there.
+pub(super) fn connection(passed: &mut ListenFd, place: usize) -> Option<UnixStream> {
+    let (family, kind) = (i32::from(AddressFamily::UNIX.as_raw()), SocketType::STREAM.as_raw());
+    let stream = passed.take_custom(place, family, i32::try_from(kind).unwrap_or_default(), "stream");
+    stream.ok().flatten()
 }
 
 /// # Errors

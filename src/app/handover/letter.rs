@@ -2,7 +2,14 @@
 //!
 //! They may be of different versions: what one does not know is passed over, and what it misses is empty.
 
+use std::io;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, Take};
+
+/// All that a process has to say before it serves, and far more.
+const MOST_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,8 +35,12 @@ pub(super) enum FromNew {
     },
     /// It accepts.
     Taken,
-    /// It accepts no more and will end: it was stopped, or another process takes its place. Without this it has died.
+    /// It will end: it was stopped. Without this it has died.
     Parting,
+    /// Another process has taken its place, speaks from now on, and is to be told what is left.
+    FollowedBy {
+        pid: u32,
+    },
     Failed {
         reason: String,
     },
@@ -47,6 +58,8 @@ pub(in crate::app) struct Estate {
     pub failed: u64,
     /// In the order of their descriptors.
     pub sockets: Vec<PassedSocket>,
+    /// Their connections are passed behind the sockets.
+    pub formers: Vec<PassedFormer>,
     pub clusters: Vec<OperatedCluster>,
 }
 
@@ -59,6 +72,16 @@ pub(in crate::app) struct PassedSocket {
     pub has_file: bool,
     /// Members that take new sessions from there.
     pub routable: Vec<String>,
+}
+
+/// A process whose place was taken before, and that still drains.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::app) struct PassedFormer {
+    pub pid: u32,
+    /// As [`FromOld::Open`].
+    pub sessions: usize,
+    pub cut_in_ms: u64,
 }
 
 /// What an operator has said of a cluster.
@@ -76,4 +99,39 @@ pub(in crate::app) struct OperatedCluster {
 pub(super) fn line(letter: &impl Serialize) -> String {
     // Cannot fail: these are plain structures with texts as keys.
     serde_json::to_string(letter).unwrap_or_default() + "\n"
+}
+
+/// The other side's letters, as they come.
+#[derive(Debug)]
+pub(super) struct Letters<R> {
+    stream: BufReader<Take<R>>,
+    /// What has come of the next one.
+    begun: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Letters<R> {
+    pub fn new(stream: R) -> Letters<R> {
+        Letters { stream: BufReader::new(stream.take(MOST_BYTES)), begun: Vec::new() }
+    }
+
+    /// Waits for the next; `None`: there are no more. Dropped while it waits, nothing is lost.
+    ///
+    /// # Errors
+    /// Those of the system, or it cannot be understood; there may be more then.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        self.stream.read_until(b'\n', &mut self.begun).await?;
+        let line = std::mem::take(&mut self.begun);
+        // The limit is for one that never ends.
+        self.stream.get_mut().set_limit(MOST_BYTES);
+        match line.is_empty() {
+            true => Ok(None),
+            false => Ok(serde_json::from_slice(&line).map(Some)?),
+        }
+    }
+
+    /// Waits until nobody has the other end any more.
+    pub async fn closed(&mut self) {
+        let (stream, mut passed_over) = (self.stream.get_mut().get_mut(), [0; 512]);
+        while stream.read(&mut passed_over).await.is_ok_and(|length| length > 0) {}
+    }
 }

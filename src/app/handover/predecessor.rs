@@ -2,17 +2,18 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::plan::{Known, Plan, addresses};
 use super::super::{StartError, transport};
-use super::inherited::Inherited;
-use super::letter::{Estate, FromNew, FromOld, OperatedCluster, line};
+use super::former::{self, Formers};
+use super::inherited::{Inherited, connection};
+use super::letter::{Estate, FromNew, FromOld, OperatedCluster, PassedFormer, line};
 use super::settled::{Settled, settled};
 use crate::admin::Sources;
 use crate::admin::pools::routable;
-use crate::admin::upgrade::{PastUpgrades, Upgrade};
+use crate::admin::upgrade::PastUpgrades;
 use crate::config::Config;
 use crate::proxy::share::Stays;
 use crate::routing::ClusterId;
@@ -31,10 +32,13 @@ const LOOK: Duration = Duration::from_millis(10);
 pub(in crate::app) struct Predecessor {
     letters: BufReader<UnixStream>,
     estate: Estate,
+    /// Those whose places were taken before, and their connections.
+    formers: Vec<(PassedFormer, UnixStream)>,
     met: Instant,
     /// Of all unix sockets that it passed: the files are its own.
     files: Stays,
     word: Word,
+    herald: Herald,
 }
 
 /// Whether this process takes the other's place: decided once, by whoever comes first.
@@ -52,21 +56,21 @@ impl Word {
     }
 }
 
-/// Tells the process before this one how this one ends.
-#[derive(Debug)]
-pub struct Herald(UnixStream);
+/// Tells the process before this one when this one cannot start.
+#[derive(Debug, Clone)]
+pub struct Herald(Arc<Mutex<Option<UnixStream>>>);
 
 impl Herald {
-    /// As it should.
-    pub(in crate::app) fn parting(&mut self) {
-        // That process may have ended long ago.
-        let _ = self.0.write_all(line(&FromNew::Parting).as_bytes());
+    /// And why. Once this process has taken the other's place it has nothing to say any more.
+    pub fn failed(&self, reason: &str) {
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.iter_mut().for_each(|stream| {
+            former::tell(stream, &FromNew::Failed { reason: reason.to_owned() });
+        });
     }
 
-    /// It cannot start, and why.
-    pub fn failed(&mut self, reason: &str) {
-        // Its own end is told by the end of the connection.
-        let _ = self.0.write_all(line(&FromNew::Failed { reason: reason.to_owned() }).as_bytes());
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -76,26 +80,32 @@ impl Predecessor {
     /// # Errors
     /// A sentence.
     pub fn meet() -> Result<(Predecessor, Inherited), String> {
-        let (passed, stream) = Inherited::from_predecessor();
+        let (mut passed, stream) = Inherited::from_predecessor();
         let stream =
             stream.ok_or("no process before this one speaks; PILOTFISH_UPGRADE is not for people")?;
         let lost = |error: io::Error| format!("the process before this one is not heard of: {error}");
         stream.set_read_timeout(Some(LETTER_WITHIN)).map_err(lost)?;
+        let herald = Herald(Arc::new(Mutex::new(Some(stream.try_clone().map_err(lost)?))));
         let letters = BufReader::new(stream);
         let (estate, files, word) = (Estate::default(), Stays::default(), Word::default());
         files.set(true);
-        let mut predecessor = Predecessor { letters, estate, met: Instant::now(), files, word };
+        let (formers, met) = (Vec::new(), Instant::now());
+        let mut predecessor = Predecessor { letters, estate, formers, met, files, word, herald };
         predecessor.tell(&FromNew::Begun { pid: std::process::id() }).map_err(lost)?;
         match predecessor.hear().map_err(lost)? {
             FromOld::Estate(estate) => predecessor.estate = estate,
             other => return Err(format!("the process before this one said {other:?} first")),
         }
-        let inherited = Inherited::told(passed, &predecessor.estate.sockets, &predecessor.files);
+        let Estate { sockets, formers, .. } = &predecessor.estate;
+        let inherited = Inherited::told(&mut passed, sockets, &predecessor.files);
+        let formers = formers.iter().cloned().zip(sockets.len()..);
+        let formers = formers.filter_map(|(former, place)| Some((former, connection(&mut passed, place)?)));
+        predecessor.formers = formers.collect();
         Ok((predecessor, inherited))
     }
 
-    pub fn herald(&self) -> Option<Herald> {
-        self.letters.get_ref().try_clone().ok().map(Herald)
+    pub fn herald(&self) -> Herald {
+        self.herald.clone()
     }
 
     pub fn word(&self) -> Word {
@@ -202,33 +212,24 @@ impl Predecessor {
         }
     }
 
-    /// This process accepts. Waits until the other one has told the service manager so, and follows it to its end.
-    pub fn succeed(mut self, upgrade: &Upgrade) {
+    /// This process accepts. Waits until the other one has told the service manager so, and follows it to its end, as those
+    /// before it.
+    pub fn succeed(mut self, formers: &Formers) {
         // Before it is said: the other one leaves them from then on.
         self.files.set(false);
         let told = self.tell(&FromNew::Taken).and_then(|()| self.hear());
+        self.herald.close();
+        for (former, mut stream) in std::mem::take(&mut self.formers) {
+            former::tell(&mut stream, &FromNew::FollowedBy { pid: std::process::id() });
+            formers.follow(former, stream);
+        }
+        let pid = self.pid();
         let Ok(FromOld::Open { sessions, cut_in_ms }) = told else {
             // It has ended, or it hangs: there is nothing left to wait for.
-            return tracing::warn!(pid = self.pid(), ?told, "the process before this one had no last word");
+            return tracing::warn!(pid, ?told, "the process before this one had no last word");
         };
-        tracing::info!(pid = self.pid(), sessions, "took the place of another process, which drains");
-        let upgrade = upgrade.clone();
-        let follow = move || {
-            let mut left = Some((sessions, cut_in_ms));
-            let _ = self.letters.get_ref().set_read_timeout(None);
-            while let Some((sessions, cut_in_ms)) = left {
-                upgrade.drains(Some((self.pid(), sessions, Duration::from_millis(cut_in_ms))));
-                left = match self.hear() {
-                    Ok(FromOld::Open { sessions, cut_in_ms }) => Some((sessions, cut_in_ms)),
-                    _ => None,
-                };
-            }
-            upgrade.drains(None);
-            tracing::info!(pid = self.pid(), "the process before this one has ended");
-        };
-        if let Err(error) = std::thread::Builder::new().name("predecessor".to_owned()).spawn(follow) {
-            tracing::warn!(%error, "what is left of the process before this one is not followed");
-        }
+        tracing::info!(pid, sessions, "took the place of another process, which drains");
+        formers.follow(PassedFormer { pid, sessions, cut_in_ms }, self.letters.into_inner());
     }
 
     fn tell(&mut self, letter: &FromNew) -> io::Result<()> {

@@ -3,41 +3,36 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
-use std::process::{Child, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Take};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::group::Group;
 use super::launch::{LAUNCH, Launch};
-use super::letter::{Estate, FromNew, FromOld, line};
+use super::letter::{Estate, FromNew, FromOld, Letters, line};
 
 /// The first descriptor that is passed, by sd_listen_fds(3).
 const FIRST: i32 = 3;
 /// A program that was told to accept does so at once.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
-/// A program that has closed its side ends within this time, or is ended.
-const END_WITHIN: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(5);
-/// All that a new process has to say, and far more.
-const MOST_BYTES: u64 = 1 << 20;
+/// Why it failed was said before it ended.
+const REASON_WITHIN: Duration = Duration::from_millis(100);
+/// Who has been ended has lost its descriptors within this time.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 /// Of the environment: what is meant for this process only.
 const OWN: [&str; 4] = ["LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_FDS_FIRST_FD", "WATCHDOG_PID"];
 
 /// It accepts; this process is to accept no more.
 #[derive(Debug)]
 pub(in crate::app) struct Successor {
-    /// What was started, which starts what stays.
-    child: Child,
-    pid: Option<Pid>,
-    letters: BufReader<Take<OwnedReadHalf>>,
+    group: Group,
+    pid: u32,
+    letters: Letters<OwnedReadHalf>,
     out: OwnedWriteHalf,
     pub version: String,
-    /// Until then it is ended with this.
-    accepts: bool,
 }
 
 /// How a process that accepted has come to its end.
@@ -49,8 +44,16 @@ pub(in crate::app) enum End {
     Died,
 }
 
+/// Why it does not accept.
+#[derive(Debug)]
+enum Failure {
+    Ended,
+    Other(String),
+}
+
 impl Successor {
-    /// Starts the program and hears of it until it accepts. Dropped before that, the program is ended.
+    /// Starts the program and hears of it until it accepts. When it fails, or this is dropped before, all that came of it is
+    /// ended.
     ///
     /// # Errors
     /// In words, why this process has to go on.
@@ -61,44 +64,72 @@ impl Successor {
         within: Duration,
     ) -> Result<Successor, String> {
         let mut successor = spawn(launch, sockets).await?;
-        let getting_ready = successor.get_ready(estate);
-        let ready = tokio::time::timeout(within, getting_ready).await;
-        ready.unwrap_or_else(|_| {
-            Err(format!("it was not ready within {} s, and was ended", within.as_secs_f64()))
-        })?;
-        successor.tell(&FromOld::Take).await.map_err(|error| error.to_string())?;
-        match tokio::time::timeout(TAKEN_WITHIN, successor.hear()).await {
-            Ok(Ok(FromNew::Taken)) => {
-                successor.accepts = true;
+        match successor.get_to_accept(estate, within).await {
+            Ok(()) => {
+                successor.group.let_go().await;
                 Ok(successor)
             }
-            Ok(Ok(other)) => Err(format!("it said {other:?} when it was to accept")),
-            Ok(Err(problem)) => Err(problem),
-            Err(_) => Err("it was ready, but did not begin to accept, and was ended".to_owned()),
+            Err(failure) => Err(successor.end(failure).await),
         }
     }
 
-    async fn get_ready(&mut self, estate: Estate) -> Result<(), String> {
+    async fn get_to_accept(&mut self, estate: Estate, within: Duration) -> Result<(), Failure> {
+        let ready = tokio::time::timeout(within, self.get_ready(estate)).await;
+        ready.unwrap_or_else(|_| {
+            let seconds = within.as_secs_f64();
+            Err(Failure::Other(format!("it was not ready within {seconds} s, and was ended")))
+        })?;
+        self.tell(&FromOld::Take).await.map_err(|error| Failure::Other(error.to_string()))?;
+        match tokio::time::timeout(TAKEN_WITHIN, self.hear()).await {
+            Ok(Ok(FromNew::Taken)) => Ok(()),
+            Ok(Ok(other)) => Err(Failure::Other(format!("it said {other:?} when it was to accept"))),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => {
+                Err(Failure::Other("it was ready, but did not begin to accept, and was ended".to_owned()))
+            }
+        }
+    }
+
+    async fn get_ready(&mut self, estate: Estate) -> Result<(), Failure> {
         // Whatever was started may never read it: that is its end or the end of patience, not an error here.
         let _ = self.tell(&FromOld::Estate(estate)).await;
         loop {
             match self.hear().await? {
                 FromNew::Begun { pid } => {
-                    self.pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                    reap(&mut self.child).await;
+                    self.pid = pid;
+                    self.group.stays(pid);
                 }
                 FromNew::Ready { version } => {
                     self.version = version;
                     return Ok(());
                 }
-                other => return Err(format!("it said {other:?} before it was ready")),
+                other => return Err(Failure::Other(format!("it said {other:?} before it was ready"))),
             }
+        }
+    }
+
+    /// Ends all that came of it; says why.
+    async fn end(mut self, failure: Failure) -> String {
+        let status = self.group.end();
+        let problem = match (failure, status) {
+            (Failure::Other(problem), _) => problem,
+            (Failure::Ended, Some(status)) if self.pid == 0 => {
+                format!("it ended before it was ready ({status}); see the lines before")
+            }
+            (Failure::Ended, _) => "it ended before it was ready; see the lines before".to_owned(),
+        };
+        // Passed together, so whoever has this one has the others.
+        match tokio::time::timeout(CLOSED_WITHIN, self.letters.closed()).await {
+            Ok(()) => problem,
+            Err(_) => format!(
+                "{problem}; a process that came of it still has the listening sockets: find it with ss -ltnp, and end it"
+            ),
         }
     }
 
     /// Of the process that stays.
     pub fn pid(&self) -> u32 {
-        self.pid.map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+        self.pid
     }
 
     /// This process accepts no more, and drains.
@@ -110,13 +141,24 @@ impl Successor {
         self.tell(&FromOld::Open { sessions, cut_in_ms }).await
     }
 
-    /// Waits for its end, or for the word that it will.
+    /// Waits for its end, or for the word that it will. When another process takes its place, that one is meant from then on.
     pub async fn ends(&mut self) -> End {
-        let mut line = String::new();
-        let read = self.letters.read_line(&mut line).await;
-        match read.map(|_| serde_json::from_str(&line)) {
-            Ok(Ok(FromNew::Parting)) => End::Parted,
-            _ => End::Died,
+        loop {
+            match self.letters.next().await {
+                Ok(Some(FromNew::Parting)) => return End::Parted,
+                Ok(Some(FromNew::FollowedBy { pid })) => {
+                    let before = std::mem::replace(&mut self.pid, pid);
+                    tracing::info!(
+                        pid,
+                        before,
+                        "a newer process has taken the place of the one that had taken this one's"
+                    );
+                }
+                // Of another version.
+                Ok(Some(_)) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Ok(None) | Err(_) => return End::Died,
+            }
         }
     }
 
@@ -125,41 +167,32 @@ impl Successor {
     }
 
     /// # Errors
-    /// It has failed or ended: in its words, or by its exit.
-    async fn hear(&mut self) -> Result<FromNew, String> {
-        let mut line = String::new();
-        let read = self.letters.read_line(&mut line).await;
-        if read.is_ok_and(|length| length > 0) {
-            return match serde_json::from_str(&line) {
-                Ok(FromNew::Failed { reason }) => Err(reason),
-                Ok(letter) => Ok(letter),
-                Err(error) => Err(format!("it cannot be understood: {error}")),
-            };
-        }
-        // Nobody has the other end any more, so the number may be another process's by now.
-        Err(match (self.pid.take(), reap(&mut self.child).await) {
-            (None, Some(status)) => format!("it ended before it was ready ({status}); see the lines before"),
-            _ => "it ended before it was ready; see the lines before".to_owned(),
-        })
-    }
-}
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        if self.accepts {
-            return;
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        // It has the other end of the connection, so it is still this process that has this number.
-        if let Some(pid) = self.pid {
-            let _ = kill_process(pid, Signal::KILL);
+    /// It has failed or ended. Its end is not waited for by the end of the connection, which others may have by now.
+    async fn hear(&mut self) -> Result<FromNew, Failure> {
+        let heard = tokio::select! {
+            biased;
+            heard = self.letters.next() => heard,
+            () = self.group.fails() => {
+                let reason = tokio::time::timeout(REASON_WITHIN, self.letters.next()).await;
+                reason.unwrap_or(Ok(None))
+            }
+        };
+        match heard {
+            Ok(Some(FromNew::Failed { reason })) => Err(Failure::Other(reason)),
+            Ok(Some(letter)) => Ok(letter),
+            Ok(None) => Err(Failure::Ended),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(Failure::Other(format!("it cannot be understood: {error}")))
+            }
+            Err(_) => Err(Failure::Ended),
         }
     }
 }
 
 async fn spawn(launch: &Launch, sockets: Vec<OwnedFd>) -> Result<Successor, String> {
-    let words = |error: io::Error| format!("{} cannot be started: {error}", launch.program().display());
+    let program = launch.program().display().to_string();
+    let words = |error: io::Error| format!("{program} cannot be started: {error}");
+    launch.verify().map_err(|problem| words(io::Error::other(problem)))?;
     let (ours, theirs) = StdStream::pair().map_err(words)?;
     let passed = sockets.into_iter().chain([theirs.into()]);
     let mappings: Vec<FdMapping> =
@@ -171,24 +204,9 @@ async fn spawn(launch: &Launch, sockets: Vec<OwnedFd>) -> Result<Successor, Stri
     command.env("LISTEN_FDS", mappings.len().to_string());
     command.fd_mappings(mappings).map_err(|error| words(io::Error::other(error)))?;
     // It copies the tables of this process's memory, which may be large.
-    let started = tokio::task::spawn_blocking(move || command.spawn());
-    let child = started.await.map_err(|error| words(error.into()))?.map_err(words)?;
+    let started = tokio::task::spawn_blocking(move || Group::start(&mut command));
+    let group = started.await.map_err(|error| words(error.into()))?.map_err(words)?;
     ours.set_nonblocking(true).map_err(words)?;
     let (letters, out) = UnixStream::from_std(ours).map_err(words)?.into_split();
-    let letters = BufReader::new(letters.take(MOST_BYTES));
-    Ok(Successor { child, pid: None, letters, out, version: String::new(), accepts: false })
-}
-
-/// How it ended, or that it had to be ended.
-async fn reap(child: &mut Child) -> Option<ExitStatus> {
-    let deadline = Instant::now() + END_WITHIN;
-    while Instant::now() < deadline {
-        match child.try_wait() {
-            Ok(None) => tokio::time::sleep(LOOK).await,
-            Ok(status) => return status,
-            Err(_) => return None,
-        }
-    }
-    let _ = child.kill();
-    child.wait().ok()
+    Ok(Successor { group, pid: 0, letters: Letters::new(letters), out, version: String::new() })
 }

@@ -281,6 +281,7 @@ fn with_all_figures() -> StatusView {
     let cluster = ClusterView { members: vec![member], pools: vec![pool], ..ClusterView::default() };
     StatusView {
         version: "",
+        pid: 1,
         uptime_s: 1.0,
         ready: true,
         stopping: false,

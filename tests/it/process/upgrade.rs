@@ -16,6 +16,9 @@ use crate::control::http::status_until;
 use crate::control::postgres::Client;
 use crate::control::within;
 
+/// Said by one that drains.
+const GONE: &str = "the process that took the place of this one has ended";
+
 #[tokio::test]
 async fn ten_upgrades_in_a_row_refuse_and_reset_nobody() {
     let cluster = FakeCluster::start("demo", &["a", "b"]).await;
@@ -25,7 +28,7 @@ async fn ten_upgrades_in_a_row_refuse_and_reset_nobody() {
     let traffic = Traffic::start(primary, &world.pool_socket());
     let mut before = Vec::new();
     let mut pid = world.first();
-    for done in 1..=10 {
+    for done in 1..=10_u64 {
         traffic.more(50).await;
         before.push(Client::enter(primary).await.0);
         let upgraded = world.upgrade().await.expect("an upgrade");
@@ -36,7 +39,12 @@ async fn ten_upgrades_in_a_row_refuse_and_reset_nobody() {
         pid = upgraded["pid"].as_u64().expect("a number");
         let is_done = |status: &Value| {
             let upgrades = &status["upgrades"];
-            upgrades["done"] == done && upgrades["draining"]["pid"] == upgraded["before"]
+            let draining = upgrades["draining"].as_array().expect("a list");
+            let last = draining.last().map(|last| &last["pid"]);
+            upgrades["done"] == done
+                && draining.len() as u64 == done
+                && last == Some(&upgraded["before"])
+                && draining.iter().all(|draining| draining["sessions"] == 1)
         };
         let status = status_until(admin, "the upgrade", is_done).await;
         assert_eq!(status["upgrades"]["problem"], Value::Null);
@@ -50,7 +58,8 @@ async fn ten_upgrades_in_a_row_refuse_and_reset_nobody() {
     }
     drop(before);
     assert_eq!(world.pilotfish.exit().await, 0, "the first one finishes when its sessions have");
-    status_until(admin, "an end of the drain", |status| status["upgrades"]["draining"].is_null()).await;
+    let nobody = |status: &Value| status["upgrades"]["draining"] == json!([]);
+    status_until(admin, "an end of all drains", nobody).await;
     assert!(world.pool_socket().exists() && world.admin_socket().exists());
     World::end(pid, Signal::TERM);
     within("the end of the last one", async {
@@ -75,7 +84,7 @@ async fn whoever_waits_stays_with_the_process_that_holds_him() {
     status_until(admin, "a held client", |status| status["clusters"][0]["pools"][0]["held"] == 1).await;
     world.upgrade().await.expect("an upgrade without a writer, as before");
     let status =
-        status_until(admin, "the drain", |status| status["upgrades"]["draining"]["sessions"] == 1).await;
+        status_until(admin, "the drain", |status| status["upgrades"]["draining"][0]["sessions"] == 1).await;
     assert_eq!(status["sessions"], 0);
     cluster.promote("b");
     assert_eq!(held.welcome().await, "b");
@@ -92,6 +101,26 @@ async fn what_is_left_after_the_drain_timeout_is_cut() {
     let (end, code) = tokio::join!(client.end(), world.pilotfish.exit());
     assert_eq!((end.is_err(), code), (true, 0));
     assert_eq!(world.pilotfish.says("stopped").await["cut"], 1);
+}
+
+/// The new process may know of somebody by then.
+#[tokio::test]
+async fn whoever_is_still_held_after_the_drain_timeout_is_told_why() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    cluster.say("a", 503, json!({}));
+    let world = World::start(&cluster, "drain_timeout: 500ms");
+    let (primary, admin) = (world.pilotfish.pool("primary").await, world.pilotfish.admin().await);
+    let held = Client::knock(primary).await;
+    status_until(admin, "a held client", |status| status["clusters"][0]["pools"][0]["held"] == 1).await;
+    world.upgrade().await.expect("an upgrade");
+    let told = held.end().await.expect("an end in order");
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("57P03") && told.contains("another one has taken its place"), "{told}");
+    assert_eq!(world.pilotfish.exit().await, 0);
+    let end = world.pilotfish.says("session ended").await;
+    assert_eq!((&end["cause"], &end["phase"]), (&json!("drain_expired"), &json!("waiting")));
+    assert!(end["held_ms"].as_u64().is_some_and(|held| held >= 500), "{end}");
+    assert_eq!(world.pilotfish.says("stopped").await["cut"], 0);
 }
 
 /// Two signals that mean a stop reach both processes when systemd stops the unit.
@@ -115,11 +144,69 @@ async fn a_stop_after_the_death_of_the_successor_ends_the_drain_at_once() {
     let (client, _) = Client::enter(world.pilotfish.pool("primary").await).await;
     let upgraded = world.upgrade().await.expect("an upgrade");
     World::end(upgraded["pid"].as_u64().expect("a number"), Signal::KILL);
-    world.pilotfish.says("the process that took the place of this one has ended").await;
+    world.pilotfish.says(GONE).await;
     world.pilotfish.signal(Signal::TERM);
     let (end, code) = tokio::join!(client.end(), world.pilotfish.exit());
     assert_eq!((end.is_err(), code), (true, 0));
     assert_eq!(world.pilotfish.says("stopped").await["cut"], 1);
+}
+
+#[tokio::test]
+async fn an_upgrade_during_a_drain_loses_sight_of_nobody() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "drain_timeout: 10m");
+    let (primary, admin) = (world.pilotfish.pool("primary").await, world.pilotfish.admin().await);
+    let (mut first, _) = Client::enter(primary).await;
+    let upgraded = world.upgrade().await.expect("an upgrade");
+    let (second, _) = Client::enter(primary).await;
+    let last = world.upgrade().await.expect("an upgrade during the drain");
+    let left = |pids: &[&Value]| {
+        let wanted: Vec<Value> = pids.iter().map(|pid| json!([pid, 1])).collect();
+        move |status: &Value| {
+            let draining = status["upgrades"]["draining"].as_array().expect("a list");
+            draining.iter().map(|one| json!([one["pid"], one["sessions"]])).collect::<Vec<_>>() == wanted
+        }
+    };
+    let both = [&upgraded["before"], &last["before"]];
+    status_until(admin, "both that drain", left(&both)).await;
+    let followed = "a newer process has taken the place of the one that had taken this one's";
+    assert_eq!(world.pilotfish.says(followed).await["pid"], last["pid"]);
+    drop(second);
+    status_until(admin, "the first alone", left(&both[..1])).await;
+    assert_eq!(first.ask("still").await.expect("an open session"), "a:still");
+    drop(first);
+    assert_eq!(world.pilotfish.exit().await, 0);
+    status_until(admin, "an end of both", left(&[])).await;
+    let lines = world.pilotfish.lines().join("\n");
+    assert!(!lines.contains(GONE), "{lines}");
+}
+
+/// Whoever drains hears of the process that serves, not of the one that has taken its own place.
+#[tokio::test]
+async fn the_death_of_the_last_process_is_told_to_all_that_drain() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "drain_timeout: 10m");
+    let primary = world.pilotfish.pool("primary").await;
+    let (first, _) = Client::enter(primary).await;
+    let middle = world.upgrade().await.expect("an upgrade")["pid"].as_u64().expect("a number");
+    let (second, _) = Client::enter(primary).await;
+    let last = world.upgrade().await.expect("an upgrade during the drain");
+    let followed = "a newer process has taken the place of the one that had taken this one's";
+    world.pilotfish.says(followed).await;
+    World::end(last["pid"].as_u64().expect("a number"), Signal::KILL);
+    within("two processes that hear of it", async {
+        let gone = |line: &&String| line.contains(GONE) && line.contains(&format!(":{}", last["pid"]));
+        while world.pilotfish.lines().iter().filter(gone).count() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    World::end(middle, Signal::TERM);
+    assert!(second.end().await.is_err());
+    world.only(&[world.first()]).await;
+    world.pilotfish.signal(Signal::TERM);
+    let (end, code) = tokio::join!(first.end(), world.pilotfish.exit());
+    assert_eq!((end.is_err(), code), (true, 0));
 }
 
 #[tokio::test]
@@ -131,6 +218,8 @@ async fn a_stop_of_both_lets_the_former_one_drain() {
     World::end(upgraded["pid"].as_u64().expect("a number"), Signal::TERM);
     world.only(&[world.first()]).await;
     world.pilotfish.signal(Signal::TERM);
+    let stops = "stopping: nobody is held any more, and open sessions may finish as before; a second signal cuts them";
+    assert_eq!(world.pilotfish.says(stops).await["sessions"], 1);
     for _ in 0..20 {
         assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
     }

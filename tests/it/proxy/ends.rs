@@ -11,7 +11,7 @@ use super::packets::{WELCOME, cancel, startup};
 use super::peer::Peer;
 
 /// The ends that can be brought about without waiting for a clock.
-const SCENES: [End; 14] = [
+const SCENES: [End; 15] = [
     End::ClientClosed,
     End::ClientReset,
     End::ClientProbe,
@@ -26,6 +26,7 @@ const SCENES: [End; 14] = [
     End::MemberGone,
     End::Withdrawn,
     End::Shutdown,
+    End::DrainExpired,
 ];
 
 /// What the member has sent in each session: its welcome and three bytes.
@@ -116,6 +117,14 @@ impl Stage {
                 let (mut client, _backend) = self.session().await;
                 self.bench.workers.cut_all();
                 client.hear_reset().await;
+            }
+            End::DrainExpired => {
+                let mut client = self.waiting().await;
+                self.port().holds(1).await;
+                self.bench.workers.hand_over();
+                let sent_away = self.bench.workers.send_held_away(Duration::from_secs(10));
+                let (refusal, ()) = tokio::join!(async move { client.hear_refusal().await }, sent_away);
+                assert_eq!(refusal.sqlstate, "57P03", "{refusal:?}");
             }
             other => panic!("no scene for {other}"),
         }

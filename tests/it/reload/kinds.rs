@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pilotfish::config::{Listen, LogLevel, Replicas};
+use serde_json::json;
 
 use super::Live;
 use crate::control::cluster::FakeCluster;
@@ -90,9 +91,15 @@ async fn what_went_drains_and_then_is_cut() {
     assert!(tokio::net::TcpStream::connect(at).await.is_err(), "nobody is let in any more");
     let status = live.status().await;
     assert_eq!(status["clusters"].as_array().map(Vec::len), Some(1));
+    let draining = status["reloads"]["draining"].as_array().expect("a list");
+    assert_eq!(draining.len(), 1, "only where somebody is: {status}");
+    let told = (&draining[0]["cluster"], &draining[0]["pool"], &draining[0]["sessions"]);
+    assert_eq!(told, (&json!("stock"), &json!("primary"), &json!(1)));
+    assert!(draining[0]["cut_in_s"].as_f64().is_some_and(|left| left <= 1.5), "{status}");
     assert_eq!(ends.ask("still").await.expect("an answer"), "c:still", "it may finish");
     ends.end().await.expect_err("after its time it is cut");
     assert_eq!(stays.ask("here").await.expect("an answer"), "a:here");
+    live.served.until("an end of that", |status| status["reloads"]["draining"] == json!([])).await;
     // It comes back as one that was never there.
     live.change(&both).await.expect("a good configuration");
     let (_, name) = Client::enter(live.pool("stock", "primary").await).await;

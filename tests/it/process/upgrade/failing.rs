@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use super::world::World;
 use crate::control::cluster::FakeCluster;
@@ -32,15 +33,20 @@ async fn a_new_process_that_fails_changes_nothing() {
     let conflict = good.replacen("replicas: {listen: \"", &taken, 1).replacen("\"}\nadmin", "\"]}\nadmin", 1);
     let secret = good.replacen("admin: {", "admin: {users: [{name: u, password: 'file:/none'}], ", 1);
     let folder = good.replacen("haproxy.sock", "none/haproxy.sock", 1);
-    let failures: [(&str, Program, &[&str]); 7] = [
+    let failures: [(&str, Program, &[&str]); 10] = [
         // Behind all other sockets, which it has taken by then.
         (&folder, Program::Same, &["none/haproxy.sock", "No such file"]),
         ("clusters: 7", Program::Same, &["config.yaml:1:11", "expected a list"]),
         (&conflict, Program::Same, &["pool replicas cannot listen on", "Address already in use"]),
         (&secret, Program::Same, &["/none"]),
         (&good, Program::Script("#!/bin/sh\nexit 3\n"), &["exit status: 3"]),
+        // Whoever keeps the sockets and the connection is ended too, and not waited for.
+        (&good, Program::Script("#!/bin/sh\nsleep 1000 &\nexit 4\n"), &["exit status: 4"]),
+        // Not read by a shell.
+        (&good, Program::Script("touch /nowhere\nexit 5\n"), &["cannot be started", "no script that names"]),
         (&good, Program::None, &["cannot be started", "No such file"]),
         (&good, Program::Script("#!/bin/sh\nexec sleep 1000\n"), &["not ready within 0.3 s"]),
+        (&good, Program::Script("#!/bin/sh\nsleep 1000 & wait\n"), &["not ready within 0.3 s"]),
     ];
     for (failed, (text, program, reasons)) in (1..).zip(failures) {
         world.restore();
@@ -56,8 +62,10 @@ async fn a_new_process_that_fails_changes_nothing() {
             Program::None => world.remove(),
         }
         let said = world.upgrade().await.expect_err("no upgrade");
-        for reason in [&["this process goes on as before"], reasons].concat() {
-            assert!(said.contains(reason), "{reason:?} is not said: {said}");
+        let goes_on = format!(": process {} goes on as before:", world.first());
+        let (_, shown) = world.command(&["status"]).await;
+        for reason in [&["not upgraded", &*goes_on][..], reasons].concat() {
+            assert!(said.contains(reason) && shown.contains(reason), "no {reason:?} in {said}\n{shown}");
         }
         let status = get(admin, "/api/v1/status").await.json();
         assert_eq!((&status["upgrades"]["failed"], &status["upgrades"]["done"]), (&failed.into(), &0.into()));
@@ -79,8 +87,34 @@ async fn a_new_process_that_fails_changes_nothing() {
     world.restore();
     world.upgrade().await.expect("an upgrade after all");
     let status = status_until(admin, "the upgrade", |status| status["upgrades"]["done"] == 1).await;
-    assert_eq!((&status["upgrades"]["failed"], status["upgrades"]["problem"].is_null()), (&7.into(), true));
+    assert_eq!((&status["upgrades"]["failed"], status["upgrades"]["problem"].is_null()), (&10.into(), true));
     assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
+}
+
+/// It is named, since whoever has a socket may be given its connections.
+#[tokio::test]
+async fn whoever_gets_away_with_the_sockets_is_told_of() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "");
+    Client::enter(world.pilotfish.pool("primary").await).await;
+    world.replace("#!/bin/sh\nsetsid sleep 1000 &\nsleep 0.2\nexit 4\n");
+    let said = world.upgrade().await.expect_err("no upgrade");
+    assert!(said.contains("exit status: 4") && said.contains("still has the listening sockets"), "{said}");
+}
+
+/// It starts the program as its child, and waits for it.
+#[tokio::test]
+async fn a_program_behind_a_wrapper_takes_over_by_itself() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "");
+    let (primary, admin) = (world.pilotfish.pool("primary").await, world.pilotfish.admin().await);
+    Client::enter(primary).await;
+    world.replace(&format!("#!/bin/sh\n{} \"$@\"\n", env!("CARGO_BIN_EXE_pilotfish")));
+    let upgraded = world.upgrade().await.expect("an upgrade");
+    let pid = upgraded["pid"].as_u64().expect("a number");
+    world.only(&[pid]).await;
+    status_until(admin, "the upgrade", |status| status["upgrades"]["done"] == 1).await;
+    assert_eq!(Client::enter(primary).await.1, "a");
 }
 
 /// The file leads to nodes that do not answer, or they do not answer this process.
@@ -112,6 +146,7 @@ async fn a_new_process_that_finds_no_writer_where_there_is_one_is_none() {
 async fn one_upgrade_at_a_time_and_no_reload_meanwhile() {
     let cluster = FakeCluster::start("demo", &["a"]).await;
     let world = World::start(&cluster, "upgrade_timeout: 1m");
+    let admin = world.pilotfish.admin().await;
     Client::enter(world.pilotfish.pool("primary").await).await;
     world.replace("#!/bin/sh\nexec sleep 1000\n");
     world.pilotfish.signal(Signal::USR2);
@@ -120,7 +155,7 @@ async fn one_upgrade_at_a_time_and_no_reload_meanwhile() {
     world.pilotfish.signal(Signal::USR2);
     world.pilotfish.says("an upgrade is refused: one is under way").await;
     let said = world.upgrade().await.expect_err("busy");
-    assert!(said.contains("an upgrade is under way already"), "{said}");
+    assert!(said.contains("goes on as before: another upgrade is under way"), "{said}");
     within("the hanging program", async {
         while world.processes().len() < 2 {
             tokio::task::yield_now().await;
@@ -129,6 +164,11 @@ async fn one_upgrade_at_a_time_and_no_reload_meanwhile() {
     .await;
     let (code, said) = world.command(&["reload"]).await;
     assert!(code == 1 && said.contains("another process takes the place of this one"), "{said}");
+    let status = get(admin, "/api/v1/status").await.json();
+    let reloads = &status["reloads"];
+    assert_eq!((&reloads["rejected"], &reloads["problems"]), (&0.into(), &json!([])), "it was not looked at");
+    let metrics = get(admin, "/metrics").await.body;
+    assert!(metrics.contains("pilotfish_last_reload_successful 1\n"), "{metrics}");
     let (code, said) = world.command(&["maint", "a"]).await;
     assert!(code != 0 && said.contains("would not know of it"), "{said}");
     for line in ["disable server primary/a", "set weight primary/a 7", "set maxconn frontend primary 9"] {
@@ -139,4 +179,46 @@ async fn one_upgrade_at_a_time_and_no_reload_meanwhile() {
     world.pilotfish.signal(Signal::TERM);
     assert_eq!(world.pilotfish.exit().await, 0);
     world.only(&[]).await;
+}
+
+/// The service manager is told only that a reload is over, so it is not over before it was done.
+#[tokio::test]
+async fn a_hangup_during_an_upgrade_is_for_whoever_serves_then() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "upgrade_timeout: 20s");
+    let admin = world.pilotfish.admin().await;
+    Client::enter(world.pilotfish.pool("primary").await).await;
+    let reloaded = || {
+        let lines = world.pilotfish.lines();
+        lines.iter().filter(|line| line.contains("the configuration was reloaded")).count()
+    };
+    let go = world.pool_socket().with_file_name("go");
+    let waits = |then: &str| {
+        world.replace(&format!("#!/bin/sh\nwhile [ ! -e {} ]; do sleep 0.01; done\n{then}\n", go.display()));
+        world.pilotfish.signal(Signal::USR2);
+    };
+    waits("exit 3");
+    world.pilotfish.says("an upgrade begins").await;
+    world.pilotfish.signal(Signal::HUP);
+    std::fs::write(&go, "").expect("a file");
+    world.pilotfish.says("the configuration was reloaded").await;
+    let status = get(admin, "/api/v1/status").await.json();
+    assert_eq!((&status["upgrades"]["failed"], &status["reloads"]["applied"]), (&1.into(), &1.into()));
+
+    std::fs::remove_file(&go).expect("its own file");
+    waits(&format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_pilotfish")));
+    within("the second program", async {
+        while world.processes().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    world.pilotfish.signal(Signal::HUP);
+    std::fs::write(&go, "").expect("a file");
+    let passed =
+        world.pilotfish.says("a reload is for the process that has taken the place of this one").await;
+    assert_ne!(passed["pid"], world.first());
+    assert_eq!(world.pilotfish.exit().await, 0);
+    status_until(admin, "its reload", |status| status["reloads"]["applied"] == 1).await;
+    assert_eq!(reloaded(), 2);
 }
