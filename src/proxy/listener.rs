@@ -253,6 +253,7 @@ impl Shortage {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::path::PathBuf;
     use std::sync::Mutex;
 
     use super::*;
@@ -301,6 +302,7 @@ mod tests {
         assert!(!concerns_one_connection(&accepted.expect_err("no space")));
         assert_eq!(permits.available_permits(), 2);
     }
+
     #[test]
     fn several_are_closed_within_the_patience_for_one() {
         const PATIENCE: Duration = Duration::from_millis(200);
