@@ -15,6 +15,7 @@ use pilotfish::admin::caller::{Peer, Role};
 use pilotfish::admin::haproxy::command::Level;
 use pilotfish::admin::haproxy::runtime::Visit;
 use pilotfish::admin::hosts::Hosts;
+use pilotfish::admin::places::Places;
 use pilotfish::admin::secret::Stored;
 use pilotfish::admin::upgrade::{Answer, PastUpgrades, Upgrade};
 use pilotfish::admin::{Live, PoolSource, Served, Serving, Sources, routes, server};
@@ -137,7 +138,8 @@ fn exchange(asker: Asker, bytes: &[u8]) -> Outcome {
     in_memory(users, bytes, async move |sources, stream| {
         let router = routes::router(sources);
         // An error is hyper's word for what was no HTTP, which is answered where that can be.
-        let _ = server::exchange(stream, router, peer, &CancellationToken::new()).await;
+        let place = Arc::new(Places::new(1).take(peer).await);
+        let _ = server::exchange(stream, router, peer, &place, &CancellationToken::new()).await;
     })
 }
 
