@@ -47,7 +47,7 @@ async fn settle() -> Sources {
     let (inbox, events) = inbox();
     let quiet = TellTrouble(Arc::new(|_| {}));
     let workers =
-        Workers::start(WorkersOptions { count: 2, max_sessions: 100 }, &cell, &quiet).expect("threads");
+        Workers::start(WorkersOptions { count: 2, max_sessions: 100, panics: inbox.panics.clone() }, &cell, &quiet).expect("threads");
     let (mut clusters, mut pools) = (Vec::new(), Vec::new());
     for number in 0..CLUSTERS {
         let sources = pools_of(number);

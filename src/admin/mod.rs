@@ -24,6 +24,7 @@ pub mod listing;
 pub mod metrics;
 pub mod past;
 pub mod policy;
+pub mod panics;
 pub mod pools;
 pub mod readiness;
 pub mod refusal;
@@ -49,6 +50,7 @@ use crate::control::{Inbox, Patroni, Pictures};
 use crate::proxy::listener::ListenAddress;
 use crate::proxy::{Pool, Workers};
 use crate::routing::ClusterId;
+use crate::stats::Part;
 
 /// Where the admin side reads from.
 #[derive(Debug)]
@@ -116,7 +118,11 @@ pub struct Live {
 
 /// Keeps the history and feeds the open pages until it is dropped.
 pub async fn run(sources: Arc<Sources>) {
-    tokio::join!(sampler::run(&sources), stream::run(&sources));
+    let panics = &sources.inbox.panics;
+    tokio::join!(
+        panics.again(Part::Admin, || sampler::run(&sources)),
+        panics.again(Part::Admin, || stream::run(&sources)),
+    );
 }
 
 /// A pool and where it listens.

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::IntoResponse;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -25,9 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::caller::Peer;
+use super::refusal::Refusal;
 use super::tls::Certificates;
 use crate::proxy::share::{Kept, Share};
 use crate::proxy::socket_file::SocketFile;
+use crate::stats::{Panics, Part};
 
 /// Open pages, scrapers and scripts at each door; more wait in the kernel's backlog. The socket has its own, so that
 /// a crowd on the network does not keep the operator out.
@@ -63,6 +66,7 @@ pub struct Doors {
     runtime: Handle,
     router: Router,
     ends: Ends,
+    panics: Panics,
 }
 
 /// How connections come to their end, and who has one.
@@ -101,6 +105,7 @@ pub fn start(
     router: Router,
     work: impl Future<Output = ()> + Send + 'static,
     stop: CancellationToken,
+    panics: Panics,
 ) -> io::Result<(Doors, JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -108,7 +113,7 @@ pub fn start(
         .thread_name("admin-blocking")
         .build()?;
     let ends = Ends { stop: stop.clone(), leave: CancellationToken::new(), visits: TaskTracker::new() };
-    let doors = Doors { runtime: runtime.handle().clone(), router, ends };
+    let doors = Doors { runtime: runtime.handle().clone(), router, ends, panics };
     let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::spawn(work);
@@ -131,8 +136,15 @@ impl Doors {
             let _within = self.runtime.enter();
             Served::open(door)?
         };
-        let (router, ends) = (self.router.clone(), self.ends.clone());
-        Ok(self.serve(kept, move |close| served.serve(router, ends, close)))
+        let (router, ends, panics) = (self.router.clone(), self.ends.clone(), self.panics.clone());
+        Ok(self.serve(kept, move |close| async move {
+            tokio::select! {
+                () = ends.stop.cancelled() => {}
+                () = close.cancelled() => {}
+                () = panics.again(Part::Admin, || served.follow()) => {}
+                () = panics.again(Part::Admin, || served.accept_all(&router, &ends, &panics)) => {}
+            }
+        }))
     }
 
     pub fn ends(&self) -> Ends {
@@ -210,28 +222,21 @@ impl Served {
         }
     }
 
-    async fn serve(self, router: Router, ends: Ends, close: CancellationToken) {
+    async fn accept_all(&self, router: &Router, ends: &Ends, panics: &Panics) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let accept_all = async {
-            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-                let visit = Visit { router: router.clone(), ends: ends.clone(), place };
-                if let Err(error) = self.accept(visit).await {
-                    tracing::debug!(%error, "admin connection not accepted");
-                    tokio::time::sleep(PAUSE).await;
-                }
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            let (router, ends, panics) = (router.clone(), ends.clone(), panics.clone());
+            if let Err(error) = self.accept(Visit { router, ends, panics, place }).await {
+                tracing::debug!(%error, "admin connection not accepted");
+                tokio::time::sleep(PAUSE).await;
             }
-        };
-        let follow = async {
-            match &self {
-                Served::Network(_, tls) => follow(tls.clone()).await,
-                Served::Socket { .. } => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = ends.stop.cancelled() => {}
-            () = close.cancelled() => {}
-            () = accept_all => {}
-            () = follow => {}
+        }
+    }
+
+    async fn follow(&self) {
+        match self {
+            Served::Network(_, tls) => follow(tls.clone()).await,
+            Served::Socket { .. } => std::future::pending().await,
         }
     }
 
@@ -298,6 +303,7 @@ async fn handshake(
 struct Visit {
     router: Router,
     ends: Ends,
+    panics: Panics,
     place: OwnedSemaphorePermit,
 }
 
@@ -306,11 +312,14 @@ impl Visit {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Visit { router, ends: Ends { stop, leave, visits }, place } = self;
+        let Visit { router, ends: Ends { stop, leave, visits }, panics, place } = self;
         visits.spawn(async move {
             let _place = place;
-            let whole =
-                async { exchange(ready.await?, router, peer, &leave).await.map_err(io::Error::other) };
+            let whole = async {
+                let exchange = exchange(ready.await?, router, peer, &leave, &panics);
+                exchange.await.map_err(io::Error::other)
+            };
+            let whole = panics.caught(Part::Admin, whole);
             tokio::select! {
                 () = stop.cancelled() => {}
                 outcome = tokio::time::timeout(CONNECTION_LIFETIME, whole) => {
@@ -321,20 +330,24 @@ impl Visit {
     }
 }
 
-/// Requests and answers until one side has had enough; each request carries who its sender is.
+/// Requests and answers until one side has had enough; each request carries who its sender is. One that panics is told so.
 async fn exchange<S>(
     stream: S,
     router: Router,
     peer: Peer,
     leave: &CancellationToken,
+    panics: &Panics,
 ) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let router = TowerToHyperService::new(router);
+    let (router, panics) = (TowerToHyperService::new(router), panics.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
-        router.call(request)
+        let (answered, panics) = (router.call(request), panics.clone());
+        async move {
+            panics.caught(Part::Admin, answered).await.unwrap_or_else(|| Ok(fault().into_response()))
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -347,4 +360,9 @@ where
         () = leave.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
+}
+
+fn fault() -> Refusal {
+    let error = "a fault inside pilotfish; see its log. Whether it was done is not known";
+    Refusal::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, error)
 }

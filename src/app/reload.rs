@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -125,11 +125,13 @@ impl Slot {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
             // A change under way may wait for this thread; it sweeps too.
-            if let Ok(mut running) = self.0.try_lock()
-                && let Some(running) = running.as_mut()
-            {
-                running.sweep(Instant::now());
-            }
+            let mut running = match self.0.try_lock() {
+                Ok(running) => running,
+                // A change before has panicked; what it has not come to is as it was.
+                Err(TryLockError::Poisoned(running)) => running.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            running.as_mut().into_iter().for_each(|running| running.sweep(Instant::now()));
         }
     }
 }

@@ -14,6 +14,7 @@ pub struct Status {
     pub sessions: u64,
     pub max_sessions: u64,
     pub reloads: Reloads,
+    pub findings: Vec<Finding>,
     pub clusters: Vec<Cluster>,
 }
 
@@ -22,6 +23,16 @@ pub struct Status {
 pub struct Reloads {
     pub last_ago_s: Option<f64>,
     pub problems: Vec<String>,
+}
+
+/// Of the process; those of clusters are on the page.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Finding {
+    pub level: String,
+    pub what: String,
+    pub evidence: String,
+    pub remedy: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

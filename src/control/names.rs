@@ -48,7 +48,8 @@ impl Names {
         let outcome = tokio::time::timeout(patience, under_way.wait_for(Option::is_some)).await;
         let problem = match outcome {
             Ok(Ok(result)) => result.clone().and_then(Result::err),
-            Ok(Err(_)) => Some("the lookup broke off".to_owned()),
+            // Nobody else would say that it is over, and the next one would wait for it too.
+            Ok(Err(_)) => self.finish(host, Err(io::Error::other("the lookup broke off"))).err(),
             Err(_) => Some("the name server does not answer".to_owned()),
         };
         let known = self.known(host);

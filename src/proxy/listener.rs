@@ -28,6 +28,7 @@ use super::engine::has_news;
 use super::share::{Share, Stays};
 use super::socket_file::SocketFile;
 use super::worker::{Accepted, Handle, Worker, place};
+use crate::stats::Part;
 
 /// Connections that the kernel keeps for us; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -211,13 +212,16 @@ pub fn bind_ip(address: SocketAddr, free_bind: bool, tcp: TcpOptions) -> io::Res
     Ok(socket.into())
 }
 
-/// Accepts until told to stop; the socket is closed then.
+/// Accepts until told to stop; the socket is closed then, and its file removed, and only then is it told to be.
 pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Handle]>) {
-    let Listener { socket: Bound { socket, file, .. }, mut service, permits, accepting, open } = listener;
-    // Removed with the end of this future, and only then is it told to be closed.
-    let (_open, _file) = (open, file);
+    here.panics.again(Part::Worker, || accept_all(&listener, &here, &siblings)).await;
+}
+
+async fn accept_all(listener: &Listener, here: &Arc<Worker>, siblings: &[Handle]) {
+    let Listener { socket, permits, accepting, .. } = listener;
+    let mut service = listener.service.clone();
     let mut serves = service.borrow_and_update().clone();
-    let socket = match watched(socket) {
+    let socket = match watched(Arc::clone(&socket.socket)) {
         Ok(socket) => socket,
         Err(error) => {
             let pool = &*serves.pool.options.name;
@@ -227,7 +231,7 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
     let mut shortage = Shortage::default();
     let serve = |(permit, socket, client): Arrival, Service { pool, access }: &Service| {
         let (access, pool) = (Arc::clone(access), Arc::clone(pool));
-        place(&here, &siblings, permit, Accepted { socket, client, access, pool })
+        place(here, siblings, permit, Accepted { socket, client, access, pool })
     };
     loop {
         let serve_now = |arrival| serve(arrival, &serves);
@@ -243,7 +247,7 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
                 let _ = serves.pool.options.tcp.replace(&SockRef::from(&socket));
                 continue;
             }
-            accepted = accept(&socket, &permits, &serves.pool, &mut shortage, serve_now) => accepted,
+            accepted = accept(&socket, permits, &serves.pool, &mut shortage, serve_now) => accepted,
         };
         match accepted {
             Ok(()) => {}
@@ -259,7 +263,7 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
         }
     }
     // The last ones: their handshake is done, and closing the socket would reset them.
-    while let Ok(permit) = Arc::clone(&permits).try_acquire_owned()
+    while let Ok(permit) = Arc::clone(permits).try_acquire_owned()
         && let Ok((socket, client)) = accept_now(&socket)
     {
         // One that fails is told of with its end.

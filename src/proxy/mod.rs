@@ -16,6 +16,7 @@ pub mod access;
 pub mod cancel;
 pub mod connect;
 pub mod counts;
+mod dice;
 pub mod ended;
 pub mod engine;
 pub mod epoll;

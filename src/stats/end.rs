@@ -62,8 +62,10 @@ pub enum End {
     Operator,
     /// Cut or refused because pilotfish stops.
     Shutdown,
-    /// A fault inside pilotfish.
+    /// Something inside pilotfish: the system did not let it watch the connection.
     Internal,
+    /// A panic in this session.
+    Panicked,
 }
 
 /// Who brought the end about.
@@ -85,7 +87,7 @@ pub enum Phase {
 }
 
 impl End {
-    pub const ALL: [End; 28] = [
+    pub const ALL: [End; 29] = [
         End::ClientClosed,
         End::ClientReset,
         End::ClientTimeout,
@@ -114,6 +116,7 @@ impl End {
         End::Operator,
         End::Shutdown,
         End::Internal,
+        End::Panicked,
     ];
 
     /// The word in logs, metrics and tables.
@@ -147,6 +150,7 @@ impl End {
             End::Operator => "operator",
             End::Shutdown => "shutdown",
             End::Internal => "internal",
+            End::Panicked => "panicked",
         }
     }
 
@@ -177,7 +181,8 @@ impl End {
             | End::Withdrawn
             | End::Operator
             | End::Shutdown
-            | End::Internal => Side::Pilotfish,
+            | End::Internal
+            | End::Panicked => Side::Pilotfish,
         }
     }
 }

@@ -36,7 +36,7 @@ pub fn termination(end: End, phase: Phase, held: bool) -> [char; 2] {
         End::Operator | End::Shutdown if phase == Phase::Relaying => return ['K', '-'],
         End::RoleLost | End::MemberGone | End::Withdrawn => 'D',
         End::Operator | End::Shutdown => 'K',
-        End::Internal => 'I',
+        End::Internal | End::Panicked => 'I',
     };
     [who, state]
 }
@@ -82,6 +82,7 @@ mod tests {
             (End::Shutdown, Relaying, false, "K-"),
             (End::Shutdown, Waiting, true, "KQ"),
             (End::Internal, Relaying, false, "ID"),
+            (End::Panicked, Waiting, true, "IQ"),
         ] {
             assert_eq!(String::from_iter(termination(end, phase, held)), letters, "{end} {phase:?} {held}");
         }

@@ -17,6 +17,7 @@ use super::super::Sources;
 use super::command::{self, Desk, Level, Reply};
 use super::{order, words};
 use crate::proxy::socket_file::SocketFile;
+use crate::stats::Part;
 
 /// Tools that ask at one time; more wait in the kernel's backlog. HAProxy's `stats maxconn` is 10.
 pub const MAX_CONNECTIONS: usize = 32;
@@ -53,6 +54,10 @@ async fn accept_all(sources: &Arc<Sources>, mut socket: RuntimeSocket) {
             return tracing::error!(%error, path = socket.path, "the runtime socket cannot be served");
         }
     };
+    sources.inbox.panics.again(Part::Admin, || accept_from(&listener, sources, &socket)).await;
+}
+
+async fn accept_from(listener: &UnixListener, sources: &Arc<Sources>, socket: &RuntimeSocket) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let path: Arc<str> = Arc::from(&*socket.path);
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
@@ -62,7 +67,8 @@ async fn accept_all(sources: &Arc<Sources>, mut socket: RuntimeSocket) {
         match accepted {
             Ok((stream, _)) => drop(tokio::spawn(async move {
                 let _place = place;
-                if let Err(error) = visit.serve(stream).await {
+                let served = visit.sources.inbox.panics.caught(Part::Admin, visit.serve(stream)).await;
+                if let Some(Err(error)) = served {
                     tracing::debug!(%error, "a client of the runtime socket is gone");
                 }
             })),

@@ -95,7 +95,7 @@ impl Bench {
             told.lock().expect("no panic").push((trouble.member.to_string(), trouble.kind));
         }));
         let (publisher, cell) = cell(Table::new(0, [(ClusterId::default(), Arc::default())]));
-        let options = WorkersOptions { count: setup.workers, max_sessions: setup.max_sessions };
+        let options = WorkersOptions { count: setup.workers, max_sessions: setup.max_sessions, panics: panics.clone() };
         let workers = Workers::start(options, &cell, &trouble).expect("threads");
         let (primary, first) = Port::open(&workers, &setup, Kind::Primary);
         let (replicas, second) = Port::open(&workers, &setup, Kind::Replicas);
