@@ -58,7 +58,7 @@ impl PanicsView {
             level: Level::Warning,
             what: "pilotfish itself has a fault: a part of it has panicked, and goes on.".to_owned(),
             evidence: format!("By part: {}. The last time {} ago.", parts.join(", "), ago(last_ago_s)),
-            remedy: "Please report it with the lines \"panicked\" of the log, which have the place. Sessions: only those were lost. Where it comes again and again, go back to the version before (pilotfish upgrade)."
+            remedy: "Please report it with the lines \"panicked\" of the log, which have the place. Of sessions only those that are counted here were lost. If it comes again and again, go back to the version before (pilotfish upgrade)."
                 .to_owned(),
         })
     }
@@ -73,7 +73,7 @@ mod tests {
         let panics = PanicsView { session: 2, control: 1, ..PanicsView::default() };
         assert_eq!(panics.finding(), None);
         let found = PanicsView { last_ago_s: Some(90.0), ..panics.clone() }.finding().expect("a finding");
-        assert_eq!(found.evidence, "By part: session 2, control 1. The last time 1m 30s ago.");
+        assert_eq!(found.evidence, "By part: session 2, control 1. The last time 90 s ago.");
         assert_eq!(PanicsView { last_ago_s: Some(SHOWN_S), ..panics }.finding(), None);
     }
 }

@@ -345,9 +345,7 @@ where
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
         let (answered, panics) = (router.call(request), panics.clone());
-        async move {
-            panics.caught(Part::Admin, answered).await.unwrap_or_else(|| Ok(fault().into_response()))
-        }
+        async move { panics.caught(Part::Admin, answered).await.unwrap_or_else(|| Ok(fault().into_response())) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -376,8 +376,9 @@ impl Controller {
             self.agenda.set(cluster, Some(now + APART));
             steward.decide(now);
             // Compared with what is published, and not with what was decided before: that may have got lost in a panic.
-            let is_published =
-                |routes: &Arc<Routes>| published.cluster(cluster).is_some_and(|known| Arc::ptr_eq(known, routes));
+            let is_published = |routes: &Arc<Routes>| {
+                published.cluster(cluster).is_some_and(|known| Arc::ptr_eq(known, routes))
+            };
             if let Some(routes) = steward.routes().filter(|routes| !is_published(routes)) {
                 edit(&|table| table.set(cluster, Arc::clone(routes)));
             }

@@ -215,6 +215,9 @@ pub fn bind_ip(address: SocketAddr, free_bind: bool, tcp: TcpOptions) -> io::Res
 /// Accepts until told to stop; the socket is closed then, and its file removed, and only then is it told to be.
 pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Handle]>) {
     here.panics.again(Part::Worker, || accept_all(&listener, &here, &siblings)).await;
+    let Listener { socket, open, .. } = listener;
+    drop(socket);
+    drop(open);
 }
 
 async fn accept_all(listener: &Listener, here: &Arc<Worker>, siblings: &[Handle]) {
