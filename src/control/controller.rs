@@ -102,11 +102,10 @@ pub struct Controller {
     started: Instant,
 }
 
-/// Where everything is told, and panics are counted, since one is told of too.
+/// Where everything is told. Panics of the whole process are counted with it.
 #[derive(Debug, Clone)]
 pub struct Inbox {
     pub(super) events: mpsc::Sender<Event>,
-    /// Of the whole process.
     pub panics: Panics,
 }
 

@@ -126,6 +126,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_lookup_that_broke_off_is_not_waited_for_again() {
+        let names = Names::default();
+        let (_, under_way) = watch::channel(None);
+        let entry = Entry { under_way: Some(under_way), ..Entry::default() };
+        names.entries.lock().unwrap().insert("localhost".to_owned(), entry);
+        assert!(names.lookup("localhost").await.is_err());
+        assert!(names.lookup("localhost").await.is_ok());
+    }
+
+    #[tokio::test]
     async fn a_name_that_never_resolved_is_named_in_the_error() {
         let error = Names::default().lookup("no-such-host.invalid").await.expect_err("invalid");
         assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
