@@ -216,12 +216,8 @@ impl App {
         let _end_admin = end_admin.clone().drop_guard();
         let mut control = tokio::spawn(controller.run());
         let router = admin::routes::router(Arc::clone(&sources));
-        let (doors, admin) = admin::server::start(
-            router,
-            admin::run(Arc::clone(&sources)),
-            end_admin.clone(),
-            panics.clone(),
-        )?;
+        let work = admin::run(Arc::clone(&sources));
+        let (doors, admin) = admin::server::start(router, work, end_admin.clone(), panics.clone())?;
         let patience = Patience::default();
         let ends = doors.ends();
         let sources_of = Arc::downgrade(&sources);
@@ -240,9 +236,7 @@ impl App {
                 stop.await;
             }
         });
-        let (swept, of_sweep) = (slot.clone(), panics.clone());
-        let sweeping =
-            tokio::spawn(async move { of_sweep.again(Part::Control, || swept.clone().sweep()).await });
+        let sweeping = tokio::spawn(slot.clone().sweep(panics));
         let ended = tokio::select! {
             ended = serve(&sources, &slot, &mut upgrades, &ends, &patience, stop, hurry) => ended,
             // Routes would stay as they are for ever: better to be started anew, or to leave it to another balancer.

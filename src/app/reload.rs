@@ -31,6 +31,7 @@ use crate::config::{self, Config};
 use crate::control::{Names, Patroni, Reconfiguration};
 use crate::proxy::listener::{Bound, Listening, Service};
 use crate::routing::ClusterId;
+use crate::stats::{Panics, Part};
 
 /// How often it is looked who has gone.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
@@ -121,7 +122,11 @@ impl Slot {
     }
 
     /// Lets go of what has drained, for ever.
-    pub async fn sweep(self) {
+    pub async fn sweep(self, panics: Panics) {
+        panics.again(Part::Control, || self.go_on_sweeping()).await
+    }
+
+    async fn go_on_sweeping(&self) {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
             // A change under way may wait for this thread; it sweeps too.

@@ -43,7 +43,7 @@ async fn sessions_that_panic_one_after_the_other_take_nobody_along_and_leave_not
     const OTHERS: usize = 50;
     const TIMES: u64 = 200;
     // Room for one more: a place that was not given back would be missed.
-    let bench = Bench::new(Setup { max_sessions: OTHERS + 1, ..Setup::default() });
+    let bench = Bench::new(Setup { max_sessions: OTHERS + 1, fallback: false, ..Setup::default() });
     let (a, gone) = (Member::start("a").await, Absent::reserve("b"));
     bench.publish([a.writer(), gone.reader()]);
     let mut others = Vec::new();
