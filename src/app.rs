@@ -28,6 +28,7 @@ use crate::control::{Controller, Names, inbox};
 use crate::proxy::listener::{Bound, ListenAddress};
 use crate::proxy::{TellTrouble, Workers, WorkersOptions};
 use crate::routing::{Table, cell};
+use crate::stats::Part;
 
 mod bind;
 mod clusters;
@@ -192,7 +193,8 @@ impl App {
             let inbox = inbox.clone();
             TellTrouble(Arc::new(move |trouble| inbox.trouble(trouble)))
         };
-        let options = WorkersOptions { count, max_sessions: prepared.max_sessions };
+        let panics = inbox.panics.clone();
+        let options = WorkersOptions { count, max_sessions: prepared.max_sessions, panics: panics.clone() };
         let workers = Workers::start(options, &cell, &trouble)?;
         let controller = Controller::start(Vec::new(), &names, publisher, &inbox, events);
         let console = Console::new();
@@ -214,8 +216,8 @@ impl App {
         let _end_admin = end_admin.clone().drop_guard();
         let mut control = tokio::spawn(controller.run());
         let router = admin::routes::router(Arc::clone(&sources));
-        let (doors, admin) =
-            admin::server::start(router, admin::run(Arc::clone(&sources)), end_admin.clone())?;
+        let work = admin::run(Arc::clone(&sources));
+        let (doors, admin) = admin::server::start(router, work, end_admin.clone(), panics.clone())?;
         let patience = Patience::default();
         let ends = doors.ends();
         let sources_of = Arc::downgrade(&sources);
@@ -233,7 +235,7 @@ impl App {
                 stop.await;
             }
         });
-        let sweeping = tokio::spawn(slot.clone().sweep());
+        let sweeping = tokio::spawn(slot.clone().sweep(panics));
         let ended = tokio::select! {
             ended = serve(&sources, &slot, &mut upgrades, &ends, &patience, stop, hurry) => ended,
             // Routes would stay as they are for ever: better to be started anew, or to leave it to another balancer.
@@ -341,17 +343,18 @@ async fn serve(
 
 /// Tells the service manager how the clusters stand, and that this process is alive, for as long as it runs.
 async fn keep_telling(manager: Manager, sources: Arc<Sources>) {
-    let alive = async {
+    let alive = async || {
         if let Some(patience) = manager.patience() {
             watchdog::run(manager, patience, &sources.workers, &sources.inbox).await;
         }
     };
-    let standing = async {
+    let standing = async || {
         if manager.is_there() {
             tell_standing(manager, &sources).await;
         }
     };
-    tokio::join!(alive, standing);
+    let panics = &sources.inbox.panics;
+    tokio::join!(panics.again(Part::Control, alive), panics.again(Part::Control, standing));
 }
 
 /// Until a stop, which has its own words.

@@ -46,8 +46,12 @@ async fn settle() -> Sources {
     let (publisher, cell) = cell::cell(first_table(CLUSTERS));
     let (inbox, events) = inbox();
     let quiet = TellTrouble(Arc::new(|_| {}));
-    let workers =
-        Workers::start(WorkersOptions { count: 2, max_sessions: 100 }, &cell, &quiet).expect("threads");
+    let workers = Workers::start(
+        WorkersOptions { count: 2, max_sessions: 100, panics: inbox.panics.clone() },
+        &cell,
+        &quiet,
+    )
+    .expect("threads");
     let (mut clusters, mut pools) = (Vec::new(), Vec::new());
     for number in 0..CLUSTERS {
         let sources = pools_of(number);

@@ -25,7 +25,7 @@ use pilotfish::control::{
 use pilotfish::proxy::listener::ListenAddress;
 use pilotfish::proxy::{Pool, PoolOptions, TellTrouble, Workers, WorkersOptions};
 use pilotfish::routing::{ClusterId, Kind, PoolRules, Routes, Site, cell};
-use pilotfish::stats::PoolStats;
+use pilotfish::stats::{Panics, PoolStats};
 use pilotfish::topology::{
     Class, Condition, Decision, Fate, Member, Operator, ReaderPool, Report, Role as NodeRole, Verdict,
 };
@@ -54,7 +54,11 @@ const PIPE_BYTES: usize = 64 * 1024;
 static WORKERS: LazyLock<Arc<Workers>> = LazyLock::new(|| {
     let (_, cell) = cell::cell(first_table(1));
     let quiet = TellTrouble(Arc::new(|_| {}));
-    let workers = Workers::start(WorkersOptions { count: 1, max_sessions: 100 }, &cell, &quiet);
+    let workers = Workers::start(
+        WorkersOptions { count: 1, max_sessions: 100, panics: Panics::default() },
+        &cell,
+        &quiet,
+    );
     Arc::new(workers.expect("a thread"))
 });
 
@@ -139,7 +143,8 @@ fn exchange(asker: Asker, bytes: &[u8]) -> Outcome {
         let router = routes::router(sources);
         // An error is hyper's word for what was no HTTP, which is answered where that can be.
         let place = Arc::new(Places::new(1).take(peer).await);
-        let _ = server::exchange(stream, router, peer, &place, &CancellationToken::new()).await;
+        let _ = server::exchange(stream, router, peer, &place, &CancellationToken::new(), &Panics::default())
+            .await;
     })
 }
 
@@ -228,7 +233,7 @@ fn sources(users: Vec<Account>, changes: &Arc<AtomicUsize>) -> Sources {
 async fn control(mut events: mpsc::Receiver<Event>, changes: Arc<AtomicUsize>) {
     while let Some(event) = events.recv().await {
         match event {
-            Event::Pulse { answer } => drop(answer.send(true)),
+            Event::Pulse { answer } => drop(answer.send(())),
             Event::Operate { answer, .. } => {
                 changes.fetch_add(1, Relaxed);
                 let _ = answer.send(Some(Operated { before: Operator::Ready, is_writer: true }));

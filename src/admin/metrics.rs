@@ -13,7 +13,7 @@ use super::view::{self, ClusterView, PoolView, StatusView};
 use super::{PoolSource, Sources, haproxy};
 use crate::control::ClusterPicture;
 use crate::routing::Kind;
-use crate::stats::{End, Snapshot};
+use crate::stats::{End, Part, Snapshot};
 use crate::topology::{Class, Condition, Operator};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -131,6 +131,11 @@ fn process(page: &mut Page, status: &StatusView) {
         &[],
         flag(status.ready),
     );
+    for part in Part::ALL {
+        let help = "Faults of pilotfish itself, by the part that one was caught in; it goes on.";
+        let labels = &[("part", part.as_str())];
+        page.counter("pilotfish_panics_total", help, labels, status.panics.of(part) as f64);
+    }
     page.gauge(
         "pilotfish_max_sessions",
         "Sessions that may be open at once.",

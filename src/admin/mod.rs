@@ -23,6 +23,7 @@ pub mod hosts;
 pub mod incidents;
 pub mod listing;
 pub mod metrics;
+pub mod panics;
 pub mod past;
 pub mod places;
 pub mod policy;
@@ -51,6 +52,7 @@ use crate::control::{Inbox, Patroni, Pictures};
 use crate::proxy::listener::ListenAddress;
 use crate::proxy::{Pool, Workers};
 use crate::routing::ClusterId;
+use crate::stats::Part;
 
 /// Where the admin side reads from.
 #[derive(Debug)]
@@ -120,7 +122,11 @@ pub struct Live {
 
 /// Keeps the history and feeds the open pages until it is dropped.
 pub async fn run(sources: Arc<Sources>) {
-    tokio::join!(sampler::run(&sources), stream::run(&sources));
+    let panics = &sources.inbox.panics;
+    tokio::join!(
+        panics.again(Part::Admin, || sampler::run(&sources)),
+        panics.again(Part::Admin, || stream::run(&sources)),
+    );
 }
 
 /// A pool that takes no new sessions.

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::response::IntoResponse;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -25,9 +26,11 @@ use tokio_util::task::TaskTracker;
 
 use super::caller::Peer;
 use super::places::{Place, Places};
+use super::refusal::Refusal;
 use super::tls::Certificates;
 use crate::proxy::share::{Kept, Share};
 use crate::proxy::socket_file::SocketFile;
+use crate::stats::{Panics, Part};
 
 /// Open pages, scrapers and scripts at each door; who comes then takes the place of one that asks nothing (see
 /// [`super::places`]). The socket has its own, so that a crowd on the network does not keep the operator out.
@@ -77,6 +80,7 @@ pub struct Doors {
     runtime: Handle,
     router: Router,
     ends: Ends,
+    panics: Panics,
 }
 
 /// How connections come to their end, and who has one.
@@ -115,6 +119,7 @@ pub fn start(
     router: Router,
     work: impl Future<Output = ()> + Send + 'static,
     stop: CancellationToken,
+    panics: Panics,
 ) -> io::Result<(Doors, JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -122,7 +127,7 @@ pub fn start(
         .thread_name("admin-blocking")
         .build()?;
     let ends = Ends { stop: stop.clone(), leave: CancellationToken::new(), visits: TaskTracker::new() };
-    let doors = Doors { runtime: runtime.handle().clone(), router, ends };
+    let doors = Doors { runtime: runtime.handle().clone(), router, ends, panics };
     let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::spawn(work);
@@ -157,8 +162,15 @@ impl Doors {
 
     /// Lets people in.
     pub fn open(&self, ReadyDoor { kept, served }: ReadyDoor) -> OpenDoor {
-        let (router, ends) = (self.router.clone(), self.ends.clone());
-        self.serve(kept, move |close| served.serve(router, ends, close))
+        let (router, ends, panics) = (self.router.clone(), self.ends.clone(), self.panics.clone());
+        self.serve(kept, move |close| async move {
+            tokio::select! {
+                () = ends.stop.cancelled() => {}
+                () = close.cancelled() => {}
+                () = panics.again(Part::Admin, || served.follow()) => {}
+                () = panics.again(Part::Admin, || served.accept_all(&router, &ends, &panics)) => {}
+            }
+        })
     }
 
     pub fn ends(&self) -> Ends {
@@ -258,33 +270,27 @@ impl Served {
         }
     }
 
-    async fn serve(self, router: Router, ends: Ends, close: CancellationToken) {
+    async fn accept_all(&self, router: &Router, ends: &Ends, panics: &Panics) {
         let places = Places::new(MAX_CONNECTIONS);
-        let accept_all = async {
-            loop {
-                match self.accept().await {
-                    Ok((arrival, peer)) => {
-                        let place = places.take(peer).await;
-                        arrival.begin(Visit { router: router.clone(), ends: ends.clone(), place, peer });
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "admin connection not accepted");
-                        tokio::time::sleep(PAUSE).await;
-                    }
+        loop {
+            match self.accept().await {
+                Ok((arrival, peer)) => {
+                    let place = places.take(peer).await;
+                    let (router, ends, panics) = (router.clone(), ends.clone(), panics.clone());
+                    arrival.begin(Visit { router, ends, panics, place, peer });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "admin connection not accepted");
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
-        };
-        let follow = async {
-            match &self {
-                Served::Network(_, tls) => follow(tls.clone()).await,
-                Served::Socket(_) => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = ends.stop.cancelled() => {}
-            () = close.cancelled() => {}
-            () = accept_all => {}
-            () = follow => {}
+        }
+    }
+
+    async fn follow(&self) {
+        match self {
+            Served::Network(_, tls) => follow(tls.clone()).await,
+            Served::Socket(_) => std::future::pending().await,
         }
     }
 
@@ -366,6 +372,7 @@ async fn handshake(
 struct Visit {
     router: Router,
     ends: Ends,
+    panics: Panics,
     place: Place,
     peer: Peer,
 }
@@ -375,12 +382,14 @@ impl Visit {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Visit { router, ends: Ends { stop, leave, visits }, place, peer } = self;
+        let Visit { router, ends: Ends { stop, leave, visits }, panics, place, peer } = self;
         visits.spawn(async move {
             let (let_go, place) = (place.let_go(), Arc::new(place));
             let whole = async {
-                exchange(ready.await?, router, peer, &place, &leave).await.map_err(io::Error::other)
+                let exchange = exchange(ready.await?, router, peer, &place, &leave, &panics);
+                exchange.await.map_err(io::Error::other)
             };
+            let whole = panics.caught(Part::Admin, whole);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = let_go.cancelled() => tracing::debug!(%peer, "admin connection let go for a newcomer"),
@@ -392,7 +401,8 @@ impl Visit {
     }
 }
 
-/// Requests and answers until one side has had enough, or `leave` is cancelled; each request carries who its sender is.
+/// Requests and answers until one side has had enough, or `leave` is cancelled; each request carries who its sender is. One
+/// that panics is told so.
 ///
 /// # Errors
 /// What was no HTTP, came too late or was too large; hyper has answered it where that can be.
@@ -402,15 +412,20 @@ pub async fn exchange<S>(
     peer: Peer,
     place: &Arc<Place>,
     leave: &CancellationToken,
+    panics: &Panics,
 ) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let router = TowerToHyperService::new(router);
+    let (router, panics) = (TowerToHyperService::new(router), panics.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
-        let (work, answer) = (place.works(), router.call(request));
-        async move { answer.await.map(|answer| answer.map(|body| work.answer(body))) }
+        let (work, answered, panics) = (place.works(), router.call(request), panics.clone());
+        async move {
+            let answered = panics.caught(Part::Admin, answered).await;
+            let answered = answered.unwrap_or_else(|| Ok(fault().into_response()));
+            answered.map(|answer| answer.map(|body| work.answer(body)))
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -423,4 +438,9 @@ where
         () = leave.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
+}
+
+fn fault() -> Refusal {
+    let error = "a fault inside pilotfish; see its log. Whether it was done is not known";
+    Refusal::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, error)
 }

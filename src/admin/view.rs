@@ -14,6 +14,7 @@ use super::findings::{self, Finding};
 use super::headline::{Headline, headline};
 use super::history::{ClusterHistory, MemberHistory, PoolHistory, sum};
 use super::incidents::{self, IncidentTotalsView, IncidentView, incidents};
+use super::panics::{PanicsView, panics};
 pub use super::pools::{EndView, LimitsView, PoolMemberView, PoolView, VacancyView};
 use super::pools::{limits, pool_member, routable, vacancy};
 use super::{PoolSource, Sources};
@@ -38,6 +39,9 @@ pub struct StatusView {
     pub max_sessions: usize,
     pub reloads: ReloadsView,
     pub upgrades: UpgradesView,
+    pub panics: PanicsView,
+    /// What is wrong with the process itself.
+    pub findings: Vec<Finding>,
     pub clusters: Vec<ClusterView>,
 }
 
@@ -150,6 +154,7 @@ pub fn status(sources: &Sources) -> StatusView {
         view.findings = findings::findings(&view, uptime_s);
         view
     };
+    let panics = panics(sources);
     StatusView {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
@@ -160,6 +165,8 @@ pub fn status(sources: &Sources) -> StatusView {
         max_sessions: sources.workers.max_sessions(),
         reloads: reloads(sources, &served.leaving),
         upgrades: upgrades(sources),
+        findings: panics.finding().into_iter().collect(),
+        panics,
         clusters: clusters.iter().map(view).collect(),
     }
 }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -31,6 +31,7 @@ use crate::config::{self, Config};
 use crate::control::{Names, Patroni, Reconfiguration};
 use crate::proxy::listener::{Listening, Service, Watched};
 use crate::routing::ClusterId;
+use crate::stats::{Panics, Part};
 
 mod overlap;
 
@@ -130,15 +131,21 @@ impl Slot {
     }
 
     /// Lets go of what has drained, for ever.
-    pub async fn sweep(self) {
+    pub async fn sweep(self, panics: Panics) {
+        panics.again(Part::Control, || self.go_on_sweeping()).await
+    }
+
+    async fn go_on_sweeping(&self) {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
             // A change under way may wait for this thread; it sweeps too.
-            if let Ok(mut running) = self.0.try_lock()
-                && let Some(running) = running.as_mut()
-            {
-                running.sweep(Instant::now());
-            }
+            let mut running = match self.0.try_lock() {
+                Ok(running) => running,
+                // A change before has panicked; what it has not come to is as it was.
+                Err(TryLockError::Poisoned(running)) => running.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            running.as_mut().into_iter().for_each(|running| running.sweep(Instant::now()));
         }
     }
 }

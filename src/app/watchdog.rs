@@ -1,9 +1,8 @@
 //! Signs of life for the service manager, given only while everything turns.
 //!
-//! Each part is asked to answer from within its own loop: control, which also looks whether its nodes are still being
-//! asked, and each worker, which looks whether its listeners still accept. So a thread that is stuck, or a task that has
-//! ended, leaves the question without a good answer; no sign is given then, and when the manager's patience is over it
-//! starts pilotfish anew. It costs one message to each part every now and then, and nothing on the way of a session.
+//! Each part is asked to answer from within its own loop: control, and each worker, which looks whether its listeners still
+//! accept. So a thread that is stuck, or a task that has ended, leaves the question without a good answer; no sign is given
+//! then, and when the manager's patience is over it starts pilotfish anew. Panics end no loop: see `stats/panics`. It costs one message to each part every now and then, and nothing on the way of a session.
 
 use std::time::Duration;
 

@@ -16,6 +16,7 @@ pub struct Status {
     pub max_sessions: u64,
     pub reloads: Reloads,
     pub upgrades: Upgrades,
+    pub findings: Vec<Finding>,
     pub clusters: Vec<Cluster>,
 }
 
@@ -52,6 +53,16 @@ pub struct DrainingProcess {
     pub pid: u32,
     pub sessions: u64,
     pub cut_in_s: f64,
+}
+
+/// Of the process; those of clusters are on the page.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Finding {
+    pub level: String,
+    pub what: String,
+    pub evidence: String,
+    pub remedy: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

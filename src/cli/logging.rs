@@ -16,6 +16,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::faults;
 use crate::app::TCPLOG;
 use crate::config::{Log, LogFormat, LogLevel};
 
@@ -37,6 +38,7 @@ pub fn init(log: &Log) -> WorkerGuard {
         tracing_subscriber::fmt::layer().with_writer(writer).event_format(Bare).with_filter(only_ends(log))
     });
     tracing_subscriber::registry().with(lines.with_filter(all_but_ends(log))).with(haproxys).init();
+    faults::log_panics();
     guard
 }
 

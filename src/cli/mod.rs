@@ -10,6 +10,7 @@ mod client;
 mod documents;
 mod door;
 mod events;
+mod faults;
 mod import;
 mod logging;
 mod output;

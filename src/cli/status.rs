@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::answers::{Cluster, Member, Pool, Reloads, Status, Vacancy};
+use super::answers::{Cluster, Finding, Member, Pool, Reloads, Status, Vacancy};
 use super::arguments::{Form, Wanted};
 use super::client::{Client, read};
 use super::output::{harmless, print, print_json};
@@ -122,6 +122,9 @@ fn text(status: &Status) -> String {
     );
     let changes = [last_upgrade(status), last_reload(&status.reloads), draining(status)].concat();
     text.extend(changes.into_iter().map(|line| line + "\n"));
+    for Finding { level, what, evidence, remedy } in &status.findings {
+        text.push_str(&(harmless(&format!("{level}: {what} {evidence} {remedy}")) + "\n"));
+    }
     for cluster in &status.clusters {
         text.push('\n');
         lines_of(cluster).iter().for_each(|line| text.push_str(&format!("{line}\n")));

@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::agenda::Agenda;
 use super::names::Names;
-use super::patroni::{ClusterAnswer, Patroni};
+use super::patroni::{ClusterAnswer, Patroni, fault};
 use super::picture::Pictures;
 use super::steward::{Steward, StewardOptions};
 use crate::proxy::Trouble;
-use crate::routing::{ClusterId, PoolRules, Publisher, Table};
+use crate::routing::{ClusterId, PoolRules, Publisher, Routes, Table};
+use crate::stats::{APART, Panics, Part};
 use crate::topology::{Knock, Observation, Operator};
 
 /// Everything that control reacts to.
@@ -45,8 +46,8 @@ pub enum Event {
         weight: Option<u16>,
         answer: oneshot::Sender<bool>,
     },
-    /// Somebody wants to know whether control turns, and whether all nodes are being asked.
-    Pulse { answer: oneshot::Sender<bool> },
+    /// Somebody wants to know whether control turns.
+    Pulse { answer: oneshot::Sender<()> },
     /// An operator wants something of a member, and waits for the answer.
     Operate { cluster: ClusterId, member: String, wish: Operator, answer: oneshot::Sender<Option<Operated>> },
     /// The configuration has changed. Answered when it counts.
@@ -101,20 +102,24 @@ pub struct Controller {
     started: Instant,
 }
 
-/// Sends troubles from the data plane without ever waiting.
+/// Where everything is told. Panics of the whole process are counted with it.
 #[derive(Debug, Clone)]
-pub struct Inbox(mpsc::Sender<Event>);
+pub struct Inbox {
+    pub(super) events: mpsc::Sender<Event>,
+    pub panics: Panics,
+}
 
 impl Inbox {
+    /// From the data plane, without ever waiting.
     pub fn trouble(&self, trouble: Trouble) {
         // Full: the queue holds thousands of events, among them surely one that says the same.
-        let _ = self.0.try_send(Event::Trouble(trouble));
+        let _ = self.events.try_send(Event::Trouble(trouble));
     }
 
     /// Sets what an operator wants of a member. `None`: the cluster has no member of that name, or the process ends.
     pub async fn operate(&self, cluster: ClusterId, member: String, wish: Operator) -> Option<Operated> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Event::Operate { cluster, member, wish, answer }).await.ok()?;
+        self.events.send(Event::Operate { cluster, member, wish, answer }).await.ok()?;
         answered.await.ok()?
     }
 
@@ -128,38 +133,37 @@ impl Inbox {
         weight: Option<u16>,
     ) -> bool {
         let (answer, answered) = oneshot::channel();
-        let sent = self.0.send(Event::Weigh { cluster, pool, member, weight, answer }).await;
+        let sent = self.events.send(Event::Weigh { cluster, pool, member, weight, answer }).await;
         sent.is_ok() && answered.await.unwrap_or_default()
     }
 
     /// The same without waiting for it; `false`: there is no room for it just now.
     pub fn try_reconfigure(&self, changes: Reconfiguration) -> bool {
         let (answer, _) = oneshot::channel();
-        self.0.try_send(Event::Reconfigure { changes, answer }).is_ok()
+        self.events.try_send(Event::Reconfigure { changes, answer }).is_ok()
     }
 
     /// Changes which clusters are served, and waits until it counts: its table is out then. Blocks; not for async code.
     /// `false`: the process ends.
     pub fn reconfigure(&self, changes: Reconfiguration) -> bool {
         let (answer, answered) = oneshot::channel();
-        self.0.blocking_send(Event::Reconfigure { changes, answer }).is_ok()
+        self.events.blocking_send(Event::Reconfigure { changes, answer }).is_ok()
             && answered.blocking_recv().is_ok()
     }
 }
 
 impl Inbox {
-    /// Whether control works: it comes to this event, in its turn, and no poller has ended by itself. Waits for as long as
-    /// control does not come to it.
+    /// Whether control works: it comes to this event, in its turn. Waits for as long as control does not come to it.
     pub async fn turns(&self) -> bool {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Event::Pulse { answer }).await.is_ok() && answered.await.unwrap_or_default()
+        self.events.send(Event::Pulse { answer }).await.is_ok() && answered.await.is_ok()
     }
 }
 
 /// The queue between everything that happens and the controller.
 pub fn inbox() -> (Inbox, mpsc::Receiver<Event>) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    (Inbox(sender), receiver)
+    let (events, receiver) = mpsc::channel(QUEUE);
+    (Inbox { events, panics: Panics::default() }, receiver)
 }
 
 /// The numbers of the clusters that a process begins with.
@@ -203,16 +207,25 @@ impl Controller {
     }
 
     /// Runs until it is dropped: the process ends before its events do.
+    ///
+    /// A panic costs the event that it came from. What is known stays, the table too, and the next event decides anew from
+    /// all of it.
     pub async fn run(mut self) {
+        let panics = self.inbox.panics.clone();
         loop {
             tokio::select! {
-                event = self.events.recv() => match event {
-                    Some(event) => self.handle(event),
-                    None => return,
-                },
+                event = self.events.recv() => {
+                    let Some(event) = event else { return };
+                    let unheard = event.unheard();
+                    if panics.catch(Part::Control, || self.handle(event)).is_none()
+                        && let Some(unheard) = unheard
+                    {
+                        panics.catch(Part::Control, || self.handle(unheard));
+                    }
+                }
                 () = until(self.started, self.agenda.next()) => {
                     for cluster in self.agenda.due(self.started.elapsed()) {
-                        self.decide(&[cluster]);
+                        panics.catch(Part::Control, || self.decide(&[cluster]));
                     }
                 }
             }
@@ -230,7 +243,7 @@ impl Controller {
             }
             Event::Pulse { answer } => {
                 // Whoever does not wait any more has drawn its conclusion.
-                let _ = answer.send(self.stewards.values().all(Steward::is_asking));
+                let _ = answer.send(());
                 return;
             }
             event => event,
@@ -310,8 +323,8 @@ impl Controller {
                 steward.renew(now, options);
                 continue;
             }
-            let (names, events) = (self.names.clone(), self.inbox.0.clone());
-            let steward = Steward::start(id, self.started, first_after, options, names, events);
+            let (names, inbox) = (self.names.clone(), self.inbox.clone());
+            let steward = Steward::start(id, self.started, first_after, options, names, inbox);
             self.stewards.insert(id, steward);
             first_after += FIRST_CHECKS_APART;
         }
@@ -349,17 +362,24 @@ impl Controller {
     /// Decides anew; publishes when sessions would notice: one table for all of it.
     fn decide(&mut self, clusters: &[ClusterId]) {
         let now = self.started.elapsed();
-        let mut table: Option<Table> = None;
+        let (published, mut table) = (self.publisher.load(), None);
         let mut edit = |change: &dyn Fn(&mut Table)| {
-            change(table.get_or_insert_with(|| Table::clone(&self.publisher.load())));
+            change(table.get_or_insert_with(|| Table::clone(&published)));
         };
         for &cluster in clusters {
             let Some(steward) = self.stewards.get_mut(&cluster) else {
                 edit(&|table| table.remove(cluster));
                 continue;
             };
-            if let Some(routes) = steward.decide(now) {
-                edit(&|table| table.set(cluster, Arc::clone(&routes)));
+            // Should it panic, it is tried again, but not at once.
+            self.agenda.set(cluster, Some(now + APART));
+            steward.decide(now);
+            // Compared with what is published, and not with what was decided before: that may have got lost in a panic.
+            let is_published = |routes: &Arc<Routes>| {
+                published.cluster(cluster).is_some_and(|known| Arc::ptr_eq(known, routes))
+            };
+            if let Some(routes) = steward.routes().filter(|routes| !is_published(routes)) {
+                edit(&|table| table.set(cluster, Arc::clone(routes)));
             }
             self.agenda.set(cluster, steward.decide_again_at());
             self.pictures.replace(steward.picture(now));
@@ -372,6 +392,14 @@ impl Controller {
 }
 
 impl Event {
+    /// What is to be made of it when it cannot be taken in: a check was made, and its answer is not known. Who was the writer
+    /// by an older one would otherwise be it for ever.
+    fn unheard(&self) -> Option<Event> {
+        let Event::Observed { cluster, api, took, .. } = self else { return None };
+        let observation = Observation::Silent(fault());
+        Some(Event::Observed { cluster: *cluster, api: api.clone(), observation, took: *took })
+    }
+
     /// Whom it is about; a change to the configuration is about all.
     fn cluster(&self) -> Option<ClusterId> {
         match self {

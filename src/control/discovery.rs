@@ -7,14 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::controller::Event;
+use super::controller::{Event, Inbox};
 use super::names::Names;
 use super::patroni::Patroni;
 use crate::routing::ClusterId;
+use crate::stats::Part;
 
 /// Rounds follow each other no faster than this, however often the picture changes: `/cluster` reads the DCS.
 const BREATH: Duration = Duration::from_millis(500);
@@ -43,18 +44,13 @@ impl Discovery {
         interval: Duration,
         patroni: Patroni,
         names: Names,
-        events: mpsc::Sender<Event>,
+        inbox: Inbox,
     ) -> Discovery {
         let (targets, receiver) = watch::channel(Targets::default());
         let poke = Arc::new(Notify::new());
-        let round = Round { cluster, patroni, names, events, targets: receiver };
+        let round = Round { cluster, patroni, names, inbox, targets: receiver };
         let task = tokio::spawn(run(round, interval, Arc::clone(&poke)));
         Discovery { targets, poke, task: task.abort_handle() }
-    }
-
-    /// It has not ended by itself, as it would by a panic.
-    pub fn is_alive(&self) -> bool {
-        !self.task.is_finished()
     }
 
     /// New targets are used by the next round, and new host names start one.
@@ -90,7 +86,7 @@ struct Round {
     cluster: ClusterId,
     patroni: Patroni,
     names: Names,
-    events: mpsc::Sender<Event>,
+    inbox: Inbox,
     targets: watch::Receiver<Targets>,
 }
 
@@ -101,10 +97,14 @@ async fn run(round: Round, interval: Duration, poke: Arc<Notify>) {
             () = poke.notified() => {}
             () = tokio::time::sleep(interval) => {}
         }
-        match round.run().await {
-            Ok(true) => tokio::time::sleep(BREATH).await,
-            Ok(false) => tokio::time::sleep(GLANCE).await,
-            Err(Unheard) => return,
+        match round.inbox.panics.caught(Part::Poller, round.run()).await {
+            Some(Ok(true)) => tokio::time::sleep(BREATH).await,
+            Some(Ok(false)) => tokio::time::sleep(GLANCE).await,
+            Some(Err(Unheard)) => return,
+            None => {
+                poke.notify_one();
+                tokio::time::sleep(BREATH).await;
+            }
         }
     }
 }
@@ -143,6 +143,6 @@ impl Round {
     }
 
     async fn tell(&self, event: Event) -> Result<(), Unheard> {
-        self.events.send(event).await.map_err(|_| Unheard)
+        self.inbox.events.send(event).await.map_err(|_| Unheard)
     }
 }

@@ -48,7 +48,8 @@ impl Names {
         let outcome = tokio::time::timeout(patience, under_way.wait_for(Option::is_some)).await;
         let problem = match outcome {
             Ok(Ok(result)) => result.clone().and_then(Result::err),
-            Ok(Err(_)) => Some("the lookup broke off".to_owned()),
+            // Nobody else would say that it is over, and the next one would wait for it too.
+            Ok(Err(_)) => self.finish(host, Err(io::Error::other("the lookup broke off"))).err(),
             Err(_) => Some("the name server does not answer".to_owned()),
         };
         let known = self.known(host);
@@ -122,6 +123,16 @@ mod tests {
         names.entries.lock().unwrap().insert("db".to_owned(), entry);
         let answer = tokio::time::timeout(PATIENCE / 2, names.lookup("db")).await;
         assert_eq!(answer.expect("soon").ok(), Some(known));
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_broke_off_is_not_waited_for_again() {
+        let names = Names::default();
+        let (_, under_way) = watch::channel(None);
+        let entry = Entry { under_way: Some(under_way), ..Entry::default() };
+        names.entries.lock().unwrap().insert("localhost".to_owned(), entry);
+        assert!(names.lookup("localhost").await.is_err());
+        assert!(names.lookup("localhost").await.is_ok());
     }
 
     #[tokio::test]

@@ -30,6 +30,11 @@ const MAX_CLUSTER_BYTES: usize = 1024 * 1024;
 /// The files are looked at so often: a renewal counts from then on.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What is told of a check that panicked: it says nothing of the node.
+pub fn fault() -> Silence {
+    Silence { kind: SilenceKind::Fault, detail: "a fault inside pilotfish; see its log".to_owned() }
+}
+
 /// How to reach the nodes of one cluster.
 #[derive(Debug, Clone, Default)]
 pub struct PatroniOptions {

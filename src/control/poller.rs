@@ -10,7 +10,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::controller::Event;
+use super::controller::{Event, Inbox};
+use crate::stats::Part;
 
 /// Checks of many nodes must not fall into step: each interval is shortened by up to this share.
 const JITTER: f64 = 0.1;
@@ -33,29 +34,29 @@ pub struct PollerOptions {
 }
 
 impl Poller {
-    /// `ask` asks once; what comes of it is told.
+    /// `ask` asks once; what comes of it is told. Begins anew when it panics.
     pub fn start<F>(
         options: PollerOptions,
         interval: Duration,
-        events: mpsc::Sender<Event>,
-        ask: impl Fn() -> F + Send + 'static,
+        inbox: Inbox,
+        ask: impl Fn() -> F + Send + Sync + 'static,
     ) -> Poller
     where
         F: Future<Output = Event> + Send + 'static,
     {
         let (sender, receiver) = watch::channel(interval);
         let poke = Arc::new(Notify::new());
-        let task = tokio::spawn(run(options, ask, events, receiver, Arc::clone(&poke)));
+        let poked = Arc::clone(&poke);
+        let task = tokio::spawn(async move {
+            sleep(options.first_after).await;
+            let asking = || run(options, &ask, &inbox.events, receiver.clone(), &poked);
+            inbox.panics.again(Part::Poller, asking).await;
+        });
         Poller { interval: sender, poke, task: task.abort_handle() }
     }
 
     pub fn set_interval(&self, interval: Duration) {
         self.interval.send_if_modified(|current| std::mem::replace(current, interval) != interval);
-    }
-
-    /// It has not ended by itself, as it would by a panic.
-    pub fn is_alive(&self) -> bool {
-        !self.task.is_finished()
     }
 
     /// Asks as soon as may be. Pokes while a request is under way lead to one more request.
@@ -72,12 +73,11 @@ impl Drop for Poller {
 
 async fn run<F: Future<Output = Event> + Send>(
     options: PollerOptions,
-    ask: impl Fn() -> F + Send,
-    events: mpsc::Sender<Event>,
+    ask: &(impl Fn() -> F + Sync),
+    events: &mpsc::Sender<Event>,
     mut interval: watch::Receiver<Duration>,
-    poke: Arc<Notify>,
+    poke: &Notify,
 ) {
-    sleep(options.first_after).await;
     loop {
         let started = Instant::now();
         let heard = ask().await;

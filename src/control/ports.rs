@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 
-use super::controller::Event;
+use super::controller::{Event, Inbox};
+use super::patroni::fault;
 use super::poller::{Poller, PollerOptions};
 use crate::proxy::connect::{DialError, dial};
 use crate::routing::{Bar, ClusterId, PoolRules};
+use crate::stats::Part;
 use crate::topology::health::Thresholds;
 use crate::topology::{Knock, PortHealth};
 
@@ -54,7 +55,7 @@ impl Ports {
         &mut self,
         [interval, fast_interval, timeout]: [Duration; 3],
         thresholds: Thresholds,
-        events: &mpsc::Sender<Event>,
+        inbox: &Inbox,
     ) {
         self.thresholds = thresholds;
         if (self.interval, self.fast_interval, self.timeout) == (interval, fast_interval, timeout) {
@@ -63,19 +64,19 @@ impl Ports {
         (self.interval, self.fast_interval, self.timeout) = (interval, fast_interval, timeout);
         let mut known = std::mem::take(&mut self.known);
         for (key, port) in &mut known {
-            port.poller = self.ask(key, &port.addresses, events);
+            port.poller = self.ask(key, &port.addresses, inbox);
         }
         self.known = known;
     }
 
     /// Asks these and no others. One that has moved keeps its record until it is heard at its new place.
-    pub fn follow(&mut self, wanted: BTreeMap<Key, Arc<[SocketAddr]>>, events: &mpsc::Sender<Event>) {
+    pub fn follow(&mut self, wanted: BTreeMap<Key, Arc<[SocketAddr]>>, inbox: &Inbox) {
         self.known.retain(|key, _| wanted.contains_key(key));
         for (key, addresses) in wanted {
             if self.known.get(&key).is_some_and(|port| port.addresses == addresses) {
                 continue;
             }
-            let poller = self.ask(&key, &addresses, events);
+            let poller = self.ask(&key, &addresses, inbox);
             match self.known.get_mut(&key) {
                 Some(port) => (port.addresses, port.poller) = (addresses, poller),
                 None => {
@@ -85,23 +86,20 @@ impl Ports {
         }
     }
 
-    fn ask(&self, key: &Key, addresses: &Arc<[SocketAddr]>, events: &mpsc::Sender<Event>) -> Poller {
+    fn ask(&self, key: &Key, addresses: &Arc<[SocketAddr]>, inbox: &Inbox) -> Poller {
         let Ports { cluster, interval, fast_interval, timeout, .. } = *self;
         let ((member, port), addresses) = (key.clone(), Arc::clone(addresses));
+        let panics = inbox.panics.clone();
         let ask = move || {
-            let (member, addresses) = (member.clone(), Arc::clone(&addresses));
+            let (member, addresses, panics) = (member.clone(), Arc::clone(&addresses), panics.clone());
             async move {
-                let knock = knock(&addresses, timeout).await;
+                let knock = panics.caught(Part::Poller, knock(&addresses, timeout)).await;
+                let knock = knock.unwrap_or_else(|| Knock::Silent(fault().detail));
                 Event::Knocked { cluster, member, port, knock }
             }
         };
         let options = PollerOptions { fast_interval, first_after: Duration::ZERO };
-        Poller::start(options, interval, events.clone(), ask)
-    }
-
-    /// Each of them is being asked.
-    pub fn are_asked(&self) -> bool {
-        self.known.values().all(|port| port.poller.is_alive())
+        Poller::start(options, interval, inbox.clone(), ask)
     }
 
     /// Takes in one check. `cluster` and `pools` are for the log.

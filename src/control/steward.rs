@@ -9,10 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use super::addresses::AddressBook;
-use super::controller::{ClusterOptions, Event, Operated};
+use super::controller::{ClusterOptions, Inbox, Operated};
 use super::discovery::Discovery;
 use super::journal;
 use super::names::Names;
@@ -99,7 +97,7 @@ pub(super) struct Steward {
     record: Record,
     patroni: Patroni,
     names: Names,
-    events: mpsc::Sender<Event>,
+    inbox: Inbox,
 }
 
 impl Steward {
@@ -110,7 +108,7 @@ impl Steward {
         first_after: Duration,
         options: ClusterOptions,
         names: Names,
-        events: mpsc::Sender<Event>,
+        inbox: Inbox,
     ) -> Steward {
         let ClusterOptions { steward: options, patroni, pools } = options;
         let leader_grace = options.leader_grace.unwrap_or(DEFAULT_TTL);
@@ -118,7 +116,7 @@ impl Steward {
             Settings { thresholds: options.thresholds, leader_grace, pools: options.readers.clone() };
         let seeds = options.seeds.clone();
         let every = options.interval * DISCOVERY_EVERY;
-        let discovery = Discovery::start(id, every, patroni.clone(), names.clone(), events.clone());
+        let discovery = Discovery::start(id, every, patroni.clone(), names.clone(), inbox.clone());
         let mut steward = Steward {
             id,
             started: started.into_std(),
@@ -150,7 +148,7 @@ impl Steward {
             record: Record::default(),
             patroni,
             names,
-            events,
+            inbox,
             options,
         };
         steward.follow_members(first_after);
@@ -304,14 +302,19 @@ impl Steward {
         [decision.decide_again_at, decision.fast_until].into_iter().flatten().min()
     }
 
-    /// Decides anew. The routes, if sessions would notice that they changed.
-    pub fn decide(&mut self, now: Duration) -> Option<Arc<Routes>> {
+    /// Where sessions are to go; `None` until it was decided. Others only if sessions would notice that they changed.
+    pub fn routes(&self) -> Option<&Arc<Routes>> {
+        Some(&self.routes).filter(|routes| routes.epoch > 0)
+    }
+
+    /// Decides anew.
+    pub fn decide(&mut self, now: Duration) {
         let decision = self.core.decide(now);
         // A seed's port is a guess: nobody is sent there while a better answer may be on its way.
         self.members_pending = !self.discovery_tried && self.worth_asking().next().is_some();
         if self.members_pending || (self.decision.is_none() && decision.is_starting()) {
             self.aim_discovery();
-            return None;
+            return;
         }
         journal::decided(&self.name, self.decision.as_ref(), &decision);
         if self.record.is_news(&decision) {
@@ -337,12 +340,11 @@ impl Steward {
         }
         self.decision = Some(decision);
         if self.routes.epoch > 0 && routes == *self.routes {
-            return None;
+            return;
         }
         journal::vacancies(&self.name, &self.vacancies.news(&routes));
         routes.epoch += 1;
         self.routes = Arc::new(routes);
-        Some(Arc::clone(&self.routes))
     }
 
     pub fn picture(&self, now: Duration) -> ClusterPicture {

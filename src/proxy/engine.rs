@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -73,8 +74,6 @@ struct State<M> {
     due: usize,
     /// Relays with a bulk transfer that gathers.
     gathering: Vec<usize>,
-    /// Whose turn it is.
-    current: Option<usize>,
     tools: Tools,
 }
 
@@ -126,7 +125,6 @@ impl<M: Meter> Engine<M> {
             unsettled: VecDeque::new(),
             due: 0,
             gathering: Vec::new(),
-            current: None,
             tools,
         };
         Ok(Engine { watch: Arc::new(Watch::new()?), state: Mutex::new(state), has_more: Notify::new() })
@@ -248,12 +246,12 @@ impl<M: Meter> State<M> {
     }
 
     fn turn(&mut self, number: usize) {
-        let State { seats, busy, parting, gathering, tools, current, .. } = self;
+        let State { seats, busy, parting, gathering, tools, .. } = self;
         let Some(Seat::Taken(taken)) = seats.get_mut(number) else { return };
         let Taken { relay, queued, gathering: is_listed, .. } = taken;
-        *current = Some(number);
-        let turn = relay.turn(tools);
-        *current = None;
+        // A panic ends the session that it comes from. What the others find in the tools is whole: nobody reads what is left in
+        // the scratch buffer, and a pipe that was lent goes with its session.
+        let turn = catch_unwind(AssertUnwindSafe(|| relay.turn(tools))).unwrap_or(Turn::Over(End::Panicked));
         if relay.gathers() && !std::mem::replace(is_listed, true) {
             gathering.push(number);
         }
@@ -324,12 +322,8 @@ impl<M: Meter> State<M> {
         }
     }
 
-    /// Picks up what a fault has left behind: ends the relay that it came from, and gives every other a turn, since
-    /// their news may be lost.
+    /// Picks up what a failure has left behind: every relay gets a turn, since news may be lost.
     fn recover(&mut self) {
-        if let Some(number) = self.current.take() {
-            self.end(number, End::Internal);
-        }
         self.busy.clear();
         for (number, seat) in self.seats.iter_mut().enumerate() {
             if let Seat::Taken(Taken { relay, queued, .. }) = seat {
@@ -343,8 +337,6 @@ impl<M: Meter> State<M> {
 
     /// Clears a seat. The sockets of a relay that still runs are reset.
     fn leave(&mut self, number: usize) {
-        // A fault in its first turn has ended it already.
-        self.current.take_if(|current| *current == number);
         self.seats[number] = Seat::Free;
         self.free.push(number);
     }

@@ -24,6 +24,7 @@ use super::beside;
 use super::engine::has_news;
 use super::share::Share;
 use super::worker::{Accepted, Handle, Worker, place};
+use crate::stats::Part;
 
 pub use super::bound::{
     Bound, ListenAddress, ListenOptions, Watched, adopt, adopt_ip, bind, bind_beside, bind_ip, bind_ip_beside,
@@ -116,16 +117,22 @@ impl Listening {
     }
 }
 
-/// Accepts until told to stop; the socket is closed then.
+/// Accepts until told to stop; the socket is closed then, and its file removed, and only then is it told to be.
 pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Handle]>) {
-    let Listener { socket: Watched { socket, file, .. }, mut service, permits, accepting, open } = listener;
-    // Removed with the end of this future, and only then is it told to be closed.
-    let (_open, _file, socket) = (open, file, socket);
+    here.panics.again(Part::Worker, || accept_all(&listener, &here, &siblings)).await;
+    let Listener { socket, open, .. } = listener;
+    drop(socket);
+    drop(open);
+}
+
+async fn accept_all(listener: &Listener, here: &Arc<Worker>, siblings: &[Handle]) {
+    let Listener { socket: Watched { socket, .. }, permits, accepting, .. } = listener;
+    let mut service = listener.service.clone();
     let mut serves = service.borrow_and_update().clone();
     let mut shortage = Shortage::default();
     let serve = |(permit, socket, client): Arrival, Service { pool, access }: &Service| {
         let (access, pool) = (Arc::clone(access), Arc::clone(pool));
-        place(&here, &siblings, permit, Accepted { socket, client, access, pool })
+        place(here, siblings, permit, Accepted { socket, client, access, pool })
     };
     loop {
         let serve_now = |arrival| serve(arrival, &serves);
@@ -141,7 +148,7 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
                 let _ = serves.pool.options.tcp.replace(&SockRef::from(&socket));
                 continue;
             }
-            accepted = accept(&socket, &permits, &serves.pool, &mut shortage, serve_now) => accepted,
+            accepted = accept(socket, permits, &serves.pool, &mut shortage, serve_now) => accepted,
         };
         match accepted {
             Ok(()) => {}
@@ -157,8 +164,8 @@ pub(super) async fn run(listener: Listener, here: Arc<Worker>, siblings: Arc<[Ha
         }
     }
     // The last ones: their handshake is done, and closing the socket would reset them.
-    while let Ok(permit) = Arc::clone(&permits).try_acquire_owned()
-        && let Ok((socket, client)) = accept_now(&socket)
+    while let Ok(permit) = Arc::clone(permits).try_acquire_owned()
+        && let Ok((socket, client)) = accept_now(socket)
     {
         // One that fails is told of with its end.
         let _ = serve((permit, socket, client), &serves);

@@ -18,6 +18,7 @@ pub mod bound;
 pub mod cancel;
 pub mod connect;
 pub mod counts;
+mod dice;
 pub mod ended;
 pub mod engine;
 pub mod epoll;

@@ -362,7 +362,8 @@ impl<'a> Attempts<'a> {
 
     fn pick(&self, routes: &PoolRoutes, tried: &[usize]) -> Picked {
         let turn = if tried.is_empty() { self.pool.turn.fetch_add(1, Relaxed) } else { 0 };
-        let draw = Draw { tried, turn, random: self.worker.random(), client: self.session.client().origin() };
+        let draw =
+            Draw { tried, turn, random: self.worker.dice.roll(), client: self.session.client().origin() };
         match pick(routes, self.pool.options.balance, draw) {
             // There was room, on one that could not be reached: that is to be tried again, not to be waited for.
             Picked::Full if !tried.is_empty() => Picked::Nobody,

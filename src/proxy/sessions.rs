@@ -20,7 +20,7 @@ use super::proxy_protocol::Proxied;
 pub use super::session_row::SessionRow;
 use super::tcplog::{self, Line};
 use crate::routing::{Backend, ClusterId, Table};
-use crate::stats::{Active, End, Gauge, Over, Phase, PoolStats, termination};
+use crate::stats::{Active, End, Gauge, Over, Panics, Part, Phase, PoolStats, termination};
 use crate::topology::Fate;
 
 /// One client's session.
@@ -48,6 +48,7 @@ pub struct Shard {
     pub ended: Recent,
     /// The open sessions of all shards.
     census: Arc<AtomicU64>,
+    panics: Panics,
 }
 
 impl Session {
@@ -254,8 +255,8 @@ impl Shard {
     }
 
     /// One of several that count their sessions together.
-    pub fn of(census: Arc<AtomicU64>) -> Shard {
-        Shard { census, ..Shard::default() }
+    pub fn of(census: Arc<AtomicU64>, panics: Panics) -> Shard {
+        Shard { census, panics, ..Shard::default() }
     }
 
     /// Lists the session until the returned guard goes.
@@ -338,7 +339,12 @@ impl Drop for Ending {
         let session = &self.session;
         self.shard.open().remove(&session.id);
         let mut progress = session.progress();
-        let end = progress.cut.unwrap_or(self.end);
+        let (end, panicked) = match (std::thread::panicking(), self.end) {
+            (true, _) => (End::Panicked, Some(Part::Session)),
+            (false, End::Panicked) => (End::Panicked, Some(Part::Relay)),
+            (false, own) => (progress.cut.unwrap_or(own), None),
+        };
+        panicked.into_iter().for_each(|part| self.shard.panics.count(part));
         session.pool.stats.count_end(end);
         log_end(session, &progress, end);
         log_as_haproxy(session, &progress, end, self.shard.census.fetch_sub(1, Relaxed));
@@ -376,7 +382,7 @@ fn log_end(session: &Session, progress: &Progress, end: End) {
     }
     match end {
         End::ClientProbe => line!(debug),
-        End::Internal => line!(error),
+        End::Internal | End::Panicked => line!(error),
         _ => line!(info),
     }
 }

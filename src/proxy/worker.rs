@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::access::{Access, ClientAddress};
 use super::cancel::MAX_UNDER_WAY;
 use super::counts::Counts;
+use super::dice::Dice;
 use super::engine::Engine;
 use super::hold::{Board, Stop};
 use super::listener::{self, Bound, Listener, Listening, Service, Watched};
@@ -27,7 +29,7 @@ use super::room::{Debt, Place, Room};
 use super::sessions::{Session, Shard};
 use super::{Ended, Pool, SessionRow, TellTrouble, Trouble, TroubleKind, session};
 use crate::routing::{Cell, ClusterId};
-use crate::stats::{End, PoolStats};
+use crate::stats::{End, Panics, Part, PoolStats};
 
 /// What the workers need from outside.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub struct WorkersOptions {
     pub count: usize,
     /// Sessions in all; each costs two descriptors.
     pub max_sessions: usize,
+    pub panics: Panics,
 }
 
 /// All workers of the process.
@@ -87,8 +90,9 @@ pub struct Worker {
     shard: Arc<Shard>,
     pub(super) trouble: TellTrouble,
     pub(super) cancels: Arc<Semaphore>,
+    pub(super) panics: Panics,
     sessions: TaskTracker,
-    random: AtomicU64,
+    pub(super) dice: Dice,
 }
 
 /// Sessions listed of each worker: who asks for the list pays for building it.
@@ -124,7 +128,8 @@ impl Workers {
         let mut parts = Vec::new();
         for index in 0..options.count {
             let (inbox, jobs) = mpsc::unbounded_channel();
-            let (load, shard) = (Arc::new(AtomicUsize::new(0)), Arc::new(Shard::of(Arc::clone(&census))));
+            let shard = Arc::new(Shard::of(Arc::clone(&census), options.panics.clone()));
+            let load = Arc::new(AtomicUsize::new(0));
             let worker = Worker {
                 index,
                 board: Board::new(cell.clone(), workers.stop.clone()),
@@ -132,8 +137,9 @@ impl Workers {
                 shard: Arc::clone(&shard),
                 trouble: trouble.clone(),
                 cancels: Arc::clone(&cancels),
+                panics: options.panics.clone(),
                 sessions: workers.sessions.clone(),
-                random: AtomicU64::new(seed(index)),
+                dice: Dice::default(),
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let debt = workers.room.debt();
@@ -167,7 +173,7 @@ impl Workers {
         let worker = socket.worker;
         let (permits, accepting) = (Arc::clone(&self.room.permits), self.accepting.clone());
         let (listening, listener) = Listening::new(socket, service, permits, accepting);
-        // A worker that is gone has panicked outside of any session; there is nobody left to tell.
+        // A worker that is gone has panicked where nobody could catch it; there is nobody left to tell.
         let _ = self.handles[worker].inbox.send(Job::Listen(listener));
         listening
     }
@@ -317,9 +323,30 @@ pub(super) fn place(
 
 impl Worker {
     async fn run(self: Arc<Self>, mut jobs: mpsc::UnboundedReceiver<Job>, siblings: Arc<[Handle]>) {
-        let mut following = tokio::spawn(Arc::clone(&self).follow_table());
-        let mut relaying = tokio::spawn(Arc::clone(&self).relay());
-        let mut listeners: Vec<(AbortHandle, watch::Receiver<Service>)> = Vec::new();
+        self.keep(Worker::follow_table);
+        self.keep(Worker::relay);
+        let (panics, mut listeners) = (self.panics.clone(), Vec::new());
+        // Sessions are tasks of their own. The job that it came from is lost, so this comes to an end.
+        while panics.caught(Part::Worker, self.work(&mut jobs, &siblings, &mut listeners)).await.is_none() {}
+    }
+
+    /// Does something for as long as the thread lives, whatever happens.
+    fn keep<F>(self: &Arc<Self>, work: impl Fn(Arc<Self>) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let worker = Arc::clone(self);
+        tokio::spawn(async move {
+            worker.panics.again(Part::Worker, || work(Arc::clone(&worker))).await;
+        });
+    }
+
+    async fn work(
+        self: &Arc<Self>,
+        jobs: &mut mpsc::UnboundedReceiver<Job>,
+        siblings: &Arc<[Handle]>,
+        listeners: &mut Vec<(AbortHandle, watch::Receiver<Service>)>,
+    ) {
         loop {
             let job = tokio::select! {
                 // In order: who was accepted before a stop is served.
@@ -327,17 +354,6 @@ impl Worker {
                 job = jobs.recv() => job,
                 // After a stop the thread lives as long as a session does.
                 () = self.sessions.wait() => return,
-                // Without it no lost role would be noticed here.
-                outcome = &mut following, if !self.board.stop.is_given() => {
-                    tracing::error!(worker = self.index, ?outcome, "the table is followed anew");
-                    following = tokio::spawn(Arc::clone(&self).follow_table());
-                    continue;
-                }
-                outcome = &mut relaying => {
-                    tracing::error!(worker = self.index, ?outcome, "the relays are served anew");
-                    relaying = tokio::spawn(Arc::clone(&self).relay());
-                    continue;
-                }
             };
             match job {
                 // One that fails is told of with its end, and keeps its place here for a moment.
@@ -346,7 +362,7 @@ impl Worker {
                     // Those that were closed are no loss.
                     listeners.retain(|(_, service)| service.has_changed().is_ok());
                     let service = listener.service.clone();
-                    let accepting = listener::run(listener, Arc::clone(&self), Arc::clone(&siblings));
+                    let accepting = listener::run(listener, Arc::clone(self), Arc::clone(siblings));
                     listeners.push((tokio::spawn(accepting).abort_handle(), service));
                 }
                 Some(Job::Pulse(answer)) => {
@@ -380,9 +396,15 @@ impl Worker {
         std::future::pending().await
     }
 
+    /// Whoever panics here has ended, and nobody else.
+    ///
     /// # Errors
     /// When the system lets it watch no more. The session has ended then.
     fn serve(self: &Arc<Self>, accepted: Accepted, place: Place) -> io::Result<()> {
+        catch_unwind(AssertUnwindSafe(|| self.begin(accepted, place))).unwrap_or(Ok(()))
+    }
+
+    fn begin(self: &Arc<Self>, accepted: Accepted, place: Place) -> io::Result<()> {
         let Accepted { socket, client, access, pool } = accepted;
         let id = NEXT_ID.fetch_add(1, Relaxed);
         let ending = self.shard.enter(Session::new(id, self.index, client, pool));
@@ -409,19 +431,6 @@ impl Worker {
         let (cluster, pool) = (pool.options.cluster, Arc::clone(&pool.options.name));
         (self.trouble.0)(Trouble { cluster, pool, member, kind });
     }
-
-    /// Random enough to spread sessions (splitmix64).
-    pub(super) fn random(&self) -> u64 {
-        let seed = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
-        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
-fn seed(index: usize) -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(index)
 }
 
 #[cfg(test)]

@@ -64,8 +64,10 @@ pub enum End {
     Shutdown,
     /// Held by a process that another one has taken the place of, until its drain was over.
     DrainExpired,
-    /// A fault inside pilotfish.
+    /// Something inside pilotfish: the system did not let it watch the connection.
     Internal,
+    /// A panic in this session.
+    Panicked,
 }
 
 /// Who brought the end about.
@@ -87,7 +89,7 @@ pub enum Phase {
 }
 
 impl End {
-    pub const ALL: [End; 29] = [
+    pub const ALL: [End; 30] = [
         End::ClientClosed,
         End::ClientReset,
         End::ClientTimeout,
@@ -117,6 +119,7 @@ impl End {
         End::Shutdown,
         End::DrainExpired,
         End::Internal,
+        End::Panicked,
     ];
 
     /// The word in logs, metrics and tables.
@@ -151,6 +154,7 @@ impl End {
             End::Shutdown => "shutdown",
             End::DrainExpired => "drain_expired",
             End::Internal => "internal",
+            End::Panicked => "panicked",
         }
     }
 
@@ -182,7 +186,8 @@ impl End {
             | End::Operator
             | End::Shutdown
             | End::DrainExpired
-            | End::Internal => Side::Pilotfish,
+            | End::Internal
+            | End::Panicked => Side::Pilotfish,
         }
     }
 }

@@ -36,7 +36,7 @@ pub fn termination(end: End, phase: Phase, held: bool) -> [char; 2] {
         End::Operator | End::Shutdown if phase == Phase::Relaying => return ['K', '-'],
         End::RoleLost | End::MemberGone | End::Withdrawn => 'D',
         End::Operator | End::Shutdown | End::DrainExpired => 'K',
-        End::Internal => 'I',
+        End::Internal | End::Panicked => 'I',
     };
     [who, state]
 }
@@ -83,6 +83,7 @@ mod tests {
             (End::Shutdown, Waiting, true, "KQ"),
             (End::DrainExpired, Waiting, true, "KQ"),
             (End::Internal, Relaying, false, "ID"),
+            (End::Panicked, Waiting, true, "IQ"),
         ] {
             assert_eq!(String::from_iter(termination(end, phase, held)), letters, "{end} {phase:?} {held}");
         }

@@ -41,6 +41,8 @@ pub enum SilenceKind {
     TooLarge,
     /// It wants a login that it was not shown, or refuses the one that it was.
     Login,
+    /// The check itself has failed, or its answer could not be taken in: a panic here says nothing of the node.
+    Fault,
 }
 
 /// The part of Patroni's answer that decisions and operators need.
@@ -244,6 +246,7 @@ impl SilenceKind {
             SilenceKind::NotPatroni => "not_patroni",
             SilenceKind::TooLarge => "too_large",
             SilenceKind::Login => "login",
+            SilenceKind::Fault => "fault",
         }
     }
 }

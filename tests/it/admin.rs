@@ -7,6 +7,7 @@ mod findings;
 mod guard;
 pub mod haproxy;
 mod live;
+mod panics;
 mod pictures;
 mod size;
 pub mod tls;

@@ -9,6 +9,7 @@ pub mod fake;
 mod hostile;
 pub mod http;
 mod login;
+mod panics;
 mod polling;
 mod pools;
 mod ports;

@@ -21,6 +21,7 @@ mod kernel;
 mod member;
 mod options;
 mod packets;
+pub mod panics;
 mod pattern;
 mod peer;
 mod pick;

@@ -275,6 +275,15 @@ fn no_panics_by_carelessness_and_no_leftovers() {
     refuse(complaints);
 }
 
+/// Where a panic ends the process, it ends all sessions.
+#[test]
+fn panics_unwind_in_what_is_released() {
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("a file");
+    assert!(manifest.contains("\n[profile.release]\n") && manifest.contains("\npanic = \"unwind\"\n"));
+    assert!(!manifest.contains("panic = \"abort\""));
+}
+
 #[test]
 fn tests_wait_for_conditions_and_skip_nothing() {
     let mut complaints = Vec::new();

@@ -41,7 +41,9 @@ fn of_silence(kind: SilenceKind) -> Outcome {
         SilenceKind::Refused | SilenceKind::Unreachable => ("L4CON", "Layer4 connection problem"),
         SilenceKind::Reset => ("SOCKERR", "Socket error"),
         SilenceKind::Tls => ("L6RSP", "Layer6 invalid response"),
-        SilenceKind::NotPatroni | SilenceKind::TooLarge => ("L7RSP", "Layer7 invalid response"),
+        SilenceKind::NotPatroni | SilenceKind::TooLarge | SilenceKind::Fault => {
+            ("L7RSP", "Layer7 invalid response")
+        }
     };
     Outcome { status, code: None, description }
 }
@@ -68,6 +70,7 @@ mod tests {
             SilenceKind::NotPatroni,
             SilenceKind::TooLarge,
             SilenceKind::Login,
+            SilenceKind::Fault,
         ];
         let silent = silences.map(|kind| outcome(Some(&of(Some(kind))), false));
         let others = [outcome(Some(&of(None)), true), outcome(Some(&of(None)), false), outcome(None, false)];

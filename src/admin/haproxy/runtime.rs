@@ -16,6 +16,7 @@ use super::super::Sources;
 use super::command::{self, Desk, Level, Reply};
 use super::{order, words};
 use crate::admin::server::WatchedSocket;
+use crate::stats::Part;
 
 /// Tools that ask at one time; more wait in the kernel's backlog. HAProxy's `stats maxconn` is 10.
 pub const MAX_CONNECTIONS: usize = 32;
@@ -44,9 +45,13 @@ pub async fn run(sources: Arc<Sources>, socket: RuntimeSocket, close: Cancellati
     }
 }
 
-async fn accept_all(sources: &Arc<Sources>, RuntimeSocket { socket, path, level }: RuntimeSocket) {
+async fn accept_all(sources: &Arc<Sources>, socket: RuntimeSocket) {
+    sources.inbox.panics.again(Part::Admin, || accept_from(sources, &socket)).await;
+}
+
+async fn accept_from(sources: &Arc<Sources>, RuntimeSocket { socket, path, level }: &RuntimeSocket) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let path: Arc<str> = Arc::from(path);
+    let path: Arc<str> = Arc::from(&**path);
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         let accepted = socket.listener.accept().await;
         let highest = *level.borrow();
@@ -55,7 +60,7 @@ async fn accept_all(sources: &Arc<Sources>, RuntimeSocket { socket, path, level 
             Ok((stream, _)) => drop(tokio::spawn(async move {
                 let _place = place;
                 let served = async { visit.serve(stream.peer_cred()?.uid(), stream).await };
-                if let Err(error) = served.await {
+                if let Some(Err(error)) = visit.sources.inbox.panics.caught(Part::Admin, served).await {
                     tracing::debug!(%error, "a client of the runtime socket is gone");
                 }
             })),

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use super::Steward;
 use crate::control::controller::Event;
 use crate::control::discovery::Targets;
+use crate::control::patroni::fault;
 use crate::control::poller::{Poller, PollerOptions};
 use crate::routing::{PoolRules, Site};
-use crate::topology::Class;
+use crate::stats::Part;
 use crate::topology::cluster::Tracked;
+use crate::topology::{Class, Observation};
 
 impl Steward {
     /// Every member is asked by one poller; who is no member any more is not.
@@ -22,29 +24,25 @@ impl Steward {
         }
         self.checks.retain(|api, _| apis.contains(api));
         for api in apis {
-            let (patroni, events) = (self.patroni.clone(), self.events.clone());
+            let (patroni, inbox) = (self.patroni.clone(), self.inbox.clone());
             let (cluster, fast_interval) = (self.id, self.options.fast_interval);
             self.pollers.entry(api).or_insert_with_key(|api| {
                 let options = PollerOptions { fast_interval, first_after };
-                let api = api.clone();
+                let (api, panics) = (api.clone(), inbox.panics.clone());
                 let ask = move || {
-                    let (api, patroni) = (api.clone(), patroni.clone());
+                    let (api, patroni, panics) = (api.clone(), patroni.clone(), panics.clone());
                     async move {
                         let started = Instant::now();
-                        let observation = patroni.leader(&api).await;
+                        let observation = panics.caught(Part::Poller, patroni.leader(&api)).await;
+                        let observation = observation.unwrap_or_else(|| Observation::Silent(fault()));
                         Event::Observed { cluster, api, observation, took: started.elapsed() }
                     }
                 };
-                Poller::start(options, fast_interval, events, ask)
+                Poller::start(options, fast_interval, inbox, ask)
             });
         }
         self.follow_ports();
         self.aim_discovery();
-    }
-
-    /// Every member, every port and the cluster itself are being asked.
-    pub fn is_asking(&self) -> bool {
-        self.pollers.values().all(Poller::is_alive) && self.ports.are_asked() && self.discovery.is_alive()
     }
 
     /// The ports of their own that pools have are asked on every member whose address is known.
@@ -58,7 +56,7 @@ impl Steward {
                 }
             }
         }
-        self.ports.follow(wanted, &self.events);
+        self.ports.follow(wanted, &self.inbox);
     }
 
     /// What a pool's routes need to know of a member.

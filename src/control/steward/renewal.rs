@@ -48,15 +48,15 @@ impl Steward {
         let pace =
             |options: &StewardOptions| [options.interval, options.fast_interval, options.connect_timeout];
         let is_alike = pace(&options) == pace(&self.options) && patroni.is(&self.patroni);
-        self.ports.set_pace(pace(&options), options.thresholds, &self.events);
+        self.ports.set_pace(pace(&options), options.thresholds, &self.inbox);
         (self.options, self.patroni) = (options, patroni);
         if is_alike {
             return;
         }
         self.pollers.clear();
         let every = self.options.interval * DISCOVERY_EVERY;
-        let (patroni, names, events) = (self.patroni.clone(), self.names.clone(), self.events.clone());
-        self.discovery = Discovery::start(self.id, every, patroni, names, events);
+        let (patroni, names, inbox) = (self.patroni.clone(), self.names.clone(), self.inbox.clone());
+        self.discovery = Discovery::start(self.id, every, patroni, names, inbox);
     }
 }
 

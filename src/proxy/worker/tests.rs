@@ -10,7 +10,7 @@ use crate::routing::{Kind, Table, cell::cell};
 
 fn workers() -> Workers {
     let (_publisher, cell) = cell(Table::new(0, [(ClusterId::default(), Arc::default())]));
-    let options = WorkersOptions { count: 1, max_sessions: 1 };
+    let options = WorkersOptions { count: 1, max_sessions: 1, panics: Panics::default() };
     Workers::start(options, &cell, &TellTrouble(Arc::new(|_| {}))).unwrap()
 }
 

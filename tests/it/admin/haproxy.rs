@@ -289,6 +289,8 @@ fn with_all_figures() -> StatusView {
         max_sessions: 1,
         reloads: Default::default(),
         upgrades: Default::default(),
+        panics: Default::default(),
+        findings: Vec::new(),
         clusters: vec![cluster],
     }
 }

@@ -74,12 +74,16 @@ fn full_history() -> History {
     history
 }
 
-fn sources() -> Sources {
+pub fn sources() -> Sources {
     let (_, cell) = cell::cell(first_table(CLUSTERS));
     let (inbox, _) = inbox();
     let quiet = TellTrouble(Arc::new(|_| {}));
-    let workers =
-        Workers::start(WorkersOptions { count: 1, max_sessions: 100 }, &cell, &quiet).expect("a thread");
+    let workers = Workers::start(
+        WorkersOptions { count: 1, max_sessions: 100, panics: inbox.panics.clone() },
+        &cell,
+        &quiet,
+    )
+    .expect("a thread");
     Sources {
         pictures: Pictures::new(Instant::now(), (0..CLUSTERS).map(picture)),
         served: Serving::new(Served { pools: (0..CLUSTERS).flat_map(pools).collect(), ..Served::default() }),

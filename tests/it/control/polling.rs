@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pilotfish::control::Event;
-use pilotfish::control::poller::{Poller, PollerOptions};
 use pilotfish::proxy::TroubleKind;
-use pilotfish::routing::ClusterId;
 use serde_json::json;
 
 use super::cluster::{FakeCluster, seed};
@@ -181,21 +178,4 @@ async fn nothing_spins_while_no_node_answers() {
     let events = rig.events() - before;
     // A check each 10 ms, and what little discovery has to tell.
     assert!(events < 100, "{events} events in 300 ms");
-}
-
-/// What the service manager's watchdog looks at.
-#[tokio::test]
-async fn a_poller_that_has_ended_by_itself_is_found() {
-    let (events, mut heard) = tokio::sync::mpsc::channel(8);
-    let options = PollerOptions { fast_interval: Duration::from_millis(1), first_after: Duration::ZERO };
-    let ask = || async { Event::Undiscovered { cluster: ClusterId::default(), problem: String::new() } };
-    let asking = Poller::start(options, Duration::from_millis(1), events.clone(), ask);
-    let broken = Poller::start(options, HOUR, events, || async { panic!("on purpose") });
-    within("the end of the broken one", async {
-        while broken.is_alive() {
-            heard.recv().await;
-        }
-    })
-    .await;
-    assert!(asking.is_alive());
 }

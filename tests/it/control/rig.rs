@@ -45,7 +45,7 @@ pub struct Watch {
 
 #[derive(Debug)]
 pub struct Rig {
-    inbox: Inbox,
+    pub inbox: Inbox,
     cell: Cell,
     pictures: Pictures,
     control: AbortHandle,
@@ -85,6 +85,11 @@ impl Rig {
     /// Counts what control has reacted to.
     pub fn events(&self) -> u64 {
         *self.pictures.follow().borrow()
+    }
+
+    /// Told of every change of the pictures.
+    pub fn follow(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.pictures.follow()
     }
 
     pub fn routes(&self, cluster: usize) -> Arc<Routes> {

@@ -1,6 +1,7 @@
 //! The product's side of a test: workers, a primary pool and a replica pool, and the right to publish tables.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use pilotfish::routing::cell::cell;
 use pilotfish::routing::{
     Backend, Balance, Candidate, ClusterId, Kind, PoolRoutes, Publisher, Routes, Table,
 };
-use pilotfish::stats::{End, PoolStats};
+use pilotfish::stats::{End, Panics, PoolStats};
 use pilotfish::topology::{Condition, Fate};
 
 use super::member::Member;
@@ -61,6 +62,9 @@ pub struct Bench {
     pub primary: Port,
     pub replicas: Port,
     pub workers: Workers,
+    pub panics: Panics,
+    /// While it is set, whoever tells of a trouble panics: a session on its way.
+    pub faulty: Arc<AtomicBool>,
     troubles: Arc<Mutex<Vec<(String, TroubleKind)>>>,
     publisher: Publisher,
     fallback: bool,
@@ -90,17 +94,21 @@ pub struct Place {
 impl Bench {
     pub fn new(setup: Setup) -> Bench {
         let troubles = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&troubles);
+        let (panics, faulty) = (Panics::default(), Arc::<AtomicBool>::default());
+        let (told, fault) = (Arc::clone(&troubles), Arc::clone(&faulty));
         let trouble = TellTrouble(Arc::new(move |trouble| {
+            assert!(!fault.load(Relaxed), "a fault, as the test wants it");
             told.lock().expect("no panic").push((trouble.member.to_string(), trouble.kind));
         }));
         let (publisher, cell) = cell(Table::new(0, [(ClusterId::default(), Arc::default())]));
-        let options = WorkersOptions { count: setup.workers, max_sessions: setup.max_sessions };
+        let options =
+            WorkersOptions { count: setup.workers, max_sessions: setup.max_sessions, panics: panics.clone() };
         let workers = Workers::start(options, &cell, &trouble).expect("threads");
         let (primary, first) = Port::open(&workers, &setup, Kind::Primary);
         let (replicas, second) = Port::open(&workers, &setup, Kind::Replicas);
         let listening = Mutex::new(vec![first, second]);
-        Bench { primary, replicas, workers, troubles, publisher, fallback: setup.fallback, listening }
+        let fallback = setup.fallback;
+        Bench { primary, replicas, workers, panics, faulty, troubles, publisher, fallback, listening }
     }
 
     /// Publishes a table with these members and no others.

@@ -124,21 +124,37 @@ async fn pair() -> (Peer, OwnedFd) {
 }
 
 #[tokio::test]
-async fn a_fault_ends_the_session_that_it_comes_from_and_no_other() {
+async fn a_session_that_panics_takes_none_of_fifty_others_along() {
     let rig = Rig::new(Tools::default());
-    let mut sound = rig.session().await;
-    let mut faulty = rig.session_with(Tally { faulty: true, ..Tally::default() }).await;
-    sound.client.say(b"before").await;
-    sound.backend.hear(b"before").await;
-    faulty.client.say(b"now").await;
-    sound.client.say(b"after").await;
-    faulty.ends_as(End::Internal).await;
-    faulty.client.hear_reset().await;
-    sound.backend.hear(b"after").await;
-    sound.client.finish();
-    sound.backend.hear_end().await;
-    sound.backend.finish();
-    sound.ends_as(End::ClientClosed).await;
+    let mut others = Vec::new();
+    for _ in 0..50 {
+        others.push(rig.session().await);
+    }
+    let faulty = || Tally { faulty: true, ..Tally::default() };
+    for other in &mut others {
+        other.client.say(b"before").await;
+        // One by a byte that comes while it is relayed, one by a byte that had come before.
+        let mut late = rig.session_with(faulty()).await;
+        late.client.say(b"now").await;
+        let (mut client, backend) = (rig.connection().await, rig.connection().await);
+        client.0.say(b"early").await;
+        assert!(within("bytes", client.1.look(&mut [0; 5])).await.expect("an open socket") > 0);
+        let early = rig.relay(client, backend, faulty());
+        for mut panicked in [late, early] {
+            panicked.ends_as(End::Panicked).await;
+            panicked.client.hear_reset().await;
+            panicked.backend.hear_reset().await;
+        }
+    }
+    for mut other in others {
+        other.backend.hear(b"before").await;
+        other.backend.say(b"after").await;
+        other.client.hear(b"after").await;
+        other.client.finish();
+        other.backend.hear_end().await;
+        other.backend.finish();
+        other.ends_as(End::ClientClosed).await;
+    }
 }
 
 #[tokio::test]

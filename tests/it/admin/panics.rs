@@ -1,0 +1,85 @@
+//! Panics on the admin side, and how those of all parts are shown.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use axum::Router;
+use axum::routing::get;
+use pilotfish::admin::server::{self, Door};
+use pilotfish::admin::{dashboard, metrics, view};
+use pilotfish::stats::{Panics, Part};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::exposition::Exposition;
+use super::size::sources;
+use crate::control::{http, within};
+
+async fn faulty() -> &'static str {
+    panic!("a fault, as the test wants it")
+}
+
+#[tokio::test]
+async fn a_request_that_panics_is_told_so_and_the_next_one_is_answered_on_the_same_connection() {
+    let (panics, stop) = (Panics::default(), CancellationToken::new());
+    let _stop = stop.clone().drop_guard();
+    let router = Router::new().route("/faulty", get(faulty)).route("/", get(async || "well"));
+    let idle = std::future::pending();
+    let (doors, _thread) = server::start(router, idle, stop, panics.clone()).expect("a thread");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let (_certificates, tls) = watch::channel(None);
+    let _door = doors.open(doors.ready(Door::Network { listener, tls }).expect("a door"));
+    let mut kept = TcpStream::connect(address).await.expect("a door");
+    kept.write_all(
+        b"GET /faulty HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    )
+    .await
+    .expect("an open connection");
+    let mut answers = String::new();
+    within("both answers", kept.read_to_string(&mut answers)).await.expect("text");
+    assert!(
+        answers.starts_with("HTTP/1.1 500 ") && answers.contains("a fault inside pilotfish"),
+        "{answers}"
+    );
+    assert!(answers.contains("HTTP/1.1 200 ") && answers.ends_with("well"), "{answers}");
+    for times in 2..200 {
+        assert_eq!(http::get(address, "/faulty").await.status, 500);
+        assert_eq!(panics.of(Part::Admin), times);
+    }
+    assert_eq!(http::get(address, "/").await.body, "well");
+}
+
+#[tokio::test]
+async fn panics_are_counted_by_part_and_among_the_findings() {
+    let sources = sources();
+    assert!(view::status(&sources).findings.is_empty());
+    let told = "pilotfish itself has a fault";
+    assert!(!dashboard::draw(&sources, "").expect("a page").contains(told));
+    sources.inbox.panics.count(Part::Relay);
+    sources.inbox.panics.count(Part::Poller);
+    sources.inbox.panics.count(Part::Poller);
+    let status = view::status(&sources);
+    let [finding] = &status.findings[..] else { panic!("{:?}", status.findings) };
+    assert_eq!(finding.code, "panicked");
+    assert!(
+        finding.evidence.starts_with("By part: relay 1, poller 2. The last time 0.0 s ago"),
+        "{finding:?}"
+    );
+    assert!(dashboard::draw(&sources, "").expect("a page").contains(told));
+    let page = Exposition::parse(&metrics::encode(&sources, false).expect("metrics"));
+    let counts: Vec<(String, f64)> = page
+        .of("pilotfish_panics_total")
+        .map(|sample| (sample.labels["part"].clone(), sample.value))
+        .collect();
+    let expected = [
+        ("session", 0.0),
+        ("relay", 1.0),
+        ("worker", 0.0),
+        ("poller", 2.0),
+        ("control", 0.0),
+        ("admin", 0.0),
+    ];
+    assert_eq!(counts, expected.map(|(part, count)| (part.to_owned(), count)));
+}
