@@ -15,7 +15,10 @@ pub fn log_panics() {
 
 fn log(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let message = panic.payload_as_str().map(without_quotes).unwrap_or_default();
+    let payload = panic.payload();
+    let message = payload.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.map(without_quotes).unwrap_or_default();
     tracing::error!(place, reason = message, thread = thread::current().name(), "panicked");
 }
 
