@@ -9,17 +9,16 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::either::Either;
 
-use super::access::{Access, announcement, begins_with_header};
+use super::access::{Access, announcement};
 use super::connect::{DialError, dial};
 use super::counts::Counts;
 use super::first_packet::FirstPacket;
 use super::greeting::{self, Greeting, greet};
 use super::hold::{self, Hold, Round, Seeker};
-use super::idle;
 use super::queue::{Claim, Turn};
 use super::refusal::{CANNOT_CONNECT_NOW, Refusal, TOO_MANY_CONNECTIONS};
+use super::relayed::relayed;
 use super::reply::{self, Reply};
 use super::room::Place;
 use super::sessions::{Ending, Session};
@@ -67,31 +66,16 @@ pub fn run(
         ending.session.pool.options.protocol == Protocol::Tcp && access.is_wary_of(ending.session.client());
     let opening = Box::pin(open(Arc::clone(&worker), client, access, Arc::clone(&ending.session)));
     async move {
-        let _place = place;
+        // Kept until the end; moved, it would be here twice.
+        let _place = &place;
         let relaying = match opening.await {
             Err(end) => return ending.set(end),
             Ok((client, Connection { backend, stats })) => {
                 let counts = Counts { session: Arc::clone(&ending.session), member: stats };
-                let (worker, session) = (&worker, &ending.session);
-                let protocol = session.pool.options.protocol;
-                // PostgreSQL's first packet has been read already, and is no header.
-                match is_bare {
-                    false => Either::Left(worker.engine.relay(client, backend, protocol, counts)),
-                    // In a box: what it takes is not kept for the other sessions, which are most.
-                    true => Either::Right(Box::pin(async move {
-                        if begins_with_header(&client, &backend).await {
-                            session.remark(
-                                "a PROXY protocol header from an address that is not in accept_proxy",
-                            );
-                            return End::ProxyHeader;
-                        }
-                        worker.engine.relay(client, backend, protocol, counts).await
-                    })),
-                }
+                relayed(&worker.engine, client, backend, counts, is_bare)
             }
         };
-        let session = &ending.session;
-        let end = idle::limited(relaying, session).await;
+        let end = relaying.await;
         ending.set(end);
         let session = &ending.session;
         let hung_up = matches!(end, End::BackendClosed | End::BackendReset | End::BackendTimeout);
@@ -436,5 +420,21 @@ impl<'a> Attempts<'a> {
             _ => return None,
         };
         Some(Refusal { sqlstate, message, hint: String::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<A, B, C, D, E, F>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// There may be many thousand that do nothing. tokio rounds what it adds to this up to a multiple of 128.
+    #[test]
+    fn little_is_kept_of_a_session_while_it_is_relayed() {
+        assert!(bytes_of(run) <= 152, "the future: {}", bytes_of(run));
+        assert!(size_of::<Session>() <= 304, "the row: {}", size_of::<Session>());
     }
 }

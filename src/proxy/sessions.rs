@@ -15,11 +15,12 @@ use tokio::task::AbortHandle;
 use super::Pool;
 use super::access::ClientAddress;
 use super::ended::{Ended, Recent};
+use super::progress::{Progress, Rare};
 use super::proxy_protocol::Proxied;
 pub use super::session_row::SessionRow;
 use super::tcplog::{self, Line};
 use crate::routing::{Backend, ClusterId, Table};
-use crate::stats::{Active, Admission, End, Gauge, Over, Panics, Part, Phase, PoolStats, termination};
+use crate::stats::{Active, End, Gauge, Over, Panics, Part, Phase, PoolStats, termination};
 use crate::topology::Fate;
 
 /// One client's session.
@@ -38,27 +39,6 @@ pub struct Session {
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
     task: OnceLock<AbortHandle>,
-}
-
-/// How far a session has come.
-#[derive(Debug)]
-struct Progress {
-    phase: Phase,
-    cluster: Arc<str>,
-    /// The member dialled or connected to, and the count that it holds there.
-    on: Option<(Arc<str>, Active)>,
-    /// This side's address towards the member: `pg_stat_activity.client_port` on the server.
-    backend: Option<(SocketAddr, SocketAddr)>,
-    held: Duration,
-    queued: Duration,
-    queue_place: usize,
-    dialled: Duration,
-    /// Dials that failed.
-    retries: u32,
-    cut: Option<End>,
-    detail: Option<String>,
-    /// Its place among those that the pool's limits allow.
-    admission: Option<Admission>,
 }
 
 /// The sessions of one worker.
@@ -80,20 +60,7 @@ impl Session {
             pool,
             worker,
             accepted_at: Instant::now(),
-            progress: Mutex::new(Progress {
-                phase: Phase::Greeting,
-                cluster: Arc::from(""),
-                on: None,
-                backend: None,
-                held: Duration::ZERO,
-                queued: Duration::ZERO,
-                queue_place: 0,
-                dialled: Duration::ZERO,
-                retries: 0,
-                cut: None,
-                detail: None,
-                admission: None,
-            }),
+            progress: Mutex::new(Progress::new()),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             task: OnceLock::new(),
@@ -156,24 +123,28 @@ impl Session {
     pub fn has_dialled(&self, took: Duration, failed: bool) {
         let mut progress = self.progress();
         progress.dialled = took;
-        progress.retries += u32::from(failed);
-        if failed && let Some((_, active)) = &progress.on {
-            active.member().count_failed_dial(self.worker);
+        if failed {
+            progress.rare_mut().retries += 1;
+            if let Some((_, active)) = &progress.on {
+                active.member().count_failed_dial(self.worker);
+            }
         }
         self.pool.stats.connect_seconds.observe(took);
     }
 
     /// For room on a member, in all; `place` is how many waited when it began to, itself among them.
     pub fn was_queued(&self, duration: Duration, place: usize) {
-        let mut progress = self.progress();
-        if !duration.is_zero() {
-            progress.queued = duration;
+        if duration.is_zero() && place == 0 {
+            return;
         }
-        progress.queue_place = place;
+        let mut progress = self.progress();
+        let rare = progress.rare_mut();
+        rare.queued = rare.queued.max(duration);
+        rare.queue_place = place;
     }
 
     pub fn was_held(&self, duration: Duration) {
-        self.progress().held = duration;
+        self.progress().rare_mut().held = duration;
         self.pool.stats.count_hold(duration);
     }
 
@@ -202,7 +173,7 @@ impl Session {
 
     /// Words for the log line of the end.
     pub fn remark(&self, detail: impl Into<String>) {
-        self.progress().detail = Some(detail.into());
+        self.progress().rare_mut().detail = Some(detail.into());
     }
 
     /// Ends the session from outside.
@@ -271,7 +242,7 @@ impl Session {
             phase: progress.phase,
             at: Instant::now(),
             age: self.accepted_at.elapsed(),
-            held: progress.held,
+            held: progress.rare().held,
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
         }
@@ -380,6 +351,7 @@ impl Drop for Ending {
 
 /// One line for each session. Port checks come every second and carry no news: they are for `debug`.
 fn log_end(session: &Session, progress: &Progress, end: End) {
+    let Rare { held, queued, detail, .. } = progress.rare();
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -394,11 +366,11 @@ fn log_end(session: &Session, progress: &Progress, end: End) {
                 phase = progress.phase.as_str(),
                 bytes_in = session.bytes_in.load(Relaxed),
                 bytes_out = session.bytes_out.load(Relaxed),
-                held_ms = progress.held.as_millis() as u64,
-                queued_ms = (!progress.queued.is_zero()).then_some(progress.queued.as_millis() as u64),
+                held_ms = held.as_millis() as u64,
+                queued_ms = (!queued.is_zero()).then_some(queued.as_millis() as u64),
                 connect_ms = progress.dialled.as_micros() as f64 / 1000.0,
                 duration_ms = session.accepted_at.elapsed().as_millis() as u64,
-                detail = progress.detail.as_deref(),
+                detail = detail.as_deref(),
                 "session ended"
             )
         };
@@ -417,7 +389,8 @@ fn log_as_haproxy(session: &Session, progress: &Progress, end: End, all: u64) {
     }
     let stats = &session.pool.stats;
     let (age, is_relaying) = (session.accepted_at.elapsed(), progress.phase == Phase::Relaying);
-    let waited = progress.held + progress.queued;
+    let Rare { held, queued, queue_place, retries, .. } = *progress.rare();
+    let waited = held + queued;
     let itself = u64::from(progress.on.is_some());
     let of_member = progress.on.as_ref().map_or(0, |(_, active)| active.member().active());
     let of_backend: u64 = stats.members().iter().map(|(_, counts)| counts.active).sum();
@@ -438,8 +411,8 @@ fn log_as_haproxy(session: &Session, progress: &Progress, end: End, all: u64) {
             of_backend.saturating_sub(itself),
             of_member.saturating_sub(itself),
         ],
-        retries: progress.retries,
-        queue_place: progress.queue_place,
+        retries,
+        queue_place,
         cause: (letters != ['-', '-']).then_some(end.as_str()),
     };
     match end {
