@@ -2,7 +2,6 @@
 //!
 //! What becomes of it is for the part to say in which it is caught ([`stats`](crate::stats)); this is for whoever mends it.
 
-use std::any::Any;
 use std::panic::{PanicHookInfo, set_hook};
 use std::thread;
 
@@ -16,14 +15,11 @@ pub fn log_panics() {
 
 fn log(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let message = words(panic.payload()).map(without_quotes).unwrap_or_default();
+    let payload = panic.payload();
+    let message = payload.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.map(without_quotes).unwrap_or_default();
     tracing::error!(place, reason = message, thread = thread::current().name(), "panicked");
-}
-
-/// What `panic!` leaves of a literal, and of a text with values in it.
-fn words(payload: &dyn Any) -> Option<&str> {
-    let literal = payload.downcast_ref::<&str>().copied();
-    literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
 /// The first line of a message, without what it quotes: that may be a client's, or a secret.
