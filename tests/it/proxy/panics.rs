@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use pilotfish::stats::{End, Part};
@@ -82,7 +82,7 @@ async fn a_worker_that_panics_beside_its_sessions_goes_on_with_all_of_them() {
     while count() == 0 {
         let mut asked = Box::pin(bench.workers.standing_still(Duration::from_secs(3600)));
         // If it has not answered yet, it will wake whoever asks.
-        if let Poll::Pending = asked.as_mut().poll(&mut Context::from_waker(&Bomb::waker())) {
+        if asked.as_mut().poll(&mut Context::from_waker(&Bomb::waker())).is_pending() {
             until("the panic", || count() == 1).await;
         }
     }
