@@ -33,6 +33,7 @@ use crate::stats::Part;
 mod bind;
 mod clusters;
 mod console;
+mod followed;
 pub mod handover;
 mod manager;
 mod plan;

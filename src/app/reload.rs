@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 
 use super::bind::{Before, Prepared};
 use super::console::{CLOSING, Console, permit};
+use super::followed::Followed;
 use super::handover::{Estate, OperatedCluster, PassedSocket, Predecessor};
 use super::plan::{Known, Plan, addresses};
 use super::served::Served;
@@ -59,7 +59,7 @@ pub(super) struct Running {
     console: Console,
     /// Another process takes this one's place, or has taken it.
     upgrading: bool,
-    followed: Vec<(Patroni, AbortHandle)>,
+    followed: Followed,
     next_id: u32,
     context: Context,
 }
@@ -160,7 +160,7 @@ impl Running {
             hidden: Vec::new(),
             console,
             upgrading: false,
-            followed: Vec::new(),
+            followed: Followed::default(),
             next_id: 0,
             context,
         }
@@ -387,22 +387,9 @@ impl Running {
         self.console.hand_over();
     }
 
-    /// The files of everybody's credentials for Patroni, each once.
     fn follow_files(&mut self) {
-        let patronis: Vec<Patroni> = self.served().map(|served| served.patroni.clone()).collect();
-        self.followed.retain(|(followed, task)| {
-            let stays = patronis.iter().any(|patroni| patroni.is(followed));
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
-        for patroni in patronis {
-            if !self.followed.iter().any(|(followed, _)| followed.is(&patroni)) {
-                let task = self.context.control.spawn(patroni.clone().follow());
-                self.followed.push((patroni, task.abort_handle()));
-            }
-        }
+        let patronis = self.clusters.iter().chain(&self.leaving).map(|served| served.patroni.clone());
+        self.followed.follow(&self.context.control, patronis.collect());
     }
 
     /// Lets go of pools and clusters that nobody is at any more, and cuts who is there too long.
@@ -435,12 +422,6 @@ impl Running {
         }
         self.leaving.retain(|served| !served.has_drained());
         self.follow_files();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.followed.iter().for_each(|(_, task)| task.abort());
     }
 }
 

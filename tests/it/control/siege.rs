@@ -13,7 +13,7 @@ use super::within;
 use crate::proxy::alone::{alone, resident};
 
 /// For a whole check.
-const TIMEOUT: Duration = Duration::from_millis(400);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// What a check may take beyond that on a machine that has other things to do.
 const LATE: Duration = Duration::from_secs(1);
 /// Checks that each of them answers badly.

@@ -218,7 +218,7 @@ async fn no_secret_is_told_by_any_door_whatever_goes_wrong_with_it() {
     let mut heard = Heard::default();
     keeper.go_wrong(at, &mut heard).await;
     keeper.be_asked(at, &mut heard).await;
-    let Keeper { mut pilotfish, key, .. } = keeper;
+    let Keeper { pilotfish, key, .. } = keeper;
     pilotfish.signal(Signal::TERM);
     pilotfish.exit().await;
     pilotfish.lines().into_iter().for_each(|line| heard.add("the log", line));
