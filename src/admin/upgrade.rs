@@ -120,6 +120,9 @@ impl Upgrade {
             tracing::warn!(user = by, remote, "an upgrade is refused: one is under way");
             return Err(NotUpgraded::Busy);
         };
+        if let Some((_, pid)) = &self.state().over {
+            return Err(NotUpgraded::Failed(format!("process {pid} has taken the place of this one")));
+        }
         tracing::info!(user = by, remote, "an upgrade begins");
         let passed = Arc::clone(&self.passed).write_owned().await;
         let (answer, answered) = oneshot::channel();
@@ -150,7 +153,12 @@ impl Upgrade {
         self.state().reload_waits = is_under_way;
         let _none_any_more = self.one.lock().await;
         let over = self.state().over.as_ref().map(|(_, pid)| *pid);
-        over.filter(|_| is_under_way)
+        let served_by = over.filter(|_| is_under_way);
+        if served_by.is_none() {
+            // It is done here.
+            self.take_reload();
+        }
+        served_by
     }
 
     /// Whether a reload waits that is for the process that has taken this one's place; only who is told so passes it on.

@@ -150,7 +150,7 @@ pub(super) fn session_limit(
 pub(super) fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {
     let hint = match (error.kind(), &address) {
         (io::ErrorKind::AddrInUse, ListenAddress::Ip(_)) => {
-            "; another process has it (see: ss -ltnp); choose another port"
+            "; another process has it, or this one for something else (see: ss -ltnp); choose another port"
         }
         (io::ErrorKind::AddrInUse, ListenAddress::Unix(_)) => {
             "; another process listens there (see: ss -lxp), or choose another path"

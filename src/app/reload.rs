@@ -237,8 +237,9 @@ impl Running {
             changes.wishes = predecessor.wishes(&config, &changes.shown);
         }
         let shown = changes.shown.clone();
-        // Only a process that ends does not answer.
-        sources.inbox.reconfigure(changes);
+        if !sources.inbox.reconfigure(changes) {
+            tracing::error!("control did not take the change in: it has a fault, or the process ends");
+        }
         if let Some(predecessor) = predecessor {
             // Nobody is accepted before that.
             self.context.control.block_on(predecessor.settle(&config, &shown, sources))?;

@@ -382,11 +382,14 @@ impl Controller {
                 edit(&|table| table.set(cluster, Arc::clone(routes)));
             }
             self.agenda.set(cluster, steward.decide_again_at());
-            self.pictures.replace(steward.picture(now));
         }
         if let Some(mut table) = table {
             table.epoch += 1;
             self.publisher.publish(table);
+        }
+        // Last: a fault in what is only looked at keeps no session waiting.
+        for steward in clusters.iter().filter_map(|cluster| self.stewards.get(cluster)) {
+            self.pictures.replace(steward.picture(now));
         }
     }
 }

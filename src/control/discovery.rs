@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::controller::{Event, Inbox};
 use super::names::Names;
-use super::patroni::Patroni;
+use super::patroni::{Patroni, fault};
 use crate::routing::ClusterId;
 use crate::stats::Part;
 
@@ -102,6 +102,10 @@ async fn run(round: Round, interval: Duration, poke: Arc<Notify>) {
             Some(Ok(false)) => tokio::time::sleep(GLANCE).await,
             Some(Err(Unheard)) => return,
             None => {
+                let (cluster, problem) = (round.cluster, fault().detail);
+                if round.tell(Event::Undiscovered { cluster, problem }).await.is_err() {
+                    return;
+                }
                 poke.notify_one();
                 tokio::time::sleep(BREATH).await;
             }

@@ -38,7 +38,11 @@ impl BoundFile {
 
     /// Nobody has removed it or put another one in its place.
     pub fn is_there(&self) -> bool {
-        self.identity.is_some() && identity(&self.path).ok() == self.identity
+        match identity(&self.path) {
+            Ok(found) => Some(found) == self.identity,
+            // What cannot be looked at is not gone.
+            Err(error) => self.identity.is_some() && error.kind() != io::ErrorKind::NotFound,
+        }
     }
 }
 

@@ -224,11 +224,17 @@ impl Predecessor {
             formers.follow(former, stream);
         }
         let pid = self.pid();
-        let Ok(FromOld::Open { sessions, cut_in_ms }) = told else {
-            // It has ended, or it hangs: there is nothing left to wait for.
-            return tracing::warn!(pid, ?told, "the process before this one had no last word");
+        let (sessions, cut_in_ms) = match told {
+            Ok(FromOld::Open { sessions, cut_in_ms }) => {
+                tracing::info!(pid, sessions, "took the place of another process, which drains");
+                (sessions, cut_in_ms)
+            }
+            // It has ended, or it is slow: its connection, which stays open here, tells which.
+            _ => {
+                tracing::warn!(pid, ?told, "the process before this one had no last word");
+                (0, 0)
+            }
         };
-        tracing::info!(pid, sessions, "took the place of another process, which drains");
         formers.follow(PassedFormer { pid, sessions, cut_in_ms }, self.letters.into_inner());
     }
 

@@ -26,7 +26,8 @@ impl Running {
         let hidden = self.hidden.iter().map(|(_, listening)| (&listening.address, &listening.share));
         let page = self.config.admin.listen.filter(|page| next.admin.listen != Some(*page));
         let page = page.zip(self.console.page());
-        let page = page.filter(|(page, _)| overlap(*page, address)).map(|(_, share)| share);
+        let page =
+            page.filter(|(page, _)| *page != address && overlap(*page, address)).map(|(_, share)| share);
         let in_the_way = |(other, _): &(&ListenAddress, _)| is_overlap(other, address);
         let sockets = closed.chain(hidden).filter(in_the_way).map(|(_, share)| share).chain(page);
         Former(sockets.filter_map(|share| share.socket()).collect())

@@ -164,7 +164,10 @@ fn twelve_kinds_of_bad_answers_are_bounded_in_time_and_memory_and_bother_nobody_
             let rig = Rig::start(seeds.map(watch).collect());
             rig.settled("a", &["b"]).await;
             for (index, attack) in (1..).zip(&attacks) {
-                let well = |p: &ClusterPicture| p.members.len() == 3 && class(p, "c") == Some("reader");
+                let well = |p: &ClusterPicture| {
+                    let writer = p.decision.as_ref().and_then(|decision| decision.writer.as_deref());
+                    writer == Some("a") && p.members.len() == 3 && class(p, "c") == Some("reader")
+                };
                 rig.until_of(index, attack.what, well).await;
             }
             let (before, bytes) = (rig.picture(0), resident());
@@ -198,7 +201,9 @@ fn twelve_kinds_of_bad_answers_are_bounded_in_time_and_memory_and_bother_nobody_
                 let check = member(&rig.picture(index), "b").checks.last.clone().expect("checks");
                 let error =
                     check.silence.map(|s| format!("{}: {}", s.kind.as_str(), s.detail)).unwrap_or_default();
-                assert!(error.starts_with(attack.error), "{}: {error}", attack.what);
+                // Who is talked to in another language may hang up before its own words are read.
+                let is_hung_up = attack.error == "tls" && error.contains("reset by peer");
+                assert!(error.starts_with(attack.error) || is_hung_up, "{}: {error}", attack.what);
                 assert_eq!(attack.most_at_once(), 1, "{}", attack.what);
             }
             // Once in 40 ms at the least. An eighth of that is left by any machine, and is more than those get who wait for
