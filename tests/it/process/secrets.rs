@@ -107,7 +107,8 @@ struct Keeper {
     cert: String,
     of_patroni: String,
     socket: String,
-    _cluster: FakeCluster,
+    /// They go with it.
+    _beside: (File, FakeCluster),
 }
 
 impl Keeper {
@@ -140,7 +141,7 @@ impl Keeper {
         let pilotfish = Pilotfish::run_with(&text, |command| {
             command.env("BOBS_TOKEN", TOKEN).env("PGPASSWORD", IN_ENVIRONMENT);
         });
-        Keeper { pilotfish, text, authority, key, cert, of_patroni, socket, _cluster: cluster }
+        Keeper { pilotfish, text, authority, key, cert, of_patroni, socket, _beside: (file, cluster) }
     }
 
     /// Wrong logins, a login that is renewed, and keys in the place of certificates and of the configuration.
