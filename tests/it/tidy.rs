@@ -158,8 +158,8 @@ const WALL_CLOCKS: [&str; 9] = [
     "src/admin/tls.rs",
     "src/admin/upgrade.rs",
     "src/admin/view.rs",
-    "src/app.rs",
     "src/app/handover/predecessor.rs",
+    "src/app.rs",
     "src/control/incident.rs",
     "src/proxy/sessions.rs",
 ];
