@@ -119,7 +119,7 @@ async fn attacks() -> Vec<Attack> {
             said(200, json!({"role": "primary", "database_system_identifier": "1"})),
             "",
         ),
-        ("no TLS where TLS should be", Answer::Endless(vec![0x16, 3, 3, 0x40, 0]), "tls"),
+        ("no TLS where TLS should be", Answer::Begun(vec![0xff; 4096], Box::new(Answer::Never)), "tls"),
         (PROMOTING, said(200, json!({})), ""),
         ("the lock every other time", Answer::InTurn(vec![leads(), said(503, json!({})), Answer::Reset]), ""),
     ];
@@ -151,6 +151,10 @@ fn innocent(calm: &FakeCluster, attacks: &[Attack]) -> Vec<(String, usize)> {
     ["a", "b"].map(|name| of("nobody", calm, name)).into_iter().chain(beside).collect()
 }
 
+fn writer(picture: &ClusterPicture) -> Option<&str> {
+    picture.decision.as_ref()?.writer.as_deref()
+}
+
 fn member<'a>(picture: &'a ClusterPicture, name: &str) -> &'a MemberPicture {
     picture.members.iter().find(|known| known.member.name == name).expect("a member")
 }
@@ -167,7 +171,9 @@ fn twelve_kinds_of_bad_answers_are_bounded_in_time_and_memory_and_bother_nobody_
             let rig = Rig::start(seeds.map(watch).collect());
             rig.settled("a", &["b"]).await;
             for (index, attack) in (1..).zip(&attacks) {
-                let well = |p: &ClusterPicture| p.members.len() == 3 && class(p, "c") == Some("reader");
+                let well = |p: &ClusterPicture| {
+                    p.members.len() == 3 && class(p, "c") == Some("reader") && writer(p) == Some("a")
+                };
                 rig.until_of(index, attack.what, well).await;
             }
             let (before, bytes) = (rig.picture(0), resident());
