@@ -42,9 +42,6 @@ pub enum Answer {
     Never,
 }
 
-/// The type of a TLS record that begins a connection (RFC 8446, section 5.1).
-const TLS_HANDSHAKE: u8 = 22;
-
 impl Answer {
     /// A status line with further headers and a body.
     pub fn http(status: &str, headers: &[&str], body: &[u8]) -> Answer {
@@ -251,11 +248,17 @@ impl Drop for UnderWay {
     }
 }
 
+/// A whole record that begins a connection (RFC 8446, section 5.1).
+fn is_tls(head: &[u8]) -> bool {
+    const HANDSHAKE: u8 = 22;
+    matches!(head, [HANDSHAKE, _, _, high, low, rest @ ..] if rest.len() >= u16::from_be_bytes([*high, *low]).into())
+}
+
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     shared.state().connections += 1;
     let mut head = Vec::new();
     // Whoever begins with TLS waits for an answer before it asks.
-    while !head.ends_with(b"\r\n\r\n") && head.first() != Some(&TLS_HANDSHAKE) {
+    while !head.ends_with(b"\r\n\r\n") && !is_tls(&head) {
         if stream.read_buf(&mut head).await? == 0 {
             return Ok(());
         }

@@ -12,12 +12,12 @@ use super::rig::{Rig, Watch, class, condition, often};
 use super::within;
 use crate::proxy::alone::{alone, resident};
 
-/// For a whole check.
+/// For a whole check: longer than a crowded machine pauses, since the good nodes' checks have no more.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// What a check may take beyond that on a machine that has other things to do.
 const LATE: Duration = Duration::from_secs(1);
 /// Checks that each of them answers badly.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 5;
 /// For all answers that are being read at once, and what the allocator keeps of them. They would be gigabytes.
 const MOST_BYTES: usize = 24_000_000;
 
@@ -40,8 +40,11 @@ impl Attack {
     }
 
     fn most_at_once(&self) -> usize {
-        let node = &self.cluster.node("b").patroni;
-        node.most_at_once("/leader").max(node.most_at_once(""))
+        ["/leader", ""]
+            .map(|path| self.cluster.node("b").patroni.most_at_once(path))
+            .into_iter()
+            .max()
+            .unwrap_or(0)
     }
 
     /// The node that is to be asked in TLS is found by its URL in `/cluster`.
@@ -116,7 +119,7 @@ async fn attacks() -> Vec<Attack> {
             said(200, json!({"role": "primary", "database_system_identifier": "1"})),
             "",
         ),
-        ("no TLS where TLS should be", Answer::Endless(vec![0x16, 3, 3, 0x40, 0]), "tls"),
+        ("no TLS where TLS should be", Answer::Begun(vec![0xff; 4096], Box::new(Answer::Never)), "tls"),
         (PROMOTING, said(200, json!({})), ""),
         ("the lock every other time", Answer::InTurn(vec![leads(), said(503, json!({})), Answer::Reset]), ""),
     ];
@@ -148,6 +151,10 @@ fn innocent(calm: &FakeCluster, attacks: &[Attack]) -> Vec<(String, usize)> {
     ["a", "b"].map(|name| of("nobody", calm, name)).into_iter().chain(beside).collect()
 }
 
+fn writer(picture: &ClusterPicture) -> Option<&str> {
+    picture.decision.as_ref()?.writer.as_deref()
+}
+
 fn member<'a>(picture: &'a ClusterPicture, name: &str) -> &'a MemberPicture {
     picture.members.iter().find(|known| known.member.name == name).expect("a member")
 }
@@ -165,8 +172,7 @@ fn twelve_kinds_of_bad_answers_are_bounded_in_time_and_memory_and_bother_nobody_
             rig.settled("a", &["b"]).await;
             for (index, attack) in (1..).zip(&attacks) {
                 let well = |p: &ClusterPicture| {
-                    let writer = p.decision.as_ref().and_then(|decision| decision.writer.as_deref());
-                    writer == Some("a") && p.members.len() == 3 && class(p, "c") == Some("reader")
+                    p.members.len() == 3 && class(p, "c") == Some("reader") && writer(p) == Some("a")
                 };
                 rig.until_of(index, attack.what, well).await;
             }
@@ -201,9 +207,7 @@ fn twelve_kinds_of_bad_answers_are_bounded_in_time_and_memory_and_bother_nobody_
                 let check = member(&rig.picture(index), "b").checks.last.clone().expect("checks");
                 let error =
                     check.silence.map(|s| format!("{}: {}", s.kind.as_str(), s.detail)).unwrap_or_default();
-                // Who is talked to in another language may hang up before its own words are read.
-                let is_hung_up = attack.error == "tls" && error.contains("reset by peer");
-                assert!(error.starts_with(attack.error) || is_hung_up, "{}: {error}", attack.what);
+                assert!(error.starts_with(attack.error), "{}: {error}", attack.what);
                 assert_eq!(attack.most_at_once(), 1, "{}", attack.what);
             }
             // Once in 40 ms at the least. An eighth of that is left by any machine, and is more than those get who wait for

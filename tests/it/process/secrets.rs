@@ -97,64 +97,65 @@ fn a_secret_in_the_wrong_place_is_refused_and_not_repeated() {
     }
 }
 
-/// A pilotfish that has been given a secret of each kind, and where they are.
+/// The program with a secret of each kind, and the files that they are in.
 struct Keeper {
     pilotfish: Pilotfish,
-    text: String,
     authority: Authority,
-    /// Of the admin side's certificate; the file is `cert`.
+    admin: SocketAddr,
+    /// The configuration with which it began.
+    text: String,
     key: String,
-    cert: String,
     of_patroni: String,
     socket: String,
-    /// They go with it.
-    _beside: (File, FakeCluster),
+    _folder: File,
 }
 
 impl Keeper {
-    async fn begin() -> Keeper {
-        let cluster = FakeCluster::start("demo", &["a"]).await;
-        let report =
-            Answer::Json(200, cluster.report("a", serde_json::json!({"role": "primary"})).to_string());
-        // The login is wrong: a proxy before Patroni wants another.
-        cluster.node("a").patroni.answer("/leader", report.for_login("somebody:else"));
+    async fn start(cluster: &FakeCluster) -> Keeper {
         let (authority, listen) = (Authority::new(), SocketAddr::new(own_address(), 0));
         let (certificate, key) = authority.issue(listen, 2040);
         authority.write(&certificate, &key);
         let [cert, key_file] = ["cert.pem", "key.pem"].map(|file| authority.path(file).display().to_string());
-        let file = File::new("");
-        let password = file.beside("password", PASSWORD);
-        let of_patroni = file.beside("patroni", OF_PATRONI);
-        let socket = file.beside("haproxy.sock", "");
-        std::fs::remove_file(&socket).expect("its place is free");
+        let folder = File::new("");
+        let (password, of_patroni) =
+            (folder.beside("password", PASSWORD), folder.beside("patroni", OF_PATRONI));
+        let socket = folder.path().replace("config.yaml", "haproxy.sock");
+        let tls = format!("tls: {{cert: \"{cert}\", key: \"{key_file}\"}}");
+        // A cluster that nobody answers for is shown a certificate, too.
+        let other = format!(
+            "  - name: other\n    patroni: {{endpoints: [\"https://{}:1\"], {tls}}}\n    \
+             primary: {{listen: \"{}:0\"}}\n    replicas: off",
+            own_address(),
+            own_address()
+        );
         let admin = format!(
-            "admin:\n  listen: \"{listen}\"\n  tls: {{cert: \"{cert}\", key: \"{key_file}\"}}\n  \
-             haproxy_socket: {{path: \"{socket}\", level: admin}}\n  users:\n    \
-             - {{name: alice, role: operator, password: \"file:{password}\"}}\n    \
+            "{other}\nadmin:\n  listen: \"{listen}\"\n  {tls}\n  haproxy_socket: {{path: \"{socket}\", level: admin}}\n  \
+             users:\n    - {{name: alice, role: operator, password: \"file:{password}\"}}\n    \
              - {{name: bob, token: \"env:BOBS_TOKEN\"}}\n    \
              - {{name: carol, password: \"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ${HASHED}\"}}"
         );
         let auth =
             format!("      auth: {{username: pilotfish, password_file: \"{of_patroni}\"}}\n    primary:");
-        let text =
-            with_admin(&config(&cluster, "log: {level: debug}"), &admin).replacen("    primary:", &auth, 1);
+        let text = config(cluster, "log: {level: debug}").replacen("    primary:", &auth, 1);
+        let text = with_admin(&text, &admin);
         let pilotfish = Pilotfish::run_with(&text, |command| {
             command.env("BOBS_TOKEN", TOKEN).env("PGPASSWORD", IN_ENVIRONMENT);
         });
-        Keeper { pilotfish, text, authority, key, cert, of_patroni, socket, _beside: (file, cluster) }
+        let admin = pilotfish.admin().await;
+        Keeper { pilotfish, authority, admin, text, key, of_patroni, socket, _folder: folder }
     }
 
-    /// Wrong logins, a login that is renewed, and keys in the place of certificates and of the configuration.
-    async fn go_wrong(&self, at: SocketAddr, heard: &mut Heard) {
+    /// Logins are wrong, a login is renewed, and keys are put in the place of certificates and of the configuration.
+    async fn goes_wrong(&self, heard: &mut Heard) {
         let pilotfish = &self.pilotfish;
-        let basics = [basic("alice", GUESS), basic(GUESS, PASSWORD)];
-        for login in basics.into_iter().chain([format!("Bearer {GUESS}"), format!("Basic {TOKEN}")]) {
-            heard.add("a wrong login", ask(&self.authority, at, "/api/v1/status", &login).await);
+        let (guess, nobody) = (basic("alice", GUESS), basic(GUESS, PASSWORD));
+        for login in [guess, nobody, format!("Bearer {GUESS}"), format!("Basic {TOKEN}")] {
+            heard.add("a wrong login", ask(&self.authority, self.admin, "/api/v1/status", &login).await);
         }
         pilotfish.says("a login was wrong").await;
         std::fs::write(&self.of_patroni, RENEWED).expect("a file");
         pilotfish.says("the credentials for Patroni were reloaded").await;
-        std::fs::write(&self.cert, &self.key).expect("a file");
+        std::fs::write(self.authority.path("cert.pem"), &self.key).expect("a file");
         let refused = |line: &str| line.contains("cannot be used; the old one").then_some(());
         pilotfish.text_line("a bad certificate", refused).await;
         let twice = format!("{}\n{}", self.text, misplaced()[0]);
@@ -165,69 +166,73 @@ impl Keeper {
                 || pilotfish.lines().iter().filter(|line| line.contains("was not reloaded")).count();
             let refused = async {
                 while refusals() < times {
-                    tokio::task::yield_now().await
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 }
             };
             within("a word on a bad reload", refused).await;
         }
     }
 
-    /// Whatever can be asked for.
-    async fn be_asked(&self, at: SocketAddr, heard: &mut Heard) {
-        const PATHS: [&str; 13] = [
-            "/",
-            "/part/sessions",
-            "/metrics",
-            "/metrics?names=haproxy",
-            "/api/v1/status",
-            "/api/v1/sessions",
-            "/api/v1/events",
-            "/api/v1/ends",
-            "/api/v1/history",
-            "/api/v1/whoami",
-            "/;csv",
-            "/stats;json",
-            "/nothing",
-        ];
-        const LINES: [&str; 8] = [
-            "show env",
-            "show env PGPASSWORD",
-            "show info",
-            "show stat json",
-            "show servers state",
-            "show sess",
-            "show cli sockets",
-            "help",
-        ];
+    /// Everything that can be asked, and the whole log.
+    async fn is_heard(&self, heard: &mut Heard) {
         for path in PATHS {
-            heard.add(path, ask(&self.authority, at, path, &format!("Bearer {TOKEN}")).await);
+            heard.add(path, ask(&self.authority, self.admin, path, &format!("Bearer {TOKEN}")).await);
         }
         for line in LINES {
             heard.add(line, within(line, tell(&self.socket, line)).await.expect("an answer"));
         }
-        let file = File::new(&self.text);
-        let check = command(&["check", "--config", &file.path()]).env("BOBS_TOKEN", TOKEN).output();
+        let check =
+            command(&["check", "--config", &File::new(&self.text).path()]).env("BOBS_TOKEN", TOKEN).output();
         let check = check.expect("it starts");
         heard.add("check", String::from_utf8_lossy(&[check.stdout, check.stderr].concat()).into_owned());
+        self.pilotfish.signal(Signal::TERM);
+        self.pilotfish.exit().await;
+        self.pilotfish.lines().into_iter().for_each(|line| heard.add("the log", line));
     }
 }
 
+const PATHS: [&str; 13] = [
+    "/",
+    "/part/sessions",
+    "/metrics",
+    "/metrics?names=haproxy",
+    "/api/v1/status",
+    "/api/v1/sessions",
+    "/api/v1/events",
+    "/api/v1/ends",
+    "/api/v1/history",
+    "/api/v1/whoami",
+    "/;csv",
+    "/stats;json",
+    "/nothing",
+];
+/// At the runtime socket.
+const LINES: [&str; 8] = [
+    "show env",
+    "show env PGPASSWORD",
+    "show info",
+    "show stat json",
+    "show servers state",
+    "show sess",
+    "show cli sockets",
+    "help",
+];
+
 #[tokio::test]
 async fn no_secret_is_told_by_any_door_whatever_goes_wrong_with_it() {
-    let keeper = Keeper::begin().await;
-    let at = keeper.pilotfish.admin().await;
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let report = Answer::Json(200, cluster.report("a", serde_json::json!({"role": "primary"})).to_string());
+    // The login is wrong: a proxy before Patroni wants another.
+    cluster.node("a").patroni.answer("/leader", report.for_login("somebody:else"));
+    let keeper = Keeper::start(&cluster).await;
     let mut heard = Heard::default();
-    keeper.go_wrong(at, &mut heard).await;
-    keeper.be_asked(at, &mut heard).await;
-    let Keeper { pilotfish, key, .. } = keeper;
-    pilotfish.signal(Signal::TERM);
-    pilotfish.exit().await;
-    pilotfish.lines().into_iter().for_each(|line| heard.add("the log", line));
+    keeper.goes_wrong(&mut heard).await;
+    keeper.is_heard(&mut heard).await;
 
-    let page = heard.0.iter().find(|(place, _)| place == "/").expect("the page");
-    assert!(page.1.starts_with("HTTP/1.1 200") && page.1.contains("refuses the login"), "{}", page.1);
-    let secrets =
-        [PASSWORD, TOKEN, OF_PATRONI, RENEWED, IN_ENVIRONMENT, GUESS, HASHED, MISPLACED, middle(&key)];
+    let page = &heard.0.iter().find(|(place, _)| place == "/").expect("the page").1;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("refuses the login"), "{page}");
+    let key = middle(&keeper.key);
+    let secrets = [PASSWORD, TOKEN, OF_PATRONI, RENEWED, IN_ENVIRONMENT, GUESS, HASHED, MISPLACED, key];
     heard.tells_none_of(&secrets);
     let encoded = secrets.map(|secret| BASE64_STANDARD.encode(secret));
     heard.tells_none_of(&encoded.each_ref().map(|secret| secret.trim_end_matches('=')));
