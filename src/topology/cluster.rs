@@ -307,9 +307,7 @@ impl Cluster {
             }
         }
         let writer_known = self.identity.is_some() && self.of_class(Class::Writer).next().is_some();
-        // A cluster that has had a writer is known, whoever joins it. Before that nothing is said until everybody has been asked,
-        // those too that were only just found.
-        self.settled = complete || writer_known || (self.settled && self.newest_timeline > 0);
+        self.settled |= complete || writer_known;
     }
 
     /// Fast polling lasts [`FAST_FOR`] from the last *new* sign of trouble; an old one does not prolong it.
@@ -361,7 +359,7 @@ impl Cluster {
         self.tracked().filter(move |m| m.class == class)
     }
 
-    /// Enough has been heard: every member was asked once, or one has proved to be the writer; now, or before others joined.
+    /// Enough has been heard: every member was asked once, or one has proved to be the writer.
     pub fn is_settled(&self) -> bool {
         self.settled
     }

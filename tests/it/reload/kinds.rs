@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Live;
 use crate::control::cluster::FakeCluster;
-use crate::control::fake::{Answer, own_address};
+use crate::control::fake::own_address;
 use crate::control::postgres::Client;
 use crate::control::within;
 
@@ -49,30 +49,6 @@ async fn a_cluster_that_comes_serves_and_the_others_notice_nothing() {
     assert!(sales.node("a").patroni.count("/leader") >= before + 20);
     let (_, name) = Client::enter(at).await;
     assert_eq!(name, "a");
-}
-
-/// Of the nodes only one is named, which follows; the leader is found by it, and is slow to answer.
-#[tokio::test]
-async fn nothing_is_said_of_a_cluster_that_comes_before_its_nodes_have_been_asked() {
-    let (sales, stock) =
-        (FakeCluster::start("sales", &["a"]).await, FakeCluster::start("stock", &["c", "d"]).await);
-    let leads = stock.report("c", serde_json::json!({"role": "primary"})).to_string();
-    let late = Answer::Json(200, leads).after(Duration::from_millis(300));
-    stock.node("c").patroni.answer("/leader", late);
-    let (live, one) = Live::clusters(&[&sales]).await;
-    let mut two = one.clone();
-    two.clusters.push(crate::control::served::config(&[&stock]).clusters[0].clone());
-    two.clusters[1].name = Some("stock".to_owned());
-    two.clusters[1].patroni.endpoints.remove(0);
-    live.change(&two).await.expect("a good configuration");
-    let led = live.served.until("a writer", |status| {
-        let condition = &status["clusters"][1]["condition"];
-        assert!(condition == "starting" || condition == "ok", "{condition}");
-        condition == "ok"
-    });
-    assert_eq!(led.await["clusters"][1]["writer"], "c");
-    let (_, name) = Client::enter(live.pool("stock", "primary").await).await;
-    assert_eq!(name, "c");
 }
 
 #[tokio::test]

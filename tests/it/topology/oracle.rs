@@ -78,7 +78,7 @@ impl Oracle {
     pub fn judge(&mut self, now: Duration, step: &Step, cluster: &Cluster, decision: &Decision) -> Judgement {
         self.identity(cluster.identity())?;
         let knows_writer = self.witness.identity.is_some() && self.claimants().next().is_some();
-        self.settled = self.witness.all_asked() || knows_writer || (self.settled && self.newest > 0);
+        self.settled |= self.witness.all_asked() || knows_writer;
         self.time_alone(now, step, decision)?;
         self.safety(now, decision)?;
         self.tenant = self.rightful(now);

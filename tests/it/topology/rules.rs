@@ -22,20 +22,6 @@ fn the_node_with_the_lock_is_the_writer() {
         ",
     );
     check(
-        "nor before those have been asked that the first ones name",
-        "
-        t    a    b    c   | writer tenant readers condition
-        > members a
-        0    S1            | -      -      a       no_writer
-        > members a b c
-        0.1  S1   _    _   | -      -      a       starting
-        0.2  S1   W1   _   | b      b      a       ok
-        0.3  S1   ~    S1  | b      b      a,c     unreachable
-        > members a b c d
-        0.4  S1   D    S1  _ | -    -      a,c     no_writer
-        ",
-    );
-    check(
         "old servers state no identity at all",
         "
         t    a    b    c   | writer tenant readers condition
