@@ -24,12 +24,12 @@ pub(super) fn relayed(
     counts: Counts,
     is_bare: bool,
 ) -> Either<Relaying<'_, Counts>, Watched<'_>> {
-    let session = counts.session.clone();
-    let options = &session.pool.options;
-    let protocol = options.protocol;
-    if !is_bare && options.idle.first().is_none() {
+    let options = &counts.session.pool.options;
+    let (protocol, is_limited) = (options.protocol, options.idle.first().is_some());
+    if !is_bare && !is_limited {
         return Either::Left(engine.relay(client, backend, protocol, counts));
     }
+    let session = counts.session.clone();
     Either::Right(Box::pin(async move {
         let relaying = async {
             if is_bare && begins_with_header(&client, &backend).await {
