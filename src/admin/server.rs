@@ -194,12 +194,8 @@ impl Doors {
 }
 
 impl OpenDoor {
-    /// Lets nobody in any more, and waits until the socket is closed, `patience` at most. Blocks; not for async code.
-    pub fn close(self, patience: Duration) {
-        OpenDoor::close_all([self], patience);
-    }
-
-    /// The same for several, all within the patience for one.
+    /// Lets nobody in any more at these, and waits until their sockets are closed, `patience` at most for all. Blocks; not for
+    /// async code.
     pub fn close_all(doors: impl IntoIterator<Item = OpenDoor>, patience: Duration) {
         let until = Instant::now() + patience;
         let tell = |mut door: OpenDoor| {

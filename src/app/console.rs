@@ -215,7 +215,7 @@ impl Console {
             let share = self.runtime.as_ref().and_then(OpenDoor::share);
             permit(&wanted.path, wanted.file_mode(share.is_some_and(Share::has_file)));
         }
-        former.into_iter().flatten().for_each(|door| door.close(CLOSING));
+        OpenDoor::close_all(former.into_iter().flatten(), CLOSING);
     }
 
     /// The socket of the page.

@@ -333,7 +333,8 @@ impl Running {
             listens.entry((place, name.to_owned())).or_default().push(listening.address.clone());
             self.sockets.push((listen.address.clone(), listening));
         }
-        former.into_iter().flatten().for_each(|listening| self.close(listening, config));
+        let gone = former.into_iter().flatten().filter_map(|listening| self.retire(listening, config));
+        Listening::close_all(gone, CLOSING);
         let mut pools = Vec::new();
         for (place, served) in self.clusters.iter().enumerate() {
             for pool in &served.pools {

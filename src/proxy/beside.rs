@@ -34,6 +34,11 @@ impl Former {
         self.0.is_empty()
     }
 
+    /// An address was refused, and perhaps for one of these.
+    pub fn may_be_why(&self, error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::AddrInUse && !self.is_empty()
+    }
+
     /// Does to a new socket, of this address, what the former ones are in the way of.
     ///
     /// # Errors

@@ -87,9 +87,7 @@ pub fn bind(options: &ListenOptions) -> io::Result<Bound> {
 /// Those of the system, such as an address in use by others.
 pub fn bind_beside(options: &ListenOptions, former: Former) -> io::Result<Bound> {
     match (bind(options), &options.address) {
-        (Err(error), ListenAddress::Ip(address))
-            if error.kind() == io::ErrorKind::AddrInUse && !former.is_empty() =>
-        {
+        (Err(error), ListenAddress::Ip(address)) if former.may_be_why(&error) => {
             let socket = new_socket(*address, options.free_bind, options.tcp)?;
             former.tolerate(&socket, *address, |socket| socket.bind(&SockAddr::from(*address)))?;
             Ok(Bound { beside: former, ..Bound::of_ip(socket.into())? })
@@ -188,7 +186,7 @@ pub fn bind_ip(address: SocketAddr, free_bind: bool, tcp: TcpOptions) -> io::Res
 /// Those of the system, such as an address in use by others.
 pub fn bind_ip_beside(address: SocketAddr, tcp: TcpOptions, former: &Former) -> io::Result<TcpListener> {
     match bind_ip(address, false, tcp) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !former.is_empty() => {
+        Err(error) if former.may_be_why(&error) => {
             let socket = new_socket(address, false, tcp)?;
             former.tolerate(&socket, address, |socket| {
                 socket.bind(&SockAddr::from(address))?;

@@ -33,9 +33,9 @@ impl Running {
         Former(sockets.filter_map(|share| share.socket()).collect())
     }
 
-    /// Closes a socket that is not wished any more: at once, or where another one takes its clients, when nobody is on the
-    /// way to it any more.
-    pub(super) fn close(&mut self, listening: Listening, next: &Config) {
+    /// A socket is not wished any more. It is given back to be closed at once; or, where another one takes its clients, kept
+    /// until nobody is on the way to it any more.
+    pub(super) fn retire(&mut self, listening: Listening, next: &Config) -> Option<Listening> {
         tracing::info!(listen = listening.address.to_string(), "listening no more");
         let ip = |address: &config::ListenAddress| match address {
             config::ListenAddress::Ip(address) => Some(*address),
@@ -45,9 +45,9 @@ impl Running {
         if pools.chain(next.admin.listen).any(|address| is_overlap(&listening.address, address)) {
             listening.hide();
             self.hidden.push((Instant::now() + HANDSHAKES, listening));
-        } else {
-            listening.close(CLOSING);
+            return None;
         }
+        Some(listening)
     }
 
     /// Closes what nobody is on the way to any more.
@@ -57,7 +57,7 @@ impl Running {
 
     /// Closes all of it.
     pub(super) fn close_hidden(&mut self) {
-        self.hidden.drain(..).for_each(|(_, listening)| listening.close(CLOSING));
+        Listening::close_all(self.hidden.drain(..).map(|(_, listening)| listening), CLOSING);
     }
 }
 
