@@ -1,6 +1,6 @@
 //! What has come of reloads and upgrades, and what they have left: as it is shown.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -53,9 +53,9 @@ pub struct DrainingView {
 
 pub(super) fn reloads(sources: &Sources, leaving: &[LeavingPool]) -> ReloadsView {
     let PastReloads { applied, rejected, last_at, problems, .. } = sources.reload.past();
-    let last_ago_s = last_at.and_then(|at| at.elapsed().ok()).map(seconds);
+    let last_ago_s = last_at.and_then(ago_s);
     let view = |LeavingPool { cluster, pool, until }: &LeavingPool| {
-        let cut_in_s = seconds(until.saturating_duration_since(Instant::now()));
+        let cut_in_s = left_s(*until);
         let (cluster, pool, sessions) =
             (cluster.clone(), pool.options.name.to_string(), pool.stats.clients());
         LeavingView { cluster, pool, sessions, cut_in_s }
@@ -66,11 +66,20 @@ pub(super) fn reloads(sources: &Sources, leaving: &[LeavingPool]) -> ReloadsView
 
 pub(super) fn upgrades(sources: &Sources) -> UpgradesView {
     let PastUpgrades { done, failed, last_at, problem } = sources.upgrade.past();
-    let last_ago_s = last_at.and_then(|at| at.elapsed().ok()).map(seconds);
+    let last_ago_s = last_at.and_then(ago_s);
     let view = |Draining { pid, sessions, until }| {
-        let cut_in_s = seconds(until.saturating_duration_since(Instant::now()));
+        let cut_in_s = left_s(until);
         DrainingView { pid, sessions, cut_in_s }
     };
     let draining = sources.upgrade.draining().into_iter().map(view).collect();
     UpgradesView { done, failed, last_ago_s, problem, draining }
+}
+
+/// `None`: the clock was set back since.
+fn ago_s(at: SystemTime) -> Option<f64> {
+    at.elapsed().ok().map(seconds)
+}
+
+fn left_s(until: Instant) -> f64 {
+    seconds(until.saturating_duration_since(Instant::now()))
 }

@@ -1,5 +1,7 @@
 //! Faults of this program itself, as they are shown: counted by part, and a finding while the last one is young.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Sources;
@@ -13,38 +15,23 @@ const SHOWN_S: f64 = 24.0 * 3600.0;
 /// Since the start of the process.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct PanicsView {
-    pub session: u64,
-    pub relay: u64,
-    pub worker: u64,
-    pub poller: u64,
-    pub control: u64,
-    pub admin: u64,
+    /// A field for each part.
+    #[serde(flatten)]
+    pub by_part: BTreeMap<&'static str, u64>,
     pub last_ago_s: Option<f64>,
 }
 
 pub fn panics(sources: &Sources) -> PanicsView {
     let panics = &sources.inbox.panics;
     PanicsView {
-        session: panics.of(Part::Session),
-        relay: panics.of(Part::Relay),
-        worker: panics.of(Part::Worker),
-        poller: panics.of(Part::Poller),
-        control: panics.of(Part::Control),
-        admin: panics.of(Part::Admin),
+        by_part: Part::ALL.map(|part| (part.as_str(), panics.of(part))).into(),
         last_ago_s: panics.last_ago().map(|ago| ago.as_secs_f64()),
     }
 }
 
 impl PanicsView {
     pub fn of(&self, part: Part) -> u64 {
-        match part {
-            Part::Session => self.session,
-            Part::Relay => self.relay,
-            Part::Worker => self.worker,
-            Part::Poller => self.poller,
-            Part::Control => self.control,
-            Part::Admin => self.admin,
-        }
+        self.by_part.get(part.as_str()).copied().unwrap_or_default()
     }
 
     /// What it means, while it is news.
@@ -58,7 +45,8 @@ impl PanicsView {
             level: Level::Warning,
             what: "pilotfish itself has a fault: a part of it has panicked, and goes on.".to_owned(),
             evidence: format!("By part: {}. The last time {} ago.", parts.join(", "), ago(last_ago_s)),
-            remedy: "Please report it with the lines \"panicked\" of the log, which have the place. Of sessions only those that are counted here were lost. If it comes again and again, go back to the version before (pilotfish upgrade)."
+            remedy: "Please report it with the lines \"panicked\" of the log, which have the place. Of sessions only those that \
+                     are counted here were lost. If it comes again and again, go back to the version before (pilotfish upgrade)."
                 .to_owned(),
         })
     }
@@ -70,7 +58,7 @@ mod tests {
 
     #[test]
     fn it_is_news_for_a_day() {
-        let panics = PanicsView { session: 2, control: 1, ..PanicsView::default() };
+        let panics = PanicsView { by_part: [("session", 2), ("control", 1)].into(), last_ago_s: None };
         assert_eq!(panics.finding(), None);
         let found = PanicsView { last_ago_s: Some(90.0), ..panics.clone() }.finding().expect("a finding");
         assert_eq!(found.evidence, "By part: session 2, control 1. The last time 90 s ago.");

@@ -2,7 +2,8 @@
 //!
 //! Each part is asked to answer from within its own loop: control, and each worker, which looks whether its listeners still
 //! accept. So a thread that is stuck, or a task that has ended, leaves the question without a good answer; no sign is given
-//! then, and when the manager's patience is over it starts pilotfish anew. Panics end no loop: see `stats/panics`. It costs one message to each part every now and then, and nothing on the way of a session.
+//! then, and when the manager's patience is over it starts pilotfish anew. Panics end no loop: see `stats/panics`. It costs one
+//! message to each part every now and then, and nothing on the way of a session.
 
 use std::time::Duration;
 
