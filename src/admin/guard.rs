@@ -74,7 +74,9 @@ pub async fn change(State(sources): State<Arc<Sources>>, request: Request, next:
     {
         return refusal.into_response();
     }
-    next.run(request).await
+    let answer = next.run(request).await;
+    sources.live.drawings.forget();
+    answer
 }
 
 fn may_change(sources: &Sources, request: &Request) -> Result<(), Refusal> {

@@ -12,6 +12,7 @@ pub mod auth;
 pub mod caller;
 pub mod changes;
 pub mod dashboard;
+pub mod drawings;
 pub mod figures;
 pub mod findings;
 pub mod flow;
@@ -118,6 +119,7 @@ pub struct Live {
     pub history: Mutex<history::History>,
     pub hub: stream::Hub,
     pub haproxy: haproxy::Views,
+    pub drawings: drawings::Drawings,
 }
 
 /// Keeps the history and feeds the open pages until it is dropped.

@@ -1,14 +1,17 @@
 //! Which path answers what.
 
+use std::fmt::Display;
 use std::sync::{Arc, LazyLock};
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router, middleware};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Router, middleware};
+use serde::Serialize;
 
+use super::drawings::Form as Drawing;
 use super::readiness::{self, Wanted};
 use super::refusal::Refusal;
 use super::stream::{self, Form};
@@ -17,6 +20,9 @@ use super::{
 };
 
 type Shared = State<Arc<Sources>>;
+
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// The whole admin side.
 pub fn router(sources: Arc<Sources>) -> Router {
@@ -31,18 +37,12 @@ pub fn router(sources: Arc<Sources>) -> Router {
         .route_layer(change);
     Router::new()
         .route("/", get(page))
-        .route("/api/v1/status", get(|State(sources): Shared| async move { Json(view::status(&sources)) }))
-        .route(
-            "/api/v1/sessions",
-            get(|State(sources): Shared| async move { Json(listing::sessions(&sources)) }),
-        )
-        .route(
-            "/api/v1/events",
-            get(|State(sources): Shared| async move { Json(incidents::events(&sources)) }),
-        )
+        .route("/api/v1/status", json(Drawing::Status, view::status))
+        .route("/api/v1/sessions", json(Drawing::Sessions, listing::sessions))
+        .route("/api/v1/events", json(Drawing::Events, incidents::events))
         .route("/api/v1/whoami", get(actions::whoami))
-        .route("/api/v1/ends", get(|State(sources): Shared| async move { Json(listing::ends(&sources)) }))
-        .route("/api/v1/history", get(|State(sources): Shared| async move { Json(past::past(&sources)) }))
+        .route("/api/v1/ends", json(Drawing::Ends, listing::ends))
+        .route("/api/v1/history", json(Drawing::History, past::past))
         .route("/api/v1/stream", get(stream))
         .route("/part/sessions", get(session_list))
         .route("/metrics", get(scrape))
@@ -66,7 +66,9 @@ static PAGE_POLICY: LazyLock<HeaderValue> =
     LazyLock::new(|| policy::page(&[dashboard::SCRIPT], &[dashboard::STYLE]));
 
 async fn page(State(sources): Shared, uri: Uri) -> Response {
-    let page = html(dashboard::draw(&sources, &parameter(&uri, "q")));
+    let query = parameter(&uri, "q");
+    let form = if query.is_empty() { Drawing::Page } else { Drawing::Search };
+    let page = drawn(&sources, form, HTML, || dashboard::draw(&sources, &query));
     ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY.clone())], page).into_response()
 }
 
@@ -80,15 +82,26 @@ async fn haproxy_views(State(sources): Shared, method: Method, uri: Uri) -> Resp
 
 /// The tables of sessions alone, for the open page.
 async fn session_list(State(sources): Shared, uri: Uri) -> Response {
-    html(dashboard::draw_sessions(&sources, &parameter(&uri, "q")))
+    let query = parameter(&uri, "q");
+    let form = if query.is_empty() { Drawing::SessionList } else { Drawing::Search };
+    drawn(&sources, form, HTML, || dashboard::draw_sessions(&sources, &query))
 }
 
-fn html(drawn: askama::Result<String>) -> Response {
-    match drawn {
-        Ok(page) => Html(page).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be drawn: {error}\n"))
-            .into_response(),
-    }
+/// Answers with what `look` sees, as JSON.
+fn json<T: Serialize + 'static>(form: Drawing, look: fn(&Sources) -> T) -> MethodRouter<Arc<Sources>> {
+    get(move |State(sources): Shared| async move {
+        drawn(&sources, form, JSON, || serde_json::to_string(&look(&sources)))
+    })
+}
+
+fn drawn<E: Display>(
+    sources: &Sources,
+    form: Drawing,
+    kind: &'static str,
+    draw: impl FnOnce() -> Result<String, E>,
+) -> Response {
+    let drawn = sources.live.drawings.draw(form, draw);
+    drawn.map(|drawn| ([(header::CONTENT_TYPE, kind)], drawn)).into_response()
 }
 
 /// A parameter of the query; empty when it is not there.
@@ -116,18 +129,16 @@ async fn stream(State(sources): Shared, uri: Uri) -> Response {
 }
 
 async fn scrape(State(sources): Shared, uri: Uri) -> Response {
-    let as_haproxy = match &*parameter(&uri, "names") {
-        "" => false,
-        "haproxy" => true,
+    let form = match &*parameter(&uri, "names") {
+        "" => Drawing::Metrics,
+        "haproxy" => Drawing::HaproxyMetrics,
         other => {
             let error = format!("names={other}: expected haproxy, or nothing");
             return Refusal::new(StatusCode::BAD_REQUEST, error).into_response();
         }
     };
-    match metrics::encode(&sources, as_haproxy) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+    let as_haproxy = form == Drawing::HaproxyMetrics;
+    drawn(&sources, form, metrics::CONTENT_TYPE, || metrics::encode(&sources, as_haproxy))
 }
 
 async fn readiness(State(sources): Shared, uri: Uri) -> Response {

@@ -2,6 +2,7 @@
 
 mod actions;
 mod crowd;
+mod drawings;
 pub mod exposition;
 mod findings;
 mod guard;

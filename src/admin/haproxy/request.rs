@@ -3,10 +3,13 @@
 //! HAProxy's own statistics are wherever `stats uri` says; these are the places that its documentation, Patroni's
 //! templates and exporters use.
 
+use std::convert::Infallible;
+
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::super::Sources;
+use super::super::drawings::Form as Drawing;
 use super::super::refusal::Refusal;
 use super::row::Row;
 use super::{csv, json};
@@ -15,13 +18,13 @@ use super::{csv, json};
 const PLACES: [&str; 5] = ["/", "/stats", "/haproxy?stats", "/haproxy-stats", "/haproxy_stats"];
 
 /// How the rows are drawn, and which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Wish {
     pub form: Form,
     pub scope: Scope,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Form {
     #[default]
     Csv,
@@ -29,7 +32,7 @@ pub enum Form {
 }
 
 /// Which servers are listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Scope {
     /// Only those that are up.
     pub up: bool,
@@ -64,16 +67,25 @@ pub fn wish(uri: &Uri) -> Option<Wish> {
 
 /// The rows as `uri` asks for them, or that there is nothing at this path.
 pub fn answer(sources: &Sources, uri: &Uri) -> Response {
-    let Some(Wish { form, scope }) = wish(uri) else {
+    let Some(wish) = wish(uri) else {
         return Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path").into_response();
     };
-    let mut rows = super::rows(sources);
-    rows.retain(|row| scope.shows(row));
-    let (kind, text) = match form {
-        Form::Csv => ("text/plain", csv::draw(&rows)),
-        Form::Json => ("application/json", json::draw(&rows)),
+    let Wish { form, scope } = wish;
+    let draw = || {
+        let mut rows = super::rows(sources);
+        rows.retain(|row| scope.shows(row));
+        Ok::<_, Infallible>(match form {
+            Form::Csv => csv::draw(&rows),
+            Form::Json => json::draw(&rows),
+        })
     };
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response()
+    let kind = match form {
+        Form::Csv => "text/plain",
+        Form::Json => "application/json",
+    };
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")];
+    let drawn = sources.live.drawings.draw(Drawing::HaproxyRows(wish), draw);
+    drawn.map(|drawn| (headers, drawn)).into_response()
 }
 
 #[cfg(test)]
