@@ -160,29 +160,31 @@ mod tests {
 
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
-
     #[test]
     fn a_budget_is_a_part_of_the_time_and_what_was_saved() {
-        // After so long, so much is spent: then this is left, or owed.
-        let story: [(Duration, Duration, i128); 8] = [
-            (MS * 0, MS * 150, 50),
-            (MS * 40, MS * 10, 50),
-            (MS * 0, MS * 70, -20),
-            (MS * 40, MS * 0, -10),
-            (MS * 80, MS * 0, 10),
-            (MS * 9000, MS * 0, 200),
-            // A drawing of minutes is followed by another after a second.
-            (MS * 0, MS * 60_000, -250),
-            (MS * 1000, MS * 0, 0),
+        // So many milliseconds later so many are spent, and then so many are left, or owed.
+        let story: [(u64, u64, i128); 8] = [
+            (0, 150, 50),
+            (40, 10, 50),
+            (0, 70, -20),
+            (40, 0, -10),
+            (80, 0, 10),
+            (9000, 0, 200),
+            // A drawing of a minute is followed by another after a second.
+            (0, 60_000, -250),
+            (1000, 0, 0),
         ];
         let mut now = Instant::now();
         let mut budget = Budget::new(now);
-        for (after, cost, left_ms) in story {
-            now += after;
-            budget.spend(now, cost);
+        for (after_ms, cost_ms, left_ms) in story {
+            now += Duration::from_millis(after_ms);
+            budget.spend(now, Duration::from_millis(cost_ms));
             let left = budget.saved.as_millis() as i128 - budget.owed.as_millis() as i128;
-            assert_eq!((left, budget.is_spent(now)), (left_ms, left_ms < 0), "{after:?} later, {cost:?}");
+            assert_eq!(
+                (left, budget.is_spent(now)),
+                (left_ms, left_ms < 0),
+                "{after_ms} ms later, {cost_ms} ms"
+            );
         }
     }
 
@@ -198,7 +200,7 @@ mod tests {
             });
             if made == before {
                 assert!(made > 1, "what was saved is for more than one");
-                assert_eq!(drawn.as_ref().map_or(made.to_string(), |drawn| text(drawn)), made.to_string());
+                assert_eq!(drawn.as_ref().map_or(made.to_string(), text), made.to_string());
                 return drawn;
             }
             assert!(made < 1000, "there is no end to it");
