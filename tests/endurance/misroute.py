@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from contextlib import ExitStack
 from itertools import cycle
@@ -32,6 +32,7 @@ from cluster import Cluster
 from contenders import MAKERS, Contender, Field
 from ledger import SPREAD, Book, Ledger, spread, taken, told
 from machine import Load, facts
+from options import parser_of
 from pilotfish import place_of
 from terminal import conclude, one_of, say
 
@@ -189,15 +190,12 @@ class Misroute:
 
 def parse() -> Namespace:
     kinds = [key for key in ROUND if key != "blind" or firewall.is_possible()]
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of("misroute", __doc__, "127.0.62")
     parser.add_argument("--failovers", type=int, default=200, help="(200)")
     parser.add_argument("--kinds", type=one_of(KINDS), default=kinds, metavar="A,B", help=f"of {', '.join(KINDS)}, in turn (a round of all)")
     parser.add_argument("--contenders", type=one_of({key: None for key in MAKERS if key != "libpq"}),
                         default=["pilotfish", "tuned", "template"], metavar="A,B", help="(pilotfish,tuned,template)")
     parser.add_argument("--rate", type=float, default=24, help="new sessions a second, over all balancers (24)")
-    parser.add_argument("--no-save", dest="save", action="store_false", help="leave the saved result as it is")
-    parser.add_argument("--name", default="misroute", help="of the cluster (misroute)")
-    parser.add_argument("--net", default="127.0.62", help="its net, see deploy/demo/cluster (127.0.62)")
     return parser.parse_args()
 
 

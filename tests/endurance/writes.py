@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 from typing import NoReturn
@@ -37,6 +37,7 @@ from faults import FAULTS, Hurt
 from ground import BALANCER, NODE, NUMBERS, Ground, address, prepare
 from machine import Load, facts
 from machines import LOGS, Program
+from options import parser_of
 from programs import first_line, pilotfish_program
 from terminal import conclude, one_of, say
 
@@ -239,15 +240,12 @@ class Writes:
 
 
 def parse() -> Namespace:
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=30, help="of faults (30)")
+    parser = parser_of("writes", __doc__, minutes=30.0)
     parser.add_argument("--clients", type=int, default=8, help="through pilotfish, and as many directly (8)")
     parser.add_argument("--every", type=float, default=0.1, metavar="S", help="between two numbers of one client (0.1)")
     parser.add_argument("--faults", type=one_of(FAULTS), default=list(FAULTS), metavar="A,B", help=f"of: {'; '.join(FAULTS)} (all)")
     parser.add_argument("--seed", type=int, default=1, help="of the order in which faults come (1)")
     parser.add_argument("--asynchronous", action="store_true", help="replication that loses writes, to see them counted")
-    parser.add_argument("--no-save", dest="save", action="store_false", help="leave the saved result as it is")
-    parser.add_argument("--name", default="writes", help="of the cluster (writes)")
     return parser.parse_args()
 
 
