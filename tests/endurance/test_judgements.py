@@ -19,6 +19,7 @@ import soak
 from account import Account
 from evidence import Check, History, former
 from pilotfish import Figures
+from tally import Tally
 from wire import Question
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -109,6 +110,17 @@ class Misroutes(unittest.TestCase):
         writes = [(1.0, 1), (10.0, 2)]
         for timeline, dialled, expected in ((1, 9, False), (1, 11, True), (2, 11, False), (None, 11, False)):
             self.assertEqual(former(timeline, dialled, writes), expected, (timeline, dialled))
+
+
+class Faults(unittest.TestCase):
+    def test_one_that_could_not_be_played_is_none(self):
+        tally = Tally()
+        for counts, fault, title, row in (
+                (tally.played, "a", "1 faults", ["a", 1, 0]), (tally.failed, "a", "1 faults and 1 that could not be played", ["a", 1, 1]),
+                (tally.failed, "b", "1 faults and 2 that could not be played", ["b", 0, 1])):
+            counts[fault] += 1
+            self.assertEqual(tally.title(), title)
+            self.assertIn(row, tally.rows())
 
 
 class Numbers(unittest.TestCase):

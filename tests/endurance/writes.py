@@ -39,6 +39,7 @@ from machine import Load, facts
 from machines import LOGS, Program
 from options import parser_of
 from programs import first_line, pilotfish_program
+from tally import Tally
 from terminal import conclude, one_of, say
 
 INSIDE = "PILOTFISH_ENDURANCE_INSIDE"
@@ -91,7 +92,7 @@ class Writes:
         self.dice = random.Random(options.seed)
         self.pilotfish: dict[int, Program] = {}
         self.ways: list[Way] = []
-        self.played: Counter = Counter()
+        self.faults = Tally()
         self.unserved: list[str] = []
         self.complaints: list[str] = []
         self.found: Counter | None = None
@@ -141,14 +142,14 @@ class Writes:
             begun = time.monotonic()
             try:
                 FAULTS[fault](Hurt(self.ground, self.pilotfish, self.start_pilotfish))
-                self.played[fault] += 1
+                self.faults.played[fault] += 1
             except (Failure, AssertionError) as failure:  # the machines' way to say what went wrong
-                self.played[f"{fault}, failed"] += 1
-                say(f"{fault}: {failure}")
+                self.faults.failed[fault] += 1
+                say(f"{fault} could not be played: {failure}")
             self.mend()
             self.await_served(fault)
             counts = ", ".join(f"{way.title} {len(way.teller.told)}" for way in self.ways)
-            say(f"{fault}, {time.monotonic() - begun:.1f} s; numbers so far: {counts}")
+            say(f"{self.faults.title()}; {fault}, {time.monotonic() - begun:.1f} s; numbers so far: {counts}")
 
     def mend(self) -> None:
         for number, program in self.pilotfish.items():
@@ -226,13 +227,13 @@ class Writes:
                            if is_whole else (None, None, None))])
         kind = "asynchronous" if self.options.asynchronous else "synchronous, strict"
         return {
-            "title": f"Acknowledged writes: {self.options.minutes:g} minutes, {sum(self.played.values())} faults, replication {kind}",
+            "title": f"Acknowledged writes: {self.options.minutes:g} minutes, {self.faults.title()}, replication {kind}",
             "verdict": "not whole" if not is_whole else "not reached" if self.complaints else "reached",
             "complaints": self.complaints,
             "tables": {
                 "Numbers": {"columns": ["", "acknowledged", "unknown", "failed", "lost", "unexpected", "unknown and there"],
                             "rows": rows},
-                "Faults": {"columns": ["fault", "times"], "rows": [list(each) for each in sorted(self.played.items())]}},
+                "Faults": {"columns": list(Tally.COLUMNS), "rows": self.faults.rows()}},
             "figures": {
                 "clients_each_way": self.options.clients, "seed": self.options.seed,
                 **{f"errors, {way.title}": dict(Account.of(way.teller.told).why.most_common(8)) for way in self.ways},
