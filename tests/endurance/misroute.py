@@ -30,7 +30,7 @@ from blows import BLOWS, Blow
 from child import Failure, Teller, wait_for
 from cluster import Cluster
 from contenders import MAKERS, Contender, Field
-from ledger import SPREAD, Book, Ledger, spread, taken, told
+from ledger import SPREAD, Book, Ledger, spread, told
 from machine import Load, facts
 from options import parser_of
 from pilotfish import place_of
@@ -87,8 +87,8 @@ class Misroute:
             while self.played.total() < self.options.failovers:
                 self.failover(KINDS[next(kinds)])
             time.sleep(LATE_S)
-            self.digest()
             self.close_tellers()
+            self.book.digest()
             self.judge()
 
     def begin(self, stack: ExitStack) -> None:
@@ -129,17 +129,13 @@ class Misroute:
             each.check()
         took = time.monotonic() - begun
         self.took_s.append(took)
-        self.digest()
+        self.book.digest(time.time() - LATE_S)
         say(f"{self.played.total()} {blow.title}, {took:.1f} s; misrouted so far: "
             + ", ".join(f"{key} {len(ledger.misrouted)}" for key, ledger in self.ledgers.items()))
 
-    def digest(self) -> None:
-        self.book.digest(time.time() - LATE_S)
-
     def judge(self) -> None:
-        dropped = next((record["dropped"] for record in taken(self.wire) if record["kind"] == "end"), None)
-        if dropped != 0:
-            self.complaints.append(f"{dropped} packets were not seen: the rest is not to be trusted")
+        if self.book.dropped != 0:
+            self.complaints.append(f"{self.book.dropped} packets were not seen: the rest is not to be trusted")
         for key, ledger in self.ledgers.items():
             if ledger.undialled:
                 self.complaints.append(f"{key}: {ledger.undialled} sessions whose dial was not seen")
