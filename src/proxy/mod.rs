@@ -83,6 +83,8 @@ pub struct PoolOptions {
     pub kind: Kind,
     pub balance: Balance,
     pub protocol: Protocol,
+    /// How long a client may take for its whole first packet, where it has to send one.
+    pub first_packet: Duration,
     /// How long a client waits for a member; zero: not at all.
     pub hold: Duration,
     /// How many clients may wait at once.
@@ -106,6 +108,7 @@ impl PoolOptions {
             kind,
             balance: Balance::default(),
             protocol: Protocol::default(),
+            first_packet: greeting::PATIENCE,
             hold: Duration::ZERO,
             max_held: 1,
             connect_timeout: Duration::from_secs(1),

@@ -14,7 +14,7 @@ use super::access::{Access, announcement};
 use super::connect::{DialError, dial};
 use super::counts::Counts;
 use super::first_packet::FirstPacket;
-use super::greeting::{self, Greeting, greet};
+use super::greeting::{Greeting, greet};
 use super::hold::{self, Hold, Round, Seeker};
 use super::queue::{Claim, Turn};
 use super::refusal::{CANNOT_CONNECT_NOW, Refusal, TOO_MANY_CONNECTIONS};
@@ -98,7 +98,7 @@ async fn open(
     access.admit(&mut client, session).await?;
     let surplus = enter(worker, session)?;
     let greeting = match (pool.options.protocol, &surplus) {
-        (Protocol::Postgresql, None) => Some(greet(&mut client, session, greeting::PATIENCE).await?),
+        (Protocol::Postgresql, None) => Some(greet(&mut client, session, pool.options.first_packet).await?),
         (Protocol::Postgresql, Some(surplus)) => Some(surplus.greet(&mut client, session).await?),
         (Protocol::Tcp, None) => None,
         (Protocol::Tcp, Some(surplus)) => return Err(surplus::end(surplus.over)),

@@ -14,6 +14,7 @@ and another node is verified (`superseded`). What the node itself says is counte
 recovery, and those on an older timeline than one that the oracle has written on before.
 
 An open session is *stale* from the first denial of its node that came after its beginning, or from another's verification.
+One that is still open when the run ends is judged by what it has outlived until then.
 """
 from __future__ import annotations
 
@@ -44,6 +45,14 @@ class Check:
     def is_good(self) -> bool:
         runs = self.state == "running" or (self.state == "starting" and self.timeline is not None)
         return self.status == 200 and (not self.has_body or (self.role in PRIMARY and runs))
+
+
+@dataclass(frozen=True)
+class Outlived:
+    """For how long a session was open, in seconds, after its balancer knew better; None where it did not."""
+    stale_s: float | None  # after it was stale
+    doubted_s: float | None  # after the first answer that was not good
+    silent_s: float | None  # after the last that was heard of its node, where neither came
 
 
 class History:
@@ -112,6 +121,12 @@ class History:
                    for check in self.between(other, since, min(ended, denied)) if check.is_good)
         superseded = next((moment for moment in sorted(moments) if self.verified(moment) not in (None, node)), inf)
         return min(denied, superseded)
+
+    def outlived(self, node: str, since: float, ended: float) -> Outlived:
+        known = self.stale_since(node, since, ended)
+        doubted = self.first(node, since, ended, lambda check: not check.is_good)
+        return Outlived(ended - known if known <= ended else None, ended - doubted if doubted <= ended else None,
+                        self.silent_for(node, ended) if min(known, doubted) > ended else None)
 
     def between(self, node: str, after: float, until: float) -> list[Check]:
         moments = self.moments[node]

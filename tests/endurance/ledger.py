@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
+from math import inf
 from statistics import median, quantiles
 
 from psycopg.conninfo import conninfo_to_dict
@@ -23,7 +24,7 @@ class Ledger:
     """What is known of one balancer's sessions."""
 
     COUNTED = ("sessions", "misrouted", "denied", "superseded", "dialled under way", "in recovery", "former leader",
-               "read-only", "failed connects", "cut before the first answer")
+               "read-only", "failed connects", "cut before the first answer", "open at the end")
 
     def __init__(self, contender: Contender, clients: Teller):
         self.contender, self.clients, self.title = contender, clients, contender.title
@@ -60,26 +61,24 @@ class Ledger:
         self.counted["failed connects" if record["step"] == "connect" else "cut before the first answer"] += 1
         self.errors[f"{record['step']}: {record['error'].rpartition('failed: ')[2][:ERROR_LENGTH]}"] += 1
 
-    def ended(self, record: dict, ended: float) -> None:
-        """Times are counted from when it was known; a session that ended before has none."""
-        node, since = record["node"], record["since"]
-        known = self.history.stale_since(node, since, ended)
-        if known <= ended:
-            self.stale_s.append(ended - known)
-        doubted = self.history.first(node, since, ended, lambda check: not check.is_good)
-        if doubted <= ended:
-            self.after_doubt_s.append(ended - doubted)
-        silent_s = self.history.silent_for(node, ended)
-        if min(known, doubted) > ended and silent_s > INTERVAL_S + STALE_BOUND_S:
-            self.silent_s.append(silent_s)
+    def ended(self, record: dict, ended: float, is_open: bool = False) -> None:
+        """Times are counted from when it was known; a session that ended before has none. `is_open`: the run ended before
+        it did, so its times are the least that they may be; that its node is silent means nothing before its time."""
+        outlived = self.history.outlived(record["node"], record["since"], ended)
+        for times, seconds, least in (
+                (self.stale_s, outlived.stale_s, 0), (self.after_doubt_s, outlived.doubted_s, 0),
+                (self.silent_s, outlived.silent_s, SILENT_BOUND_S if is_open else INTERVAL_S + STALE_BOUND_S)):
+            if seconds is not None and seconds >= least:
+                times.append(seconds)
+        self.counted["open at the end"] += is_open
 
     def complaints(self) -> list[str]:
         found = [f"{len(self.misrouted)} sessions misrouted"] if self.misrouted else []
         late = [each for each in self.stale_s if each > STALE_BOUND_S]
-        found += [f"{len(late)} stale sessions ended later than {STALE_BOUND_S:g} s, the last after {max(late):.3f} s"] if late else []
+        found += [f"{len(late)} stale sessions open for longer than {STALE_BOUND_S:g} s, the longest for {max(late):.3f} s"] if late else []
         late = [each for each in self.silent_s if each > SILENT_BOUND_S]
-        return found + ([f"{len(late)} sessions of a silent node ended later than {SILENT_BOUND_S:g} s, "
-                         f"the last after {max(late):.3f} s"] if late else [])
+        return found + ([f"{len(late)} sessions of a silent node open for longer than {SILENT_BOUND_S:g} s, "
+                         f"the longest for {max(late):.3f} s"] if late else [])
 
     def counted_row(self) -> list:
         return [self.title, *(self.counted[name] for name in self.COUNTED)]
@@ -95,9 +94,10 @@ class Book:
         self.writes: list[tuple[float, int]] = []
         self.blows: list[tuple[float, str]] = [(0, BEFORE)]
         self.newest = 0
+        self.dropped: int | None = None
 
-    def digest(self, until: float) -> None:
-        """Sessions that had told of themselves by then."""
+    def digest(self, until: float = inf) -> None:
+        """Sessions that had told of themselves by then; all of them once nobody has more to tell."""
         self.take_evidence()
         for ledger in self.ledgers.values():
             told = ledger.clients.told
@@ -111,6 +111,8 @@ class Book:
                 self.dials[record["node"], record["port"]].append(record["at"])
             elif record["kind"] == "closed":
                 self.ends[record["balancer"], record["port"]].append(record["at"])
+            elif record["kind"] == "end":
+                self.dropped = record["dropped"]
             elif (ledger := self.ledgers.get(record.get("asker"))) and record["status"]:
                 ledger.history.take(record)
         skew = monotonic_of(0)  # a moment of Unix time plus this is monotonic
@@ -119,9 +121,10 @@ class Book:
             self.writes.append((record["done"] - skew, self.newest))
 
     def take(self, ledger: Ledger, record: dict) -> None:
-        if record["kind"] == "ended":
-            ends = self.ends[ledger.host, record["client"]]
-            ledger.ended(record, min((at for at in ends if at >= record["since"]), default=record["ended"]))
+        if record["kind"] in ("ended", "open"):
+            ends = [at for at in self.ends[ledger.host, record["client"]] if at >= record["since"]]
+            is_open = record["kind"] == "open" and not any(at <= record["ended"] for at in ends)
+            ledger.ended(record, record["ended"] if is_open else min(ends, default=record["ended"]), is_open)
         elif record["kind"] == "failed":
             ledger.failed(record)
         else:
@@ -143,7 +146,7 @@ def taken(teller: Teller) -> list[dict]:
 
 
 def moment_of(record: dict) -> float:
-    return record["ended"] if record["kind"] == "ended" else record["done"]
+    return record["ended"] if record["kind"] in ("ended", "open") else record["done"]
 
 
 def told(session: dict) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from contextlib import ExitStack
 from itertools import cycle
@@ -30,8 +30,9 @@ from blows import BLOWS, Blow
 from child import Failure, Teller, wait_for
 from cluster import Cluster
 from contenders import MAKERS, Contender, Field
-from ledger import SPREAD, Book, Ledger, spread, taken, told
+from ledger import SPREAD, Book, Ledger, spread, told
 from machine import Load, facts
+from options import parser_of
 from pilotfish import place_of
 from terminal import conclude, one_of, say
 
@@ -86,8 +87,8 @@ class Misroute:
             while self.played.total() < self.options.failovers:
                 self.failover(KINDS[next(kinds)])
             time.sleep(LATE_S)
-            self.digest()
             self.close_tellers()
+            self.book.digest()
             self.judge()
 
     def begin(self, stack: ExitStack) -> None:
@@ -128,17 +129,13 @@ class Misroute:
             each.check()
         took = time.monotonic() - begun
         self.took_s.append(took)
-        self.digest()
+        self.book.digest(time.time() - LATE_S)
         say(f"{self.played.total()} {blow.title}, {took:.1f} s; misrouted so far: "
             + ", ".join(f"{key} {len(ledger.misrouted)}" for key, ledger in self.ledgers.items()))
 
-    def digest(self) -> None:
-        self.book.digest(time.time() - LATE_S)
-
     def judge(self) -> None:
-        dropped = next((record["dropped"] for record in taken(self.wire) if record["kind"] == "end"), None)
-        if dropped != 0:
-            self.complaints.append(f"{dropped} packets were not seen: the rest is not to be trusted")
+        if self.book.dropped != 0:
+            self.complaints.append(f"{self.book.dropped} packets were not seen: the rest is not to be trusted")
         for key, ledger in self.ledgers.items():
             if ledger.undialled:
                 self.complaints.append(f"{key}: {ledger.undialled} sessions whose dial was not seen")
@@ -189,15 +186,12 @@ class Misroute:
 
 def parse() -> Namespace:
     kinds = [key for key in ROUND if key != "blind" or firewall.is_possible()]
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of("misroute", __doc__, "127.0.62")
     parser.add_argument("--failovers", type=int, default=200, help="(200)")
     parser.add_argument("--kinds", type=one_of(KINDS), default=kinds, metavar="A,B", help=f"of {', '.join(KINDS)}, in turn (a round of all)")
     parser.add_argument("--contenders", type=one_of({key: None for key in MAKERS if key != "libpq"}),
                         default=["pilotfish", "tuned", "template"], metavar="A,B", help="(pilotfish,tuned,template)")
     parser.add_argument("--rate", type=float, default=24, help="new sessions a second, over all balancers (24)")
-    parser.add_argument("--no-save", dest="save", action="store_false", help="leave the saved result as it is")
-    parser.add_argument("--name", default="misroute", help="of the cluster (misroute)")
-    parser.add_argument("--net", default="127.0.62", help="its net, see deploy/demo/cluster (127.0.62)")
     return parser.parse_args()
 
 

@@ -8,6 +8,7 @@ begins anew. Told as lines of JSON, in Unix time:
            code (of the write's error)
   failed   begun, done, step (connect, or where: it ended before it could say where it was), code, error
   ended    how it stayed, node, since, ended, and the client's port
+  open     the same of one that was still open when this program ended, at `ended`
 Until standard input ends.
 """
 from __future__ import annotations
@@ -76,14 +77,16 @@ async def newcomers(conninfo: str, per_second: float) -> None:
             task.add_done_callback(tasks.discard)
 
 
-async def stay(conninfo: str, how: str) -> None:
+async def stay(conninfo: str, how: str, staying: list[dict]) -> None:
+    """`staying` has those that are open at the moment."""
     while True:
         if opened := await open_session(conninfo):
             connection, where = opened
-            since = time.time()
-            client = own_port(connection)
+            session = {"how": how, "since": time.time(), "node": where["node"], "client": own_port(connection)}
+            staying.append(session)
             await outlive(connection, how)
-            tell(kind="ended", how=how, since=since, ended=time.time(), node=where["node"], client=client)
+            staying.remove(session)
+            tell(kind="ended", ended=time.time(), **session)
             await connection.close()
         await asyncio.sleep(AGAIN_S)
 
@@ -126,7 +129,13 @@ async def main() -> None:
     parser.add_argument("conninfo")
     parser.add_argument("--rate", type=float, required=True, help="newcomers a second")
     options = parser.parse_args()
-    await work_until_told([newcomers(options.conninfo, options.rate), *(stay(options.conninfo, how) for how in WAYS)])
+    staying: list[dict] = []
+    try:
+        await work_until_told([newcomers(options.conninfo, options.rate), *(stay(options.conninfo, how, staying) for how in WAYS)])
+    finally:
+        # Not by the task of each: a statement that is cancelled first asks its server to stop.
+        for session in staying:
+            tell(kind="open", ended=time.time(), **session)
     leave()
 
 

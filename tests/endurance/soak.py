@@ -22,7 +22,7 @@ import os
 import socket
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -35,6 +35,7 @@ from blows import BLOWS
 from child import Failure, Teller, wait_for
 from cluster import Cluster
 from machine import Load, facts
+from options import parser_of
 from pilotfish import Figures, Pilotfish, place_of
 from programs import first_line, pilotfish_program
 from reloads import RELOAD_EVERY_S, Reloader, Reloads
@@ -238,15 +239,11 @@ def slope_of(values: list[int]) -> float | None:
 
 
 def parse() -> Namespace:
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=int, default=120, help="a failover in each (120)")
+    parser = parser_of("soak", __doc__, "127.0.61", minutes=120)
     parser.add_argument("--warm-up", type=int, default=len(BLOWS), help=f"failovers before the start ({len(BLOWS)})")
     parser.add_argument("--rate", type=float, default=40, help="new connections a second (40)")
     parser.add_argument("--blows", type=lambda text: text.split(","), default=list(BLOWS), metavar="A,B",
                         help=f"of {', '.join(BLOWS)} (all)")
-    parser.add_argument("--no-save", dest="save", action="store_false", help="leave the saved result as it is")
-    parser.add_argument("--name", default="soak", help="of the cluster (soak)")
-    parser.add_argument("--net", default="127.0.61", help="its net, see deploy/demo/cluster (127.0.61)")
     return parser.parse_args()
 
 

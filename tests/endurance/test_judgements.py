@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
@@ -17,8 +18,10 @@ for beside in ("benches/failover", "benches/common"):
 
 import soak
 from account import Account
-from evidence import Check, History, former
+from evidence import Check, History, Outlived, former
+from ledger import SILENT_BOUND_S, Book, Ledger
 from pilotfish import Figures
+from tally import Tally
 from wire import Question
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -98,6 +101,12 @@ class Misroutes(unittest.TestCase):
                 (self.silence, A, 2, 30, 12), (self.silence, A, 2, 11, inf), (self.silence, B, 13, 30, 20)):
             self.assertEqual(story.stale_since(node, since, ended), stale, (node, since, ended))
 
+    def test_what_open_sessions_outlive(self):
+        for story, node, since, ended, outlived in (
+                (self.handover, A, 2, 30, Outlived(20, 20, None)), (self.handover, A, 2, 9, Outlived(None, None, 8)),
+                (self.silence, A, 2, 30, Outlived(18, None, None)), (self.silence, A, 2, 11, Outlived(None, None, 10))):
+            self.assertEqual(story.outlived(node, since, ended), outlived, (node, since, ended))
+
     def test_silence_counts_from_the_last_answer_or_list(self):
         self.assertEqual(self.silence.silent_for(A, 15), 14)
         story = history(check(1, A, 200))
@@ -109,6 +118,55 @@ class Misroutes(unittest.TestCase):
         writes = [(1.0, 1), (10.0, 2)]
         for timeline, dialled, expected in ((1, 9, False), (1, 11, True), (2, 11, False), (None, 11, False)):
             self.assertEqual(former(timeline, dialled, writes), expected, (timeline, dialled))
+
+
+class Ends(unittest.TestCase):
+    """What the ledger makes of a session on A that began at 2, as clients and the wire tell of its end."""
+    client, balancer = 40001, "10.0.0.9"
+
+    def book_of(self, story: History, kind: str, ended: float, *closed: float) -> Ledger:
+        told = [{"kind": kind, "how": "idle", "node": A, "since": 2, "ended": ended, "client": self.client}]
+        wire = [{"kind": "closed", "balancer": self.balancer, "port": self.client, "at": at} for at in closed]
+        contender = SimpleNamespace(title="made up", conninfo=f"host={self.balancer}")
+        ledger = Ledger(contender, SimpleNamespace(told=told))
+        ledger.history = story
+        book = Book(SimpleNamespace(told=[*wire, {"kind": "end", "dropped": 0}]), SimpleNamespace(told=[]), {"made up": ledger})
+        book.digest()
+        self.assertEqual((book.dropped, ledger.read), (0, 1))
+        return ledger
+
+    def test_stale_sessions(self):
+        handover = Misroutes.handover  # A is denied at 10
+        for kind, ended, closed, stale_s, is_late, is_open in (
+                ("ended", 10.5, [], [0.5], False, 0), ("ended", 30, [10.5], [0.5], False, 0),
+                ("ended", 30, [], [20], True, 0), ("ended", 9, [], [], False, 0),
+                # It has never ended, though another that had its port before has, and though it was closed when all was over.
+                ("open", 30, [], [20], True, 1), ("open", 30, [1.5, 31], [20], True, 1), ("open", 10.5, [], [0.5], False, 1),
+                ("open", 9, [], [], False, 1),
+                # The client was not yet told of the end.
+                ("open", 10.6, [10.5], [0.5], False, 0)):
+            ledger = self.book_of(handover, kind, ended, *closed)
+            found = ledger.stale_s, bool(ledger.complaints()), ledger.counted["open at the end"]
+            self.assertEqual(found, (stale_s, is_late, is_open), (kind, ended, closed))
+
+    def test_sessions_of_a_silent_node(self):
+        silence = history(check(1, A, 200))
+        for kind, ended, silent_s, is_late in (
+                ("ended", 21, [20], False), ("ended", 41, [40], True), ("ended", 3, [], False),
+                ("open", 41, [40], True), ("open", 1 + SILENT_BOUND_S - 1, [], False)):
+            ledger = self.book_of(silence, kind, ended)
+            self.assertEqual((ledger.silent_s, bool(ledger.complaints())), (silent_s, is_late), (kind, ended))
+
+
+class Faults(unittest.TestCase):
+    def test_one_that_could_not_be_played_is_none(self):
+        tally = Tally()
+        for counts, fault, title, row in (
+                (tally.played, "a", "1 faults", ["a", 1, 0]), (tally.failed, "a", "1 faults and 1 that could not be played", ["a", 1, 1]),
+                (tally.failed, "b", "1 faults and 2 that could not be played", ["b", 0, 1])):
+            counts[fault] += 1
+            self.assertEqual(tally.title(), title)
+            self.assertIn(row, tally.rows())
 
 
 class Numbers(unittest.TestCase):

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 from typing import NoReturn
@@ -37,7 +37,9 @@ from faults import FAULTS, Hurt
 from ground import BALANCER, NODE, NUMBERS, Ground, address, prepare
 from machine import Load, facts
 from machines import LOGS, Program
+from options import parser_of
 from programs import first_line, pilotfish_program
+from tally import Tally
 from terminal import conclude, one_of, say
 
 INSIDE = "PILOTFISH_ENDURANCE_INSIDE"
@@ -90,7 +92,7 @@ class Writes:
         self.dice = random.Random(options.seed)
         self.pilotfish: dict[int, Program] = {}
         self.ways: list[Way] = []
-        self.played: Counter = Counter()
+        self.faults = Tally()
         self.unserved: list[str] = []
         self.complaints: list[str] = []
         self.found: Counter | None = None
@@ -140,14 +142,14 @@ class Writes:
             begun = time.monotonic()
             try:
                 FAULTS[fault](Hurt(self.ground, self.pilotfish, self.start_pilotfish))
-                self.played[fault] += 1
+                self.faults.played[fault] += 1
             except (Failure, AssertionError) as failure:  # the machines' way to say what went wrong
-                self.played[f"{fault}, failed"] += 1
-                say(f"{fault}: {failure}")
+                self.faults.failed[fault] += 1
+                say(f"{fault} could not be played: {failure}")
             self.mend()
             self.await_served(fault)
             counts = ", ".join(f"{way.title} {len(way.teller.told)}" for way in self.ways)
-            say(f"{fault}, {time.monotonic() - begun:.1f} s; numbers so far: {counts}")
+            say(f"{self.faults.title()}; {fault}, {time.monotonic() - begun:.1f} s; numbers so far: {counts}")
 
     def mend(self) -> None:
         for number, program in self.pilotfish.items():
@@ -225,13 +227,13 @@ class Writes:
                            if is_whole else (None, None, None))])
         kind = "asynchronous" if self.options.asynchronous else "synchronous, strict"
         return {
-            "title": f"Acknowledged writes: {self.options.minutes:g} minutes, {sum(self.played.values())} faults, replication {kind}",
+            "title": f"Acknowledged writes: {self.options.minutes:g} minutes, {self.faults.title()}, replication {kind}",
             "verdict": "not whole" if not is_whole else "not reached" if self.complaints else "reached",
             "complaints": self.complaints,
             "tables": {
                 "Numbers": {"columns": ["", "acknowledged", "unknown", "failed", "lost", "unexpected", "unknown and there"],
                             "rows": rows},
-                "Faults": {"columns": ["fault", "times"], "rows": [list(each) for each in sorted(self.played.items())]}},
+                "Faults": {"columns": list(Tally.COLUMNS), "rows": self.faults.rows()}},
             "figures": {
                 "clients_each_way": self.options.clients, "seed": self.options.seed,
                 **{f"errors, {way.title}": dict(Account.of(way.teller.told).why.most_common(8)) for way in self.ways},
@@ -239,15 +241,12 @@ class Writes:
 
 
 def parse() -> Namespace:
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=30, help="of faults (30)")
+    parser = parser_of("writes", __doc__, minutes=30.0)
     parser.add_argument("--clients", type=int, default=8, help="through pilotfish, and as many directly (8)")
     parser.add_argument("--every", type=float, default=0.1, metavar="S", help="between two numbers of one client (0.1)")
     parser.add_argument("--faults", type=one_of(FAULTS), default=list(FAULTS), metavar="A,B", help=f"of: {'; '.join(FAULTS)} (all)")
     parser.add_argument("--seed", type=int, default=1, help="of the order in which faults come (1)")
     parser.add_argument("--asynchronous", action="store_true", help="replication that loses writes, to see them counted")
-    parser.add_argument("--no-save", dest="save", action="store_false", help="leave the saved result as it is")
-    parser.add_argument("--name", default="writes", help="of the cluster (writes)")
     return parser.parse_args()
 
 

@@ -14,6 +14,7 @@ mod change;
 mod dial;
 mod ends;
 mod engine;
+mod flood;
 mod greeting;
 mod hold;
 mod idle;

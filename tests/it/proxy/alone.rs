@@ -21,6 +21,8 @@ pub fn alone(test: &str, scene: impl Future<Output = ()>) {
     let output = run.expect("a process");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
+    // What it measured.
+    print!("{out}");
 }
 
 /// Tells how much time the workers' threads have spent on a processor. Its files are open beforehand, so that it

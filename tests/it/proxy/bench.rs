@@ -26,6 +26,7 @@ use super::{until, within};
 pub struct Setup {
     pub workers: usize,
     pub protocol: Protocol,
+    pub first_packet: Duration,
     pub hold: Duration,
     pub max_held: usize,
     pub connect_timeout: Duration,
@@ -43,6 +44,7 @@ impl Default for Setup {
         Setup {
             workers: 1,
             protocol: Protocol::Postgresql,
+            first_packet: Duration::from_secs(30),
             hold: Duration::from_secs(30),
             max_held: 1000,
             connect_timeout: Duration::from_secs(5),
@@ -197,6 +199,7 @@ impl Port {
         let options = PoolOptions {
             balance: setup.balance,
             protocol: setup.protocol,
+            first_packet: setup.first_packet,
             hold: setup.hold,
             max_held: setup.max_held,
             connect_timeout: setup.connect_timeout,

@@ -4,15 +4,8 @@ use pilotfish::stats::End;
 
 use super::bench::{Bench, Setup};
 use super::member::Member;
-use super::packets::{GSSENC_REQUEST, SSL_REQUEST, WELCOME, startup};
+use super::packets::{GSSENC_REQUEST, SSL_REQUEST, WELCOME, client_hello, startup};
 use super::until;
-
-/// A TLS ClientHello: the record header and enough behind it to be longer than any first read.
-fn client_hello() -> Vec<u8> {
-    let mut bytes = vec![0x16, 3, 1, 2, 0];
-    bytes.extend((0..512).map(|place| place as u8));
-    bytes
-}
 
 #[tokio::test]
 async fn first_packets_are_passed_on_as_they_came() {

@@ -95,6 +95,17 @@ impl Member {
         });
     }
 
+    /// From now on a thread of its own serves every session, one after the other, and is no load of the test's.
+    pub fn serve_apart(self, serve: impl Fn(std::net::TcpStream) + Send + 'static) {
+        let listener = self.listener.into_std().expect("an open socket");
+        listener.set_nonblocking(false).expect("an open socket");
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                serve(stream)
+            }
+        });
+    }
+
     /// From now on hands every session to a task of its own.
     pub fn serve_all<F>(self, serve: impl Fn(Peer) -> F + Send + 'static)
     where

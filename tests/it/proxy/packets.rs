@@ -5,11 +5,21 @@ pub const GSSENC_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
 /// AuthenticationOk and ReadyForQuery: all that a driver needs to believe in a server.
 pub const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 
+/// The last that a client says.
+pub const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
 /// A StartupMessage of protocol 3.`minor`.
 pub fn startup(minor: u8, user: &str) -> Vec<u8> {
     let parameters = format!("user\0{user}\0\0");
     let length = u32::try_from(8 + parameters.len()).expect("short");
     [&length.to_be_bytes()[..], &[0, 3, 0, minor], parameters.as_bytes()].concat()
+}
+
+/// A TLS ClientHello: the record header and enough behind it to be longer than any first read.
+pub fn client_hello() -> Vec<u8> {
+    let mut bytes = vec![0x16, 3, 1, 2, 0];
+    bytes.extend((0..512).map(|place| place as u8));
+    bytes
 }
 
 /// A CancelRequest of `length` bytes in all, with a key made of `key`.

@@ -1,23 +1,26 @@
 //! Clients and servers that do their worst, many at once, beside a session that goes on: what they take, how long they
 //! stay, and what that session notices.
 
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use pilotfish::proxy::Ended;
 use pilotfish::stats::End;
 use pilotfish::topology::Fate;
-use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::ReadHalf;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::alone::{alone, resident};
 use super::bench::{Bench, Place, Setup};
+use super::flood::{self, Flood, Sent, cancelling};
 use super::member::Member;
-use super::packets::{SSL_REQUEST, WELCOME, cancel, startup};
+use super::packets::{SSL_REQUEST, TERMINATE, WELCOME, cancel, client_hello, error, startup};
+use super::pattern::Pattern;
 use super::peer::Peer;
-use super::{until, within};
+use super::{DEADLINE, until, within};
 
 /// Of each kind at once.
 const MANY: usize = 200;
@@ -27,12 +30,17 @@ const MOST_BYTES_EACH: usize = 16 * 1024;
 const LISTENS_BYTES: usize = 16 * 1024;
 /// For everything else of the process.
 const SLACK: usize = 8_000_000;
+/// The beginning of what a server answers to a ClientHello.
+const SERVER_HELLO: &[u8] = b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03";
+/// Sessions full of garbage, and how much of it each side says at once.
+const BABBLERS: usize = 20;
+const GARBAGE_BYTES: usize = 1024 * 1024;
 /// What 99 of 100 pings beside them stay below. Whoever holds a worker up does so for seconds; a test is not optimised and
 /// shares the machine, so how little it is without others is printed, not judged.
 const PING: Duration = Duration::from_millis(500);
 const PINGS: usize = 300;
-const CANCELS_A_SECOND: f64 = 10_000.0;
-const FLOOD: Duration = Duration::from_secs(2);
+/// Between two pings that go on for long.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A session beside all that, which is to notice nothing.
 struct Beside {
@@ -41,26 +49,31 @@ struct Beside {
 }
 
 impl Beside {
-    /// There and back, again and again; what 99 of 100 stay below.
+    /// There and back.
     async fn ping(&mut self) -> Duration {
-        let mut took = Vec::new();
-        for _ in 0..PINGS {
-            let begun = Instant::now();
-            self.client.say(b"there").await;
-            self.backend.hear(b"there").await;
-            self.backend.say(b"and back").await;
-            self.client.hear(b"and back").await;
-            took.push(begun.elapsed());
-        }
-        took.sort();
-        took[took.len() * 99 / 100]
+        let begun = Instant::now();
+        self.client.say(b"there").await;
+        self.backend.hear(b"there").await;
+        self.backend.say(b"and back").await;
+        self.client.hear(b"and back").await;
+        begun.elapsed()
     }
 
     async fn notices_nothing(&mut self, of: &str) {
-        let p99 = self.ping().await;
+        let mut pings = Vec::new();
+        for _ in 0..PINGS {
+            pings.push(self.ping().await);
+        }
+        let p99 = p99(pings);
         println!("{of}: p99 {p99:?}");
         assert!(p99 < PING, "{of}: 99 of 100 pings within {p99:?}");
     }
+}
+
+/// What 99 of 100 stay below.
+fn p99(mut pings: Vec<Duration>) -> Duration {
+    pings.sort();
+    pings[pings.len() * 99 / 100]
 }
 
 /// How far a client comes before it stalls, breaks off or ends.
@@ -130,53 +143,247 @@ fn clients_that_stall_reset_or_half_close_at_any_step_bother_nobody() {
     });
 }
 
-/// As many a second as are wanted, or as the machine lets it; says how many.
-fn flood(at: SocketAddr) -> usize {
-    let (begun, mut sent) = (Instant::now(), 0);
-    while begun.elapsed() < FLOOD {
-        if (sent as f64) < begun.elapsed().as_secs_f64() * CANCELS_A_SECOND {
-            flood_one(at, sent).expect("a listener, and a free port");
-            sent += 1;
-        } else {
-            std::thread::yield_now();
-        }
-    }
-    sent
-}
-
 #[test]
 fn ten_thousand_cancel_requests_a_second_bother_nobody() {
     alone("proxy::siege::ten_thousand_cancel_requests_a_second_bother_nobody", async {
         let (bench, member) = (Bench::new(Setup::default()), Member::start("a").await);
         bench.publish([member.writer()]);
         let mut beside = beside(&bench, &member).await;
-        // PostgreSQL closes when it has sent the signal.
-        member.serve_all(async |mut session| drop(session.stream.read(&mut [0; 16]).await));
-        let (before, at) = (resident(), bench.primary.at);
-        let flood = std::thread::spawn(move || flood(at));
-        let mut worst = Duration::ZERO;
-        while !flood.is_finished() {
-            worst = worst.max(beside.ping().await);
+        let asked = cancelling(member);
+        let (before, begun) = (resident(), Instant::now());
+        let flood = Flood::begin(bench.primary.at);
+        let (mut pings, mut most) = (Vec::new(), 0);
+        let mut ping = async || {
+            pings.push(beside.ping().await);
+            most = most.max(resident());
+            // It is not to be a flood itself.
+            sleep(PAUSE).await;
+        };
+        while !flood.is_over() {
+            ping().await;
         }
-        let sent = flood.join().expect("no panic");
-        let grown = resident().saturating_sub(before);
-        let rate = sent as f64 / FLOOD.as_secs_f64();
-        println!("{rate:.0} cancel requests a second: p99 {worst:?}, {grown} bytes more");
-        assert!(worst < PING, "{rate:.0} a second: 99 of 100 pings within {worst:?}");
+        let Sent { offered, kept_out } = flood.sent();
+        let sent = (offered - kept_out) as u64;
+        // What it left behind is still a flood.
+        while bench.primary.stats.ends(End::Cancel) < sent && begun.elapsed() < DEADLINE {
+            ping().await;
+        }
+        let (took, worst, grown) = (begun.elapsed(), p99(pings), most.saturating_sub(before));
+        println!(
+            "{:.0} cancel requests a second offered, {kept_out} in all kept out, {:.0} a second passed on; p99 {worst:?}, \
+             {grown} bytes more",
+            offered as f64 / flood::LASTS.as_secs_f64(),
+            sent as f64 / took.as_secs_f64(),
+        );
+        bench.primary.ended(End::Cancel, sent).await;
+        assert_eq!(asked.load(Relaxed) as u64, sent, "every request arrives, and as it was");
+        assert!(worst < PING, "99 of 100 pings within {worst:?}");
         assert!(grown < Setup::default().max_sessions * MOST_BYTES_EACH / 4, "{grown} bytes more");
         alone_again(&bench).await;
-        bench.primary.ended(End::Cancel, sent as u64).await;
         beside.notices_nothing("the end of the flood").await;
     });
 }
 
-/// Sends one and does not wait for what comes of it. From many addresses, as one has not so many ports.
-fn flood_one(at: SocketAddr, number: usize) -> io::Result<()> {
-    let from = Ipv4Addr::new(127, 0, 1, 1 + (number % 200) as u8);
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddr::from((from, 0)).into())?;
-    socket.connect(&at.into())?;
-    TcpStream::from(socket).write_all(&cancel(16, 7))
+/// Sends a byte now and then until it is not listened to any more.
+async fn dribble(mut client: Peer) {
+    while client.stream.write_all(b"x").await.is_ok() {
+        sleep(20 * PAUSE).await;
+    }
+}
+
+#[test]
+fn clients_without_a_whole_first_packet_are_given_up_when_its_time_is_over() {
+    alone("proxy::siege::clients_without_a_whole_first_packet_are_given_up_when_its_time_is_over", async {
+        let first_packet = Duration::from_millis(200);
+        let bench = Bench::new(Setup { first_packet, ..Setup::default() });
+        let member = Member::start("a").await;
+        bench.publish([member.writer()]);
+        let mut beside = beside(&bench, &member).await;
+        let before = resident();
+        let given_up = async |step: &str, times: usize| {
+            bench.primary.ended(End::ClientSilent, (times * MANY) as u64).await;
+            alone_again(&bench).await;
+            for Ended { end, age, .. } in bench.workers.recent_ends().iter().take(MANY) {
+                assert_eq!(*end, End::ClientSilent, "{step}");
+                assert!((first_packet..first_packet + PING).contains(age), "{step}: {age:?}");
+            }
+        };
+        let unfinished = &steps()[..5];
+        for (times, (step, bytes)) in (1..).zip(unfinished) {
+            let clients = many(&bench, bytes).await;
+            beside.notices_nothing(&format!("{MANY} silent after {step}")).await;
+            for mut client in clients {
+                client.hear_end().await;
+            }
+            given_up(step, times).await;
+        }
+        // Nor does it help to say a little all the time.
+        let claim = [10_000_u32.to_be_bytes(), [0, 3, 0, 0]].concat();
+        let dribbling: JoinSet<()> = many(&bench, &claim).await.into_iter().map(dribble).collect();
+        beside.notices_nothing(&format!("{MANY} with a byte now and then")).await;
+        given_up("a byte now and then", unfinished.len() + 1).await;
+        within("the last byte", dribbling.join_all()).await;
+
+        let grown = resident().saturating_sub(before);
+        assert!(grown < SLACK, "{grown} bytes are kept");
+        assert_eq!(bench.primary.dials(), 1, "the session beside");
+        member.is_left_alone();
+        drop(beside);
+        bench.emptied().await;
+    });
+}
+
+/// A session that has agreed on TLS, which passes through; of what either side says then, a half has come.
+async fn handshake(bench: &Bench, member: &Member) -> (Peer, Peer) {
+    let mut client = bench.primary.client_saying(&SSL_REQUEST).await;
+    let mut backend = member.session_saying(&SSL_REQUEST).await;
+    backend.say(b"S").await;
+    client.hear(b"S").await;
+    let hello = client_hello();
+    let half = &hello[..hello.len() / 2];
+    client.say(half).await;
+    backend.hear(half).await;
+    backend.say(SERVER_HELLO).await;
+    client.hear(SERVER_HELLO).await;
+    (client, backend)
+}
+
+#[test]
+fn tls_handshakes_that_stall_last_until_a_peer_ends_them_and_bother_nobody() {
+    alone("proxy::siege::tls_handshakes_that_stall_last_until_a_peer_ends_them_and_bother_nobody", async {
+        let first_packet = Duration::from_millis(200);
+        let bench = Bench::new(Setup { first_packet, ..Setup::default() });
+        let member = Member::start("a").await;
+        bench.publish([member.writer()]);
+        let mut beside = beside(&bench, &member).await;
+        let before = resident();
+        for end in [End::ClientReset, End::BackendReset, End::ClientClosed] {
+            let mut stalled = Vec::new();
+            for _ in 0..MANY {
+                stalled.push(handshake(&bench, &member).await);
+            }
+            let all_there = Instant::now();
+            beside.notices_nothing(&format!("{MANY} stalled within a TLS handshake")).await;
+            // They have had their first packet: how long the rest takes is not asked.
+            sleep((2 * first_packet).saturating_sub(all_there.elapsed())).await;
+            assert_eq!(bench.primary.stats.clients(), MANY + 1);
+            let grown = resident().saturating_sub(before);
+            assert!(grown < MANY * MOST_BYTES_EACH + SLACK, "{grown} bytes for {MANY}");
+            for (mut client, mut backend) in stalled {
+                match end {
+                    End::ClientReset => {
+                        client.reset();
+                        backend.hear_reset().await;
+                    }
+                    End::BackendReset => {
+                        backend.reset();
+                        client.hear_reset().await;
+                    }
+                    _ => {
+                        client.finish();
+                        backend.hear_end().await;
+                        backend.finish();
+                        client.hear_end().await;
+                    }
+                }
+            }
+            bench.primary.ended(end, MANY as u64).await;
+            alone_again(&bench).await;
+            beside.notices_nothing(&format!("{MANY} x {end}")).await;
+        }
+        drop(beside);
+        bench.emptied().await;
+    });
+}
+
+/// A mebibyte of noise, after words of the protocol that mean nothing there and others that may look like an end.
+fn garbage(seed: usize) -> Vec<u8> {
+    let words = [
+        &SSL_REQUEST,
+        &startup(0, "app")[..],
+        &cancel(16, 7),
+        &error("57P01", "go away"),
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+        &[0xff; 64],
+        TERMINATE,
+    ];
+    let mut bytes = words.concat();
+    let mut noise = Pattern::default();
+    noise.advance(seed);
+    while bytes.len() < GARBAGE_BYTES {
+        let piece = noise.next(GARBAGE_BYTES - bytes.len());
+        bytes.extend(piece);
+        noise.advance(piece.len());
+    }
+    bytes
+}
+
+/// Hears these bytes and no others.
+async fn hear_same(mut from: ReadHalf<'_>, expected: &[u8]) {
+    let (mut heard, mut room) = (0, vec![0; LISTENS_BYTES]);
+    while heard < expected.len() {
+        let most = room.len().min(expected.len() - heard);
+        let read = from.read(&mut room[..most]).await.expect("no reset");
+        assert!(read > 0 && room[..read] == expected[heard..heard + read], "other bytes from {heard} on");
+        heard += read;
+    }
+}
+
+/// Both say their garbage at once, again and again until it is over; says how often.
+async fn babble(
+    (mut client, mut backend): (Peer, Peer),
+    garbage: Arc<[Vec<u8>; 2]>,
+    over: Arc<AtomicBool>,
+) -> usize {
+    let (mut rounds, [inward, outward]) = (0, &*garbage);
+    while !over.load(Relaxed) || rounds == 0 {
+        let (client_in, mut client_out) = client.stream.split();
+        let (backend_in, mut backend_out) = backend.stream.split();
+        let both_ways = async {
+            tokio::join!(
+                async { client_out.write_all(inward).await.expect("a reader") },
+                async { backend_out.write_all(outward).await.expect("a reader") },
+                hear_same(backend_in, inward),
+                hear_same(client_in, outward),
+            )
+        };
+        within("garbage both ways", both_ways).await;
+        // The last word of a client that leaves. This one does not.
+        client.say(TERMINATE).await;
+        backend.hear(TERMINATE).await;
+        rounds += 1;
+    }
+    client.finish();
+    backend.hear_end().await;
+    backend.finish();
+    client.hear_end().await;
+    rounds
+}
+
+#[test]
+fn garbage_within_a_session_passes_as_it_came_and_bothers_nobody_else() {
+    alone("proxy::siege::garbage_within_a_session_passes_as_it_came_and_bothers_nobody_else", async {
+        let (bench, member) = (Bench::new(Setup::default()), Member::start("a").await);
+        bench.publish([member.writer()]);
+        let mut beside = beside(&bench, &member).await;
+        let (both, over) = (Arc::new([garbage(0), garbage(4711)]), Arc::new(AtomicBool::new(false)));
+        let before = resident();
+        let mut sessions = JoinSet::new();
+        for _ in 0..BABBLERS {
+            let session = bench.primary.session(&member).await;
+            sessions.spawn(babble(session, Arc::clone(&both), Arc::clone(&over)));
+        }
+        beside.notices_nothing(&format!("{BABBLERS} sessions full of garbage")).await;
+        let grown = resident().saturating_sub(before);
+        over.store(true, Relaxed);
+        let rounds: usize = sessions.join_all().await.into_iter().sum();
+        println!("{rounds} MiB of garbage each way, {grown} bytes more");
+        assert!(grown < BABBLERS * (2 * LISTENS_BYTES + MOST_BYTES_EACH) + SLACK, "{grown} bytes");
+        bench.primary.ended(End::ClientClosed, BABBLERS as u64).await;
+        alone_again(&bench).await;
+        drop(beside);
+        bench.emptied().await;
+    });
 }
 
 /// What a server does once it has taken a connection and said its first bytes.

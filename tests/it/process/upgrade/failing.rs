@@ -97,7 +97,11 @@ async fn whoever_gets_away_with_the_sockets_is_told_of() {
     let cluster = FakeCluster::start("demo", &["a"]).await;
     let world = World::start(&cluster, "");
     Client::enter(world.pilotfish.pool("primary").await).await;
-    world.replace("#!/bin/sh\nsetsid sleep 1000 &\nsleep 0.2\nexit 4\n");
+    let away = world.pool_socket().with_file_name("away");
+    let away = away.display();
+    world.replace(&format!(
+        "#!/bin/sh\nsetsid sh -c ': > {away}; exec sleep 1000' &\nwhile [ ! -e {away} ]; do sleep 0.01; done\nexit 4\n"
+    ));
     let said = world.upgrade().await.expect_err("no upgrade");
     assert!(said.contains("exit status: 4") && said.contains("still has the listening sockets"), "{said}");
 }
