@@ -81,6 +81,10 @@ pub enum StartError {
     Predecessor(String),
     #[error("the control plane has failed; see the error before this line")]
     ControlEnded,
+    #[error(
+        "control has not taken it over: pilotfish itself has a fault, which its log tells of, or the process ends"
+    )]
+    NotTakenOver,
 }
 
 impl StartError {

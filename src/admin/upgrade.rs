@@ -146,19 +146,28 @@ impl Upgrade {
         outcome.map_err(NotUpgraded::Failed)
     }
 
-    /// A hangup asks for a reload. While an upgrade is under way that is for the process that serves when it is over: waits for
-    /// that, and tells which, if it is another one. See [`Upgrade::take_reload`].
-    pub async fn defer_reload(&self) -> Option<u32> {
-        let is_under_way = self.one.try_lock().is_err();
-        self.state().reload_waits = is_under_way;
-        let _none_any_more = self.one.lock().await;
-        let over = self.state().over.as_ref().map(|(_, pid)| *pid);
-        let served_by = over.filter(|_| is_under_way);
-        if served_by.is_none() {
+    /// A hangup asks for a reload, to be done here before the guard goes: no upgrade begins until then. It comes without a guard
+    /// when another process has taken this one's place before; the reload will be refused.
+    ///
+    /// # Errors
+    /// An upgrade was under way: waits for its end, and tells which process serves now and is to reload. See
+    /// [`Upgrade::take_reload`].
+    pub async fn defer_reload(&self) -> Result<Option<Change>, u32> {
+        let over = || self.state().over.as_ref().map(|(_, pid)| *pid);
+        loop {
+            let was_over = over().is_some();
+            let change = self.change().ok();
+            if was_over || change.is_some() {
+                return Ok(change);
+            }
+            self.state().reload_waits = true;
+            let _none_any_more = self.one.lock().await;
+            if let Some(pid) = over() {
+                return Err(pid);
+            }
             // It is done here.
             self.take_reload();
         }
-        served_by
     }
 
     /// Whether a reload waits that is for the process that has taken this one's place; only who is told so passes it on.
@@ -218,4 +227,44 @@ pub async fn upgrade(
         Ok(Err(NotUpgraded::Failed(problem))) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &problem),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the upgrade failed; see the log"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upgraded() -> Upgraded {
+        Upgraded { pid: 7, before: 1, version: String::new(), sessions: 0, drain_timeout_s: 0.0 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upgrade_waits_for_a_reload_and_a_reload_for_an_upgrade() {
+        let (upgrade, mut asked) = Upgrade::new(PastUpgrades::default());
+        let run = || {
+            let upgrade = upgrade.clone();
+            tokio::spawn(async move { upgrade.run("test", "-").await })
+        };
+        let change = upgrade.defer_reload().await.expect("no upgrade is under way");
+        assert!(change.is_some());
+        let running = run();
+        tokio::time::timeout(MOMENT, asked.recv()).await.expect_err("the reload is not done");
+        drop(change);
+        let answer = asked.recv().await.expect("an upgrade");
+        let mut deferred = Box::pin(upgrade.defer_reload());
+        tokio::time::timeout(MOMENT, &mut deferred).await.expect_err("the upgrade is not done");
+        answer.send(Err("it fails".to_owned())).expect("somebody waits");
+        running.await.expect("no panic").expect_err("it fails");
+        let change = deferred.await.expect("this process goes on");
+        assert!(change.is_some() && !upgrade.take_reload());
+        drop(change);
+        let running = run();
+        let answer = asked.recv().await.expect("an upgrade");
+        let mut deferred = Box::pin(upgrade.defer_reload());
+        tokio::time::timeout(MOMENT, &mut deferred).await.expect_err("the upgrade is not done");
+        answer.send(Ok(upgraded())).expect("somebody waits");
+        running.await.expect("no panic").expect("an upgrade");
+        assert_eq!(deferred.await.expect_err("another process serves"), 7);
+        assert!(upgrade.take_reload() && !upgrade.take_reload());
+        assert!(upgrade.defer_reload().await.expect("none is under way").is_none());
+    }
 }

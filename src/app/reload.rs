@@ -28,11 +28,11 @@ use crate::admin::actions::{NotReloaded, Rejected, Reload, Reloaded};
 use crate::admin::server::Doors;
 use crate::admin::{self, PoolSource, Sources};
 use crate::config::{self, Config};
-use crate::control::{Names, Patroni, Reconfiguration};
+use crate::control::{Names, Reconfiguration};
 use crate::proxy::listener::{Listening, Service, Watched};
-use crate::routing::ClusterId;
 use crate::stats::{Panics, Part};
 
+mod arrangement;
 mod overlap;
 
 /// How often it is looked who has gone.
@@ -221,7 +221,8 @@ impl Running {
     /// Changes over. Blocks until control has taken it over; not for async code.
     ///
     /// # Errors
-    /// When the system lets nobody watch a new socket: nothing has changed then. Or the predecessor goes on.
+    /// When the system lets nobody watch a new socket, or control has a fault: nothing has changed then. Or the predecessor
+    /// goes on.
     pub fn commit(
         &mut self,
         prepared: Prepared,
@@ -232,14 +233,12 @@ impl Running {
         let is_start = self.config.clusters.is_empty();
         let doors = self.console.ready(entrances, &self.context.doors)?;
         let sockets = overlap::watch(sockets, &sources.workers)?;
-        let mut changes = self.arrange(&config, &plan, patronis);
+        let mut next = self.arrange(&config, &plan, patronis);
+        let shown = next.changes.shown.clone();
         if let Some(predecessor) = &predecessor {
-            changes.wishes = predecessor.wishes(&config, &changes.shown);
+            next.changes.wishes = predecessor.wishes(&config, &shown);
         }
-        let shown = changes.shown.clone();
-        if !sources.inbox.reconfigure(changes) {
-            tracing::error!("control did not take the change in: it has a fault, or the process ends");
-        }
+        self.settle(next, &sources.inbox)?;
         if let Some(predecessor) = predecessor {
             // Nobody is accepted before that.
             self.context.control.block_on(predecessor.settle(&config, &shown, sources))?;
@@ -266,39 +265,6 @@ impl Running {
             (self.config.workers, self.config.log) = (workers, log);
         }
         Ok(admitted)
-    }
-
-    /// Who is served from now on, and who leaves.
-    fn arrange(&mut self, config: &Config, plan: &Plan, patronis: Vec<Patroni>) -> Reconfiguration {
-        let (workers, patience) = (self.context.workers, config.drain_timeout);
-        let former = std::mem::take(&mut self.clusters).into_iter().chain(std::mem::take(&mut self.leaving));
-        let mut former: HashMap<ClusterId, Served> = former.map(|served| (served.id, served)).collect();
-        let mut changes = Reconfiguration::default();
-        for ((cluster, id), patroni) in config.clusters.iter().zip(&plan.clusters).zip(patronis) {
-            let id = id.unwrap_or_else(|| {
-                self.next_id += 1;
-                ClusterId(self.next_id - 1)
-            });
-            changes.shown.push(id);
-            let served = match former.remove(&id) {
-                Some(before) if before.is(cluster, &patroni) => before,
-                before => {
-                    let served = Served::new(id, cluster, patroni, workers, before, patience);
-                    changes.serve.push((id, served.options()));
-                    served
-                }
-            };
-            self.clusters.push(served);
-        }
-        let leave = |served: Served| {
-            // Once: it may still drain at the next change, and the one after.
-            if !served.pools.is_empty() {
-                tracing::info!(cluster = served.config.name, id = served.id.0, "a cluster is served no more");
-            }
-            served.leave(patience)
-        };
-        self.leaving = former.into_values().map(leave).collect();
-        changes
     }
 
     /// Every address gets its pool; those that are not wished any more are closed.
@@ -405,7 +371,7 @@ impl Running {
         changes.shown.extend(self.clusters.iter().map(|served| served.id));
         for served in self.clusters.iter_mut().chain(&mut self.leaving) {
             let before = served.leaving.len();
-            served.leaving.retain(|leaving| !leaving.has_gone(now, &sources.workers));
+            served.leaving.retain_mut(|leaving| !leaving.has_gone(now, &sources.workers));
             served.is_news |= served.leaving.len() < before;
             match (served.is_news, served.has_drained()) {
                 (false, _) => {}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::LAST_WORDS;
 use super::clusters::{self, Blueprint};
 use super::plan::Known;
 use crate::admin::LeavingPool;
@@ -15,7 +16,7 @@ use crate::topology::ReaderRules;
 /// Whoever was accepted at the last moment is counted by then.
 const AT_LEAST: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Served {
     pub id: ClusterId,
     pub config: config::Cluster,
@@ -27,7 +28,7 @@ pub(super) struct Served {
     pub is_news: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ServedPool {
     pub pool: Arc<Pool>,
     pub rules: PoolRules,
@@ -36,7 +37,7 @@ pub(super) struct ServedPool {
 }
 
 /// A pool that takes no new sessions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Leaving {
     pub pool: ServedPool,
     since: Instant,
@@ -44,6 +45,8 @@ pub(super) struct Leaving {
     until: Instant,
     /// Another pool has its name: nobody would tell its sessions of a lost role.
     replaced: bool,
+    /// Whom it holds has been told that it is over.
+    told: Option<Instant>,
 }
 
 impl Served {
@@ -72,7 +75,7 @@ impl Served {
     /// All its pools leave, as far as they do not yet.
     pub fn leave(mut self, patience: Duration) -> Served {
         let since = Instant::now();
-        let leave = |pool| Leaving { pool, since, until: since + patience, replaced: false };
+        let leave = |pool| Leaving { pool, since, until: since + patience, replaced: false, told: None };
         self.leaving.extend(self.pools.drain(..).map(leave));
         self
     }
@@ -113,6 +116,11 @@ impl Served {
         self.pools.is_empty() && self.leaving.is_empty()
     }
 
+    /// Those that leave too.
+    pub fn all_pools(&self) -> impl Iterator<Item = &ServedPool> {
+        self.pools.iter().chain(self.leaving.iter().map(|leaving| &leaving.pool))
+    }
+
     pub fn pool(&self, name: &str) -> Option<&ServedPool> {
         self.pools.iter().find(|pool| *pool.rules.name == *name)
     }
@@ -125,12 +133,7 @@ impl ServedPool {
             return ServedPool { pool, rules, readers };
         };
         let rules = PoolRules { stats: Arc::clone(&before.rules.stats), ..rules };
-        let known = &before.pool.options;
-        // A limit that an operator has set meanwhile stays where the configuration says what it said.
-        if known.limits != options.limits {
-            options.limits.apply(&rules.stats);
-        }
-        let is_alike = *known == options;
+        let is_alike = before.pool.options == options && !before.pool.is_over();
         let pool = if is_alike { before.pool } else { Arc::new(before.pool.renewed(options)) };
         ServedPool { pool, rules, readers }
     }
@@ -142,14 +145,16 @@ impl ServedPool {
 }
 
 impl Leaving {
-    /// Nobody is there any more. Cuts who is there too long.
-    pub fn has_gone(&self, now: Instant, workers: &Workers) -> bool {
+    /// Nobody is there any more. Cuts who is there too long; whom it holds is told first.
+    pub fn has_gone(&mut self, now: Instant, workers: &Workers) -> bool {
         let stats = &self.pool.rules.stats;
         if stats.clients() == 0 {
             return now >= self.since + AT_LEAST;
         }
         if self.replaced || now >= self.until {
-            let cut = workers.cut_pool(stats);
+            let told = *self.told.get_or_insert(now);
+            self.pool.pool.send_held_away();
+            let cut = workers.cut_pool(stats, now >= told + LAST_WORDS);
             let pool = &*self.pool.rules.name;
             if cut > 0 {
                 tracing::info!(pool, cut, "sessions of a pool that went were cut");

@@ -82,11 +82,19 @@ async fn reload_at_hangups(mut hangups: Signal, reload: Reload, upgrade: Upgrade
     while hangups.recv().await.is_some() {
         let reload = reload.clone();
         manager.reloading();
-        if let Some(pid) = upgrade.defer_reload().await {
-            pass_on_reload(&upgrade, pid);
-            continue;
-        }
-        let _ = tokio::task::spawn_blocking(move || reload.run("SIGHUP", "-")).await;
+        let change = match upgrade.defer_reload().await {
+            Ok(change) => change,
+            Err(pid) => {
+                pass_on_reload(&upgrade, pid);
+                continue;
+            }
+        };
+        // An upgrade that began in between would have it refused, and nobody would be told.
+        let reload = move || {
+            let _change = change;
+            reload.run("SIGHUP", "-")
+        };
+        let _ = tokio::task::spawn_blocking(reload).await;
         manager.ready();
     }
 }

@@ -144,7 +144,7 @@ impl Inbox {
     }
 
     /// Changes which clusters are served, and waits until it counts: its table is out then. Blocks; not for async code.
-    /// `false`: the process ends.
+    /// `false`: it panicked midway, or the process ends.
     pub fn reconfigure(&self, changes: Reconfiguration) -> bool {
         let (answer, answered) = oneshot::channel();
         self.events.blocking_send(Event::Reconfigure { changes, answer }).is_ok()

@@ -290,6 +290,25 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    #[test]
+    fn ends_count_as_what_they_were_to_the_clients() {
+        let counted = |end: End| {
+            let pool = PoolStats::new(1);
+            pool.count_end(end);
+            let Clients { cut, broken, failed, .. } = Clients::so_far(&pool);
+            [cut, broken, failed]
+        };
+        for end in End::ALL {
+            let expected = match end {
+                End::RoleLost | End::MemberGone | End::Withdrawn => [1, 0, 0],
+                End::BackendClosed | End::BackendReset | End::BackendTimeout => [0, 1, 0],
+                End::HoldExpired | End::HoldFull | End::DrainExpired => [0, 0, 1],
+                _ => [0, 0, 0],
+            };
+            assert_eq!(counted(end), expected, "{end}");
+        }
+    }
+
     fn moment(seconds: u64) -> Moment {
         let at = Duration::from_secs(seconds);
         Moment { at, wall: SystemTime::UNIX_EPOCH + at }

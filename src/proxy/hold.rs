@@ -97,6 +97,15 @@ impl Board {
         Board { cell, changed: Notify::new(), stop }
     }
 
+    /// Waits for the word that nobody of this pool is held any more: it is about all of them, or about this one.
+    pub async fn sent_away(&self, pool: &Pool) -> End {
+        tokio::select! {
+            biased;
+            end = self.stop.given() => end,
+            end = pool.stop.given() => end,
+        }
+    }
+
     /// The newest routes of a pool's cluster.
     pub fn routes(&self, pool: &Pool) -> Arc<Routes> {
         let table = self.cell.load();
@@ -106,7 +115,7 @@ impl Board {
     /// Whether the newest table lets a session of this pool go to this backend.
     pub fn allows(&self, pool: &Pool, backend: &Backend) -> bool {
         let routes = self.routes(pool);
-        let Some(routes) = routes.pool(&pool.options.name) else { return false };
+        let Some(routes) = pool.routes_in(&routes) else { return false };
         let index = routes.backends.iter().position(|candidate| candidate.name == backend.name);
         index.is_some_and(|index| routes.allows(index))
     }
@@ -151,7 +160,7 @@ impl Board {
                 Some(hold) => hold,
                 None => hold.insert(Hold::start(pool)?),
             };
-            hold.wait(pool, seeker.left(), changed, failed, &self.stop).await?;
+            hold.wait(pool, seeker.left(), changed, failed, self.sent_away(pool)).await?;
         }
     }
 }
@@ -175,7 +184,7 @@ impl Hold {
         left: impl Future<Output = ()>,
         table_changed: impl Future<Output = ()>,
         dial_failed: bool,
-        stop: &Stop,
+        sent_away: impl Future<Output = End>,
     ) -> Result<(), End> {
         let held = u32::try_from(pool.stats.held()).unwrap_or(u32::MAX);
         let pause = RETRY_AFTER.max(RETRY_SPREAD.saturating_mul(held));
@@ -183,7 +192,7 @@ impl Hold {
             // In order: a client that may go on does, even if its time is up at this very moment.
             biased;
             () = table_changed => Ok(()),
-            end = stop.given() => Err(end),
+            end = sent_away => Err(end),
             () = left => Err(End::ClientLeft),
             () = sleep_until(self.until) => Err(End::HoldExpired),
             () = tokio::time::sleep(pause), if dial_failed => Ok(()),

@@ -53,12 +53,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::routing::{Balance, ClusterId, Kind};
-use crate::stats::PoolStats;
+use crate::routing::{Balance, ClusterId, Kind, PoolRoutes, Routes};
+use crate::stats::{End, PoolStats};
 
 pub use access::{Access, ClientAddress, Networks};
 pub use connect::{Keepalive, TcpOptions};
 pub use ended::Ended;
+use hold::Stop;
 pub use idle::IdleLimits;
 pub use sessions::{Session, SessionRow};
 pub use worker::{Workers, WorkersOptions};
@@ -148,19 +149,37 @@ pub struct Pool {
     pub stats: Arc<PoolStats>,
     /// Counts picks, for strategies that go in turn.
     turn: AtomicU64,
+    /// The word that nobody of it is held any more.
+    stop: Stop,
 }
 
 impl Pool {
     pub fn new(options: PoolOptions, stats: Arc<PoolStats>) -> Pool {
         options.limits.apply(&stats);
-        Pool { options, stats, turn: AtomicU64::new(0) }
+        Pool { options, stats, turn: AtomicU64::new(0), stop: Stop::default() }
     }
 
     /// The same pool with other options: what is counted and who waits stay. Limits that an operator has set are kept where
     /// the configured ones are as they were. Nothing has changed before [`SessionLimits::apply`].
     pub fn renewed(&self, options: PoolOptions) -> Pool {
         let turn = AtomicU64::new(self.turn.load(Relaxed));
-        Pool { options, stats: Arc::clone(&self.stats), turn }
+        let stop = if self.stop.is_given() { Stop::default() } else { self.stop.clone() };
+        Pool { options, stats: Arc::clone(&self.stats), turn, stop }
+    }
+
+    /// It is served no more: tells the clients that it holds, and those that it would hold, before it was renewed too.
+    pub fn send_held_away(&self) {
+        self.stop.give(End::DrainExpired);
+    }
+
+    /// Whether nobody is held any more. It is to be [`renewed`](Pool::renewed) before it is served again.
+    pub fn is_over(&self) -> bool {
+        self.stop.is_given()
+    }
+
+    /// Its own among the routes of its cluster: since a reload another pool may have its name, but of the other kind.
+    pub(super) fn routes_in<'a>(&self, routes: &'a Routes) -> Option<&'a PoolRoutes> {
+        routes.pool(&self.options.name).filter(|routes| routes.kind == self.options.kind)
     }
 }
 

@@ -106,7 +106,7 @@ impl Board {
             biased;
             () = changed => Ok(false),
             () = ticket.called() => Ok(true),
-            end = self.stop.given() => Err(end),
+            end = self.sent_away(pool) => Err(end),
             () = seeker.left() => Err(End::ClientLeft),
             () = sleep_until(until) => Err(End::QueueExpired),
         }
@@ -174,7 +174,7 @@ impl Turn {
         if stats.has_queue() {
             self.draw(pool);
         }
-        let Some(routes) = routes.pool(&pool.options.name) else { return Ok(Claim::Nobody) };
+        let Some(routes) = pool.routes_in(routes) else { return Ok(Claim::Nobody) };
         loop {
             match pick(routes) {
                 Picked::Nobody => {

@@ -17,7 +17,6 @@ use super::first_packet::FirstPacket;
 use super::greeting::{Greeting, greet};
 use super::hold::{self, Hold, Round, Seeker};
 use super::queue::{Claim, Turn};
-use super::refusal::{CANNOT_CONNECT_NOW, Refusal, TOO_MANY_CONNECTIONS};
 use super::relayed::relayed;
 use super::reply::{self, Reply};
 use super::room::Place;
@@ -27,8 +26,10 @@ use super::surplus::{self, Surplus};
 use super::worker::Worker;
 use super::{Pool, Protocol, TroubleKind, cancel};
 use crate::routing::pick::{Draw, pick};
-use crate::routing::{Backend, Kind, Picked, PoolRoutes, Routes};
-use crate::stats::{End, MemberStats, Over};
+use crate::routing::{Backend, Picked, PoolRoutes, Routes};
+use crate::stats::{End, MemberStats};
+
+mod refused;
 
 /// How often it is looked whether a pause is over: soon after the answer that ends it.
 const CAUTION_STEP: Duration = Duration::from_millis(10);
@@ -107,7 +108,7 @@ async fn open(
         let _permit = worker.cancels.acquire().await;
         let routes = worker.board.routes(pool);
         session.waits(Arc::clone(&routes.cluster));
-        if let Some(routes) = routes.pool(&pool.options.name) {
+        if let Some(routes) = pool.routes_in(&routes) {
             let request = [announcement(&client, session), bytes.clone()].concat();
             cancel::forward(routes, &request, pool.options.connect_timeout).await;
         }
@@ -160,7 +161,7 @@ impl Seeker for Attempts<'_> {
     async fn round(&mut self, routes: &Routes, hold: &mut Option<Hold>) -> Result<Round<Connection>, End> {
         // A cluster may learn its name only while the client waits.
         self.session.waits(Arc::clone(&routes.cluster));
-        let Some(of_pool) = routes.pool(&self.pool.options.name) else { return Ok(Round::Nobody) };
+        let Some(of_pool) = self.pool.routes_in(routes) else { return Ok(Round::Nobody) };
         let mut tried = Vec::new();
         let mut turn = std::mem::take(&mut self.turn);
         let worker = self.worker;
@@ -251,7 +252,7 @@ impl<'a> Attempts<'a> {
             attempt = self.reach(backend, is_last, hold) => attempt,
             () = board.displaced(pool, backend) => Ok(Attempt::Moved),
             () = hold::left(client), if has_spoken => Err(End::ClientLeft),
-            end = board.stop.given(), if is_held => Err(end),
+            end = board.sent_away(pool), if is_held => Err(end),
         }
     }
 
@@ -335,7 +336,7 @@ impl<'a> Attempts<'a> {
         };
         tokio::select! {
             reply = reply::first(stream) => Ok(reply),
-            end = self.worker.board.stop.given() => Err(end),
+            end = self.worker.board.sent_away(self.pool) => Err(end),
             () = sleep_until(until) => Err(End::HoldExpired),
         }
     }
@@ -380,53 +381,6 @@ impl<'a> Attempts<'a> {
         first.extend(self.greeting.iter().flat_map(|greeting| &greeting.bytes));
         stream.write_all(&first).await.map_err(DialError::Member)?;
         Ok(stream)
-    }
-
-    /// What the client is told about an end that is ours.
-    fn refusal(&self, end: End, over: Option<Over>) -> Option<Refusal> {
-        let routes = self.worker.board.routes(self.pool);
-        let wanted = match self.pool.options.kind {
-            Kind::Primary => "writer",
-            Kind::Replicas => "reader",
-        };
-        let vacancy = routes.pool(&self.pool.options.name).and_then(|pool| pool.vacancy.as_ref());
-        let vacancy = vacancy.map(|vacancy| &*vacancy.reason);
-        let why = self.last_failure.as_deref().or(vacancy).unwrap_or(&routes.reason);
-        let cluster = &routes.cluster;
-        // One of several may have nobody while the others serve.
-        let of_kind = routes.pools.iter().filter(|pool| pool.kind == self.pool.options.kind).count();
-        let name = &self.pool.options.name;
-        let asked = match of_kind {
-            ..=1 => format!("cluster \"{cluster}\""),
-            _ => format!("pool \"{name}\" of cluster \"{cluster}\""),
-        };
-        let (sqlstate, message) = match end {
-            End::HoldExpired => {
-                let seconds = self.waited.unwrap_or_default().as_secs_f64();
-                let message = format!("pilotfish: no {wanted} for {asked} within {seconds:.0} s: {why}");
-                (CANNOT_CONNECT_NOW, message)
-            }
-            End::HoldFull => {
-                let limit = self.pool.options.max_held;
-                let message = format!(
-                    "pilotfish: no {wanted} for {asked} ({why}), and {limit} clients already wait for one"
-                );
-                (TOO_MANY_CONNECTIONS, message)
-            }
-            End::PoolLimit | End::ClientLimit | End::QueueFull | End::QueueExpired => {
-                return Some(surplus::refusal(end, over, self.session, cluster));
-            }
-            End::Shutdown => (CANNOT_CONNECT_NOW, "pilotfish: this load balancer is stopping".to_owned()),
-            End::DrainExpired => {
-                let message = format!(
-                    "pilotfish: no {wanted} of {asked} took this client in time ({why}): the process that held it ends, \
-                     and another one has taken its place; connect again"
-                );
-                (CANNOT_CONNECT_NOW, message)
-            }
-            _ => return None,
-        };
-        Some(Refusal { sqlstate, message, hint: String::new() })
     }
 }
 

@@ -194,7 +194,7 @@ impl Session {
         let (member, _) = progress.on.as_ref()?;
         // Without routes of its cluster or pool nobody would tell it that a role was lost.
         let Some(routes) = table.cluster(self.pool.options.cluster) else { return Some(End::MemberGone) };
-        let Some(backend) = routes.pool(&self.pool.options.name)?.backend(member) else {
+        let Some(backend) = self.pool.routes_in(routes)?.backend(member) else {
             return Some(End::MemberGone);
         };
         match backend.fate {
@@ -302,9 +302,12 @@ impl Shard {
         self.cut_where(|session| (of_pool(session) && session.is_on(cluster, member)).then_some(end))
     }
 
-    /// Cuts the sessions that these counters count; says how many.
-    pub fn cut_pool(&self, stats: &Arc<PoolStats>, end: End) -> usize {
-        self.cut_where(|session| Arc::ptr_eq(&session.pool.stats, stats).then_some(end))
+    /// Cuts the sessions that these counters count, those that wait for a member only with `waiting`; says how many.
+    pub fn cut_pool(&self, stats: &Arc<PoolStats>, waiting: bool, end: End) -> usize {
+        let is_doomed = |session: &Session| waiting || session.progress().phase != Phase::Waiting;
+        self.cut_where(|session| {
+            (Arc::ptr_eq(&session.pool.stats, stats) && is_doomed(session)).then_some(end)
+        })
     }
 
     /// Cuts the session with this number; says whether there is one.

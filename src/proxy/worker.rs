@@ -246,9 +246,10 @@ impl Workers {
         self.handles.iter().map(|handle| handle.shard.cut_on(cluster, pool, member, End::Operator)).sum()
     }
 
-    /// Cuts the sessions that these counters count, since their pool is served no more; says how many.
-    pub fn cut_pool(&self, stats: &Arc<PoolStats>) -> usize {
-        self.handles.iter().map(|handle| handle.shard.cut_pool(stats, End::Shutdown)).sum()
+    /// Cuts the sessions that these counters count, since their pool is served no more; says how many. Those that wait for a
+    /// member only with `waiting`: who is held hears of it first, by [`Pool::send_held_away`].
+    pub fn cut_pool(&self, stats: &Arc<PoolStats>, waiting: bool) -> usize {
+        self.handles.iter().map(|handle| handle.shard.cut_pool(stats, waiting, End::Shutdown)).sum()
     }
 
     /// Cuts one session, for an operator; says whether there is one of this number.

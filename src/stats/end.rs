@@ -60,9 +60,9 @@ pub enum End {
     Withdrawn,
     /// Cut: an operator closed the sessions of its member.
     Operator,
-    /// Cut or refused because pilotfish stops.
+    /// Cut or refused because pilotfish stops; cut because its pool is served no more.
     Shutdown,
-    /// Held by a process that another one has taken the place of, until its drain was over.
+    /// Held until the drain was over, of a process that another one has taken the place of, or of a pool that is served no more.
     DrainExpired,
     /// Something inside pilotfish: the system did not let it watch the connection.
     Internal,

@@ -57,6 +57,8 @@ class Systemd(Checked):
         text = (PROJECT / UNIT).read_text()
         types = re.findall("^Type=(.*)$", text, re.M)
         self.assertEqual(types, ["notify", "notify-reload"], "the last one that systemd knows counts")
+        score = int(re.search("^OOMScoreAdjust=(.*)$", text, re.M).group(1))
+        self.assertTrue(-900 < score < 0, "after the applications, before PostgreSQL and the system")
         families = re.search("^RestrictAddressFamilies=(.*)$", text, re.M).group(1).split()
         self.assertLessEqual({"AF_INET", "AF_INET6", "AF_UNIX"}, set(families))
         allowed = self.allowed_calls(re.findall("^SystemCallFilter=(.*)$", text, re.M))

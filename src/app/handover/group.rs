@@ -7,14 +7,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
 };
+use tokio::time::Instant;
 
-/// What starts the process that stays has nothing else to do: it ends within this time, or is ended.
+/// What starts the process that stays has nothing else to do: it ends within this time, or is ended. Who was ended is waited
+/// for no longer either.
 const END_WITHIN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -62,8 +64,14 @@ impl Group {
         status.is_ok_and(|status| status.is_some_and(|status| status.exit_status() != Some(0)))
     }
 
-    /// Ends everybody in it, and says how what was started has ended.
-    pub fn end(&mut self) -> Option<ExitStatus> {
+    /// Ends everybody in it, and says how what was started has ended. One that the system cannot end, since a disk hangs, is
+    /// left to it.
+    pub async fn end(&mut self) -> Option<ExitStatus> {
+        self.kill();
+        ended(|| self.first.try_wait()).await
+    }
+
+    fn kill(&mut self) {
         self.is_let_go = true;
         // Who has ended by itself needs nothing.
         let _ = kill_process_group(Pid::from_child(&self.first), Signal::KILL);
@@ -71,28 +79,35 @@ impl Group {
             // It may have gone into a group of its own.
             let _ = pidfd_send_signal(stays, Signal::KILL);
         }
-        self.first.wait().ok()
     }
 
     /// The process that stays is on its own from now on.
     pub async fn let_go(&mut self) {
         self.is_let_go = true;
-        let deadline = Instant::now() + END_WITHIN;
-        while Instant::now() < deadline {
-            match self.first.try_wait() {
-                Ok(None) => tokio::time::sleep(LOOK).await,
-                _ => return,
-            }
+        if ended(|| self.first.try_wait()).await.is_none() {
+            let _ = self.first.kill();
+            ended(|| self.first.try_wait()).await;
         }
-        let _ = self.first.kill();
-        let _ = self.first.wait();
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         if !self.is_let_go {
-            self.end();
+            self.kill();
+            // Nobody can wait here; whoever is not waited for is only a name until this process ends.
+            let _ = self.first.try_wait();
+        }
+    }
+}
+
+/// Waits for an end, but not for ever.
+async fn ended(mut look: impl FnMut() -> io::Result<Option<ExitStatus>>) -> Option<ExitStatus> {
+    let deadline = Instant::now() + END_WITHIN;
+    loop {
+        match look() {
+            Ok(None) if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+            ended => return ended.ok().flatten(),
         }
     }
 }
@@ -101,4 +116,32 @@ impl Drop for Group {
 fn has_ended(pidfd: &OwnedFd) -> bool {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&at_once)).is_ok_and(|ended| ended > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_cannot_be_ended_is_waited_for_no_longer_than_a_moment() {
+        let begun = Instant::now();
+        assert_eq!(ended(|| Ok(None)).await, None);
+        assert!((END_WITHIN..END_WITHIN + LOOK * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        let mut looks = 0;
+        let third = || {
+            looks += 1;
+            Ok((looks == 3).then(|| ExitStatus::from_raw(9)))
+        };
+        assert_eq!(ended(third).await, Some(ExitStatus::from_raw(9)));
+    }
+
+    #[tokio::test]
+    async fn what_was_started_is_ended_and_gone() {
+        let mut group = Group::start(Command::new("sleep").arg("1000")).expect("sleep");
+        let pid = Pid::from_child(&group.first);
+        assert_eq!(group.end().await.and_then(|status| status.signal()), Some(Signal::KILL.as_raw()));
+        rustix::process::test_kill_process(pid).expect_err("it is waited for");
+    }
 }

@@ -101,6 +101,22 @@ pub(super) fn line(letter: &impl Serialize) -> String {
     serde_json::to_string(letter).unwrap_or_default() + "\n"
 }
 
+/// What a line says.
+///
+/// # Errors
+/// `InvalidData`: it was cut off, or cannot be understood. Never the end of the stream, which is told by what follows.
+pub(super) fn parse<T: DeserializeOwned>(line: &[u8]) -> io::Result<T> {
+    let length = line.len();
+    let problem = match line.ends_with(b"\n") {
+        true => match serde_json::from_slice(line) {
+            Ok(letter) => return Ok(letter),
+            Err(problem) => format!("{length} bytes are no letter: {problem}"),
+        },
+        false => format!("a letter was cut off after {length} bytes"),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidData, problem))
+}
+
 /// The other side's letters, as they come.
 #[derive(Debug)]
 pub(super) struct Letters<R> {
@@ -125,7 +141,7 @@ impl<R: AsyncRead + Unpin> Letters<R> {
         self.stream.get_mut().set_limit(MOST_BYTES);
         match line.is_empty() {
             true => Ok(None),
-            false => Ok(serde_json::from_slice(&line).map(Some)?),
+            false => parse(&line).map(Some),
         }
     }
 
@@ -133,5 +149,40 @@ impl<R: AsyncRead + Unpin> Letters<R> {
     pub async fn closed(&mut self) {
         let (stream, mut passed_over) = (self.stream.get_mut().get_mut(), [0; 512]);
         while stream.read(&mut passed_over).await.is_ok_and(|length| length > 0) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that another process has begun to read among them: its rest may be the end of a line only.
+    #[tokio::test]
+    async fn what_is_no_letter_is_told_apart_from_the_end_and_does_not_hide_what_follows() {
+        let endless = "[".repeat(MOST_BYTES as usize + 10);
+        for (bytes, expected) in [
+            ("\n\"taken\"\n", &["1 bytes are no letter", "taken", "end"][..]),
+            ("{\"begun\":{\"pid\":\n\"taken\"\n", &["17 bytes are no letter", "taken", "end"]),
+            ("_ms\":5}}\n\"taken\"\n", &["9 bytes are no letter", "taken", "end"]),
+            ("\"taken\"\n\"tak", &["taken", "a letter was cut off after 4 bytes", "end"]),
+            (
+                &endless,
+                &["a letter was cut off after 1048576 bytes", "a letter was cut off after 10 bytes", "end"],
+            ),
+        ] {
+            let mut letters = Letters::new(bytes.as_bytes());
+            for expected in expected {
+                let said = match letters.next::<FromNew>().await {
+                    Ok(Some(FromNew::Taken)) => "taken".to_owned(),
+                    Ok(Some(other)) => format!("{other:?}"),
+                    Ok(None) => "end".to_owned(),
+                    Err(error) => {
+                        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+                        error.to_string()
+                    }
+                };
+                assert!(said.starts_with(expected), "{said:?}, not {expected:?}");
+            }
+        }
     }
 }

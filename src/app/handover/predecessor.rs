@@ -9,7 +9,7 @@ use super::super::plan::{Known, Plan, addresses};
 use super::super::{StartError, transport};
 use super::former::{self, Formers};
 use super::inherited::{Inherited, connection};
-use super::letter::{Estate, FromNew, FromOld, OperatedCluster, PassedFormer, line};
+use super::letter::{self, Estate, FromNew, FromOld, OperatedCluster, PassedFormer, line};
 use super::settled::{Settled, settled};
 use crate::admin::Sources;
 use crate::admin::pools::routable;
@@ -243,10 +243,10 @@ impl Predecessor {
     }
 
     fn hear(&mut self) -> io::Result<FromOld> {
-        let mut line = String::new();
-        match self.letters.read_line(&mut line)? {
+        let mut line = Vec::new();
+        match self.letters.read_until(b'\n', &mut line)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(serde_json::from_str(&line)?),
+            _ => letter::parse(&line),
         }
     }
 }

@@ -110,7 +110,7 @@ impl Successor {
 
     /// Ends all that came of it; says why.
     async fn end(mut self, failure: Failure) -> String {
-        let status = self.group.end();
+        let status = self.group.end().await;
         let problem = match (failure, status) {
             (Failure::Other(problem), _) => problem,
             (Failure::Ended, Some(status)) if self.pid == 0 => {

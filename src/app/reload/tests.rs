@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::task::{Context as Asking, Wake, Waker};
 
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::app::App;
+use crate::control::ClusterPicture;
 
 /// epoll takes none, so nobody can watch it.
 fn file() -> OwnedFd {
@@ -18,10 +21,12 @@ fn config(text: &str) -> Config {
     Config::parse("config.yaml", text, &|_| None).expect("a configuration")
 }
 
-/// Two configurations with nothing in common but the nodes, at which nobody answers.
+/// Two configurations with nothing in common but the nodes, at which nobody answers and which are asked once.
 fn configs() -> [Config; 2] {
     let before = config(
-        "clusters: [{name: sales, patroni: '127.0.0.1:1', primary: {listen: '127.0.0.1:0'}, replicas: off}]\n\
+        "clusters:\n\
+         - {name: sales, patroni: {endpoints: '127.0.0.1:1', interval: 1h, fast_interval: 1h},\n   \
+            primary: {listen: '127.0.0.1:0'}, replicas: off}\n\
          admin: {listen: '127.0.0.1:0'}\n",
     );
     let mut after = before.clone();
@@ -36,19 +41,32 @@ fn configs() -> [Config; 2] {
     [before, after]
 }
 
+/// Whoever shows the next picture panics.
+struct Bomb;
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {
+        panic!("a fault, as the test wants it");
+    }
+}
+
 /// What others see of it.
 fn effects(running: &Running, sources: &Sources) -> String {
     let pool = |pool: &PoolSource| format!("{:?} {:?}", pool.pool.options, pool.listen);
     let pools: Vec<_> = sources.served.load().pools.iter().map(pool).collect();
-    let names: Vec<_> = sources.pictures.all().iter().map(|picture| Arc::clone(&picture.name)).collect();
+    let of_control = |picture: &Arc<ClusterPicture>| {
+        let pools = picture.routes.pools.iter().map(|pool| pool.name.to_string());
+        (picture.id, picture.name.to_string(), pools.collect::<Vec<_>>())
+    };
+    let shown: Vec<_> = sources.pictures.all().iter().map(of_control).collect();
     let listen: Vec<_> = running.sockets.iter().map(|(_, listening)| &listening.address).collect();
     let (config, gate, sessions) = (&running.config, &sources.gate, sources.workers.max_sessions());
     let patience = &running.context.drain_timeout;
-    format!("{config}{pools:?}{names:?}{listen:?}{gate:?}{sessions:?}{patience:?}")
+    format!("{config}{pools:?}{shown:?}{listen:?}{gate:?}{sessions:?}{patience:?}")
 }
 
 #[tokio::test]
-async fn a_socket_that_cannot_be_watched_leaves_all_as_it_was() {
+async fn a_change_that_fails_at_the_last_moment_leaves_all_as_it_was() {
     let [before, after] = configs();
     let app = App::prepare(before, None).expect("free ports");
     let slot = app.slot.clone();
@@ -64,6 +82,9 @@ async fn a_socket_that_cannot_be_watched_leaves_all_as_it_was() {
                 let Context { workers, names, .. } = &running.context;
                 Prepared::new(after.clone(), *workers, names, Before::Running(running)).expect("free ports")
             };
+            while sources.pictures.all()[0].decision.is_none() {
+                std::thread::yield_now();
+            }
             let was = effects(running, &sources);
             for place in ["a pool", "the admin page"] {
                 let mut prepared = prepare(running);
@@ -77,6 +98,15 @@ async fn a_socket_that_cannot_be_watched_leaves_all_as_it_was() {
                 running.commit(prepared, &sources, None).expect_err(place);
                 assert_eq!(effects(running, &sources), was, "{place}");
             }
+            // Control has changed half of it by then.
+            let mut shown = sources.pictures.follow();
+            let mut shown = pin!(shown.changed());
+            let bomb = Waker::from(Arc::new(Bomb));
+            assert!(shown.as_mut().poll(&mut Asking::from_waker(&bomb)).is_pending());
+            let failed = running.commit(prepare(running), &sources, None).expect_err("a fault in control");
+            assert!(matches!(failed, StartError::NotTakenOver), "{failed}");
+            assert_eq!(sources.inbox.panics.of(Part::Control), 1);
+            assert_eq!(effects(running, &sources), was, "control");
             let whole = prepare(running);
             running.commit(whole, &sources, None).expect("nothing is wrong with it");
             assert_ne!(effects(running, &sources), was);

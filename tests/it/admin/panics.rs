@@ -1,4 +1,4 @@
-//! Panics on the admin side, and how those of all parts are shown.
+//! Panics on the admin side, how those of all parts are shown, and how ends are.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -6,7 +6,7 @@ use axum::Router;
 use axum::routing::get;
 use pilotfish::admin::server::{self, Door};
 use pilotfish::admin::{dashboard, metrics, view};
-use pilotfish::stats::{Panics, Part};
+use pilotfish::stats::{End, Panics, Part};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -82,4 +82,21 @@ async fn panics_are_counted_by_part_and_among_the_findings() {
         ("admin", 0.0),
     ];
     assert_eq!(counts, expected.map(|(part, count)| (part.to_owned(), count)));
+}
+
+#[tokio::test]
+async fn every_way_to_end_is_counted_under_its_own_cause() {
+    let sources = sources();
+    let served = sources.served.load();
+    let stats = &served.pools[0].pool.stats;
+    for (times, end) in (1..).zip(End::ALL) {
+        (0..times).for_each(|_| stats.count_end(end));
+    }
+    let page = Exposition::parse(&metrics::encode(&sources, false).expect("metrics"));
+    let cluster = sources.pictures.all()[0].name.to_string();
+    let pool = [("cluster", &*cluster), ("pool", &*served.pools[0].pool.options.name)];
+    for (times, end) in (1..).zip(End::ALL) {
+        let labels = [&pool[..], &[("cause", end.as_str())]].concat();
+        assert_eq!(page.value("pilotfish_session_ends_total", &labels), f64::from(times), "{end}");
+    }
 }

@@ -7,9 +7,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pilotfish::control::poller::{Poller, PollerOptions};
-use pilotfish::control::{Event, Inbox};
+use pilotfish::control::{ClusterPicture, Event, Inbox};
 use pilotfish::routing::{ClusterId, Kind, Routes};
 use pilotfish::stats::Part;
+use pilotfish::topology::SilenceKind;
 
 use super::cluster::FakeCluster;
 use super::rig::{Rig, class};
@@ -57,6 +58,40 @@ async fn a_poller_that_panics_asks_again_within_a_second_and_the_table_stays() {
     assert!(mended.elapsed() < Duration::from_secs(1), "{:?}", mended.elapsed());
     println!("asked again {:?} after the last panic", mended.elapsed());
     assert_eq!((rig.inbox.panics.of(Part::Poller), writers(&rig.routes(0))), (panics, vec!["a".to_owned()]));
+}
+
+/// A check was made, and what it said is not known: it says no more than a silence, for as long as there is no other.
+#[tokio::test]
+async fn an_answer_that_control_panics_at_counts_as_a_check_without_one() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let rig = Rig::watch(cluster.seeds());
+    let before = rig.settled("a", &[]).await;
+    let failures = |picture: &ClusterPicture| picture.members[0].checks.failures;
+    assert_eq!(failures(&before), 0);
+    let mut changes = rig.follow();
+    // Whoever shows the next picture panics, until it is one of an answer.
+    let heard = async {
+        loop {
+            let count = rig.inbox.panics.of(Part::Control);
+            let mut change = pin!(changes.changed());
+            if change.as_mut().poll(&mut Context::from_waker(&Bomb::waker())).is_pending() {
+                counted(&rig.inbox, Part::Control, count + 1).await;
+            }
+            let picture = rig.picture(0);
+            let last = picture.members[0].checks.last.clone().expect("there were checks");
+            if let Some(silence) = last.silence {
+                break (silence, last.status, picture);
+            }
+        }
+    };
+    let (silence, status, picture) = within("a check without an answer", heard).await;
+    assert_eq!((silence.kind, status, failures(&picture)), (SilenceKind::Fault, None, 1), "{silence:?}");
+    assert_eq!(writers(&picture.routes), ["a"], "a silence alone takes nothing away");
+    rig.until("the next answer", |picture| {
+        picture.members[0].checks.last.as_ref().is_some_and(|last| last.status == Some(200))
+    })
+    .await;
+    assert_eq!(failures(&rig.picture(0)), 1);
 }
 
 /// Whatever was lost on the way, between a decision and its table too, is made up for.

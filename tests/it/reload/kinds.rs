@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pilotfish::config::{Listen, LogLevel, Replicas};
+use pilotfish::config::{Config, Listen, LogLevel, Replicas};
 use serde_json::json;
 
 use super::Live;
@@ -80,6 +80,81 @@ async fn what_went_drains_and_then_is_cut() {
     live.change(&both).await.expect("a good configuration");
     let (_, name) = Client::enter(live.pool("stock", "primary").await).await;
     assert_eq!(name, "c");
+}
+
+/// Without a writer for as long as the test lasts, and with a client that waits for one.
+async fn with_a_held_client(cluster: &FakeCluster) -> (Live, Config, Client) {
+    cluster.say("a", 503, json!({}));
+    let mut before = crate::control::served::config(&[cluster]);
+    before.clusters[0].name = Some("sales".to_owned());
+    let live = Live::begin(before.clone());
+    live.served.until_condition("no_writer").await;
+    let held = Client::knock(live.pool("sales", "primary").await).await;
+    live.served.until("a held client", |status| status["clusters"][0]["pools"][0]["held"] == 1).await;
+    (live, before, held)
+}
+
+/// A pool goes with a client that it holds: the client is told so, and the end has a cause of its own.
+async fn is_told(live: &Live, held: Client) {
+    let told = held.end().await.expect("an end in order");
+    let told = String::from_utf8_lossy(&told);
+    assert!(
+        told.contains("C57P03\0") && told.contains("the configuration has no such pool any more"),
+        "{told}"
+    );
+    let ended = within("the end in the list", async {
+        loop {
+            let ends = crate::control::http::get(live.served.admin, "/api/v1/ends").await.json();
+            if let Some(end) = ends.get(0) {
+                break end.clone();
+            }
+        }
+    })
+    .await;
+    let seen = ["cause", "side", "phase", "pool"].map(|key| ended[key].as_str().unwrap_or_default());
+    assert_eq!(seen, ["drain_expired", "pilotfish", "waiting", "primary"], "{ended}");
+}
+
+#[tokio::test]
+async fn whoever_is_held_by_a_pool_that_went_is_told_so_when_its_time_is_over() {
+    let cluster = FakeCluster::start("sales", &["a", "b"]).await;
+    let (live, mut config, held) = with_a_held_client(&cluster).await;
+    let (mut reader, name) = Client::enter(live.pool("sales", "replicas").await).await;
+    config.clusters[0].primary = None;
+    config.drain_timeout = Duration::from_millis(300);
+    live.change(&config).await.expect("a good configuration");
+    is_told(&live, held).await;
+    assert_eq!(reader.ask("here").await.expect("an answer"), format!("{name}:here"));
+}
+
+#[tokio::test]
+async fn a_pool_that_comes_back_holds_clients_as_before() {
+    let cluster = FakeCluster::start("sales", &["a", "b"]).await;
+    let (live, with, held) = with_a_held_client(&cluster).await;
+    let mut without = with.clone();
+    without.clusters[0].primary = None;
+    without.drain_timeout = Duration::ZERO;
+    live.change(&without).await.expect("a good configuration");
+    is_told(&live, held).await;
+    // At once: nobody has forgotten it yet.
+    live.change(&with).await.expect("a good configuration");
+    let mut held = Client::knock(live.pool("sales", "primary").await).await;
+    live.served.until("a held client", |status| status["clusters"][0]["pools"][0]["held"] == 1).await;
+    cluster.promote("b");
+    assert_eq!(held.welcome().await, "b");
+}
+
+/// A pool of readers that gets its name takes nobody over who waits for the writer.
+#[tokio::test]
+async fn whoever_waits_for_the_writer_is_not_sent_to_readers_of_the_same_name() {
+    let cluster = FakeCluster::start("sales", &["a", "b"]).await;
+    let (live, mut config, held) = with_a_held_client(&cluster).await;
+    config.clusters[0].primary = None;
+    config.clusters[0].replicas[0].name = "primary".to_owned();
+    live.change(&config).await.expect("a good configuration");
+    is_told(&live, held).await;
+    // It serves those who come for readers.
+    Client::enter(live.pool("sales", "primary").await).await;
 }
 
 #[tokio::test]
