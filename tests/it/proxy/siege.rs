@@ -1,15 +1,15 @@
 //! Clients and servers that do their worst, many at once, beside a session that goes on: what they take, how long they
 //! stay, and what that session notices.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+mod garbage;
+
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use pilotfish::proxy::Ended;
 use pilotfish::stats::End;
 use pilotfish::topology::Fate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::ReadHalf;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -17,8 +17,7 @@ use super::alone::{alone, resident};
 use super::bench::{Bench, Place, Setup};
 use super::flood::{self, Flood, Sent, cancelling};
 use super::member::Member;
-use super::packets::{SSL_REQUEST, TERMINATE, WELCOME, cancel, client_hello, error, startup};
-use super::pattern::Pattern;
+use super::packets::{SSL_REQUEST, WELCOME, client_hello, startup};
 use super::peer::Peer;
 use super::{DEADLINE, until, within};
 
@@ -32,9 +31,6 @@ const LISTENS_BYTES: usize = 16 * 1024;
 const SLACK: usize = 8_000_000;
 /// The beginning of what a server answers to a ClientHello.
 const SERVER_HELLO: &[u8] = b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03";
-/// Sessions full of garbage, and how much of it each side says at once.
-const BABBLERS: usize = 20;
-const GARBAGE_BYTES: usize = 1024 * 1024;
 /// What 99 of 100 pings beside them stay below. Whoever holds a worker up does so for seconds; a test is not optimised and
 /// shares the machine, so how little it is without others is printed, not judged.
 const PING: Duration = Duration::from_millis(500);
@@ -291,96 +287,6 @@ fn tls_handshakes_that_stall_last_until_a_peer_ends_them_and_bother_nobody() {
             alone_again(&bench).await;
             beside.notices_nothing(&format!("{MANY} x {end}")).await;
         }
-        drop(beside);
-        bench.emptied().await;
-    });
-}
-
-/// A mebibyte of noise, after words of the protocol that mean nothing there and others that may look like an end.
-fn garbage(seed: usize) -> Vec<u8> {
-    let words = [
-        &SSL_REQUEST,
-        &startup(0, "app")[..],
-        &cancel(16, 7),
-        &error("57P01", "go away"),
-        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
-        &[0xff; 64],
-        TERMINATE,
-    ];
-    let mut bytes = words.concat();
-    let mut noise = Pattern::default();
-    noise.advance(seed);
-    while bytes.len() < GARBAGE_BYTES {
-        let piece = noise.next(GARBAGE_BYTES - bytes.len());
-        bytes.extend(piece);
-        noise.advance(piece.len());
-    }
-    bytes
-}
-
-/// Hears these bytes and no others.
-async fn hear_same(mut from: ReadHalf<'_>, expected: &[u8]) {
-    let (mut heard, mut room) = (0, vec![0; LISTENS_BYTES]);
-    while heard < expected.len() {
-        let most = room.len().min(expected.len() - heard);
-        let read = from.read(&mut room[..most]).await.expect("no reset");
-        assert!(read > 0 && room[..read] == expected[heard..heard + read], "other bytes from {heard} on");
-        heard += read;
-    }
-}
-
-/// Both say their garbage at once, again and again until it is over; says how often.
-async fn babble(
-    (mut client, mut backend): (Peer, Peer),
-    garbage: Arc<[Vec<u8>; 2]>,
-    over: Arc<AtomicBool>,
-) -> usize {
-    let (mut rounds, [inward, outward]) = (0, &*garbage);
-    while !over.load(Relaxed) || rounds == 0 {
-        let (client_in, mut client_out) = client.stream.split();
-        let (backend_in, mut backend_out) = backend.stream.split();
-        let both_ways = async {
-            tokio::join!(
-                async { client_out.write_all(inward).await.expect("a reader") },
-                async { backend_out.write_all(outward).await.expect("a reader") },
-                hear_same(backend_in, inward),
-                hear_same(client_in, outward),
-            )
-        };
-        within("garbage both ways", both_ways).await;
-        // The last word of a client that leaves. This one does not.
-        client.say(TERMINATE).await;
-        backend.hear(TERMINATE).await;
-        rounds += 1;
-    }
-    client.finish();
-    backend.hear_end().await;
-    backend.finish();
-    client.hear_end().await;
-    rounds
-}
-
-#[test]
-fn garbage_within_a_session_passes_as_it_came_and_bothers_nobody_else() {
-    alone("proxy::siege::garbage_within_a_session_passes_as_it_came_and_bothers_nobody_else", async {
-        let (bench, member) = (Bench::new(Setup::default()), Member::start("a").await);
-        bench.publish([member.writer()]);
-        let mut beside = beside(&bench, &member).await;
-        let (both, over) = (Arc::new([garbage(0), garbage(4711)]), Arc::new(AtomicBool::new(false)));
-        let before = resident();
-        let mut sessions = JoinSet::new();
-        for _ in 0..BABBLERS {
-            let session = bench.primary.session(&member).await;
-            sessions.spawn(babble(session, Arc::clone(&both), Arc::clone(&over)));
-        }
-        beside.notices_nothing(&format!("{BABBLERS} sessions full of garbage")).await;
-        let grown = resident().saturating_sub(before);
-        over.store(true, Relaxed);
-        let rounds: usize = sessions.join_all().await.into_iter().sum();
-        println!("{rounds} MiB of garbage each way, {grown} bytes more");
-        assert!(grown < BABBLERS * (2 * LISTENS_BYTES + MOST_BYTES_EACH) + SLACK, "{grown} bytes");
-        bench.primary.ended(End::ClientClosed, BABBLERS as u64).await;
-        alone_again(&bench).await;
         drop(beside);
         bench.emptied().await;
     });
