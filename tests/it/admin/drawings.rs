@@ -63,13 +63,11 @@ async fn each_path_gives_its_last_drawing_when_its_budget_is_spent() {
         assert!(answer.status == 200 && answer.body != LAST, "{path}: {}", answer.head);
         kinds.push(answer.header("content-type").map(str::to_owned));
     }
+    let all: &Sources = &sources;
     std::thread::scope(|threads| {
-        PATHS.map(|(_, form)| {
-            threads.spawn({
-                let sources = &sources;
-                move || exhaust(sources, form)
-            })
-        });
+        for (_, form) in PATHS {
+            threads.spawn(move || exhaust(all, form));
+        }
     });
     for ((path, _), kind) in PATHS.into_iter().zip(kinds) {
         let answer = get(address, path).await;
