@@ -8,6 +8,9 @@ use super::{
 use super::{listen, transport};
 use std::fmt::{Formatter, Result};
 
+/// With its quotes.
+const LONGEST_PLAIN_KEY: usize = 1024;
+
 /// Everything, with the defaults filled in. What only shows at run time is a comment.
 pub fn config(config: &Config, f: &mut Formatter<'_>) -> Result {
     writeln!(f, "clusters:")?;
@@ -182,12 +185,12 @@ fn replicas(pool: &Replicas, indent: &str, f: &mut Formatter<'_>) -> Result {
     let Require { sync, tags } = &pool.require;
     let sync: Vec<&str> = sync.iter().map(|state| state.word()).collect();
     let sync = if sync.is_empty() { "any".into() } else { format!("[{}]", sync.join(", ")) };
-    let tag = |(tag, value): &(String, String)| format!("{}: {}", quoted(tag), quoted(value));
+    let tag = |(tag, value): &(String, String)| format!("{}: {}", key(tag), quoted(value));
     let tags: Vec<String> = tags.iter().map(tag).collect();
     line("require:".into())?;
     line(format!("  sync: {sync}"))?;
     line(format!("  tags: {{{}}}", tags.join(", ")))?;
-    let weight = |(member, weight): &(String, u16)| format!("{}: {weight}", quoted(member));
+    let weight = |(member, weight): &(String, u16)| format!("{}: {weight}", key(member));
     let weights: Vec<String> = pool.weights.iter().map(weight).collect();
     line(format!("weights: {{{}}}", weights.join(", ")))?;
     line(format!("weight_tag: {}", pool.weight_tag.as_ref().map_or("off".into(), |tag| quoted(tag))))?;
@@ -212,6 +215,12 @@ fn replicas(pool: &Replicas, indent: &str, f: &mut Formatter<'_>) -> Result {
     line(format!("max_held: {}", pool.max_held))?;
     line(format!("send_proxy: {}", pool.send_proxy.word()))?;
     limits(pool.port, &pool.limits, indent, f)
+}
+
+/// Text as a key within `{}`: without a question mark before it, one has 1024 characters at most (YAML 1.2.2, 7.4.2).
+fn key(text: &str) -> String {
+    let quoted = quoted(text);
+    if quoted.chars().count() > LONGEST_PLAIN_KEY { format!("? {quoted}") } else { quoted }
 }
 
 /// Text in YAML's double quotes, out of reach of `${VAR}`.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 mod networks;
 mod reference;
+mod shown;
 
 const MINIMAL: &str = include_str!("../../config/minimal.yaml");
 const FULL: &str = include_str!("../../config/full.yaml");
@@ -355,30 +356,6 @@ fn yaml_aliases_repeat_a_value() {
         "clusters: [{patroni: &p {endpoints: a, fall: 7}}, {patroni: *p, primary: off, replicas: {listen: ':1'}}]",
     );
     assert_eq!(config.clusters[0].patroni, config.clusters[1].patroni);
-}
-
-/// Whatever was accepted shows as YAML that is accepted as the same.
-fn reads_back(config: &Config) {
-    let shown = config.to_string();
-    let again =
-        Config::parse("shown", &shown, &|_| None).unwrap_or_else(|problems| panic!("{shown}\n{problems}"));
-    assert_eq!(&again, config, "{shown}");
-}
-
-#[test]
-fn the_effective_configuration_reads_back() {
-    for example in [MINIMAL, FULL, SEVERAL, POOLS, ENVIRONMENT] {
-        reads_back(&parse(example));
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let odd = folder.path().join("a \"b\" \\ ${FIVE} $$${x} \u{2028} \u{fc} #: ");
-    std::fs::write(&odd, "").expect("a file");
-    let mut config =
-        parse("clusters: [{name: '1e3', patroni: 'https://a', primary: off}]\nadmin: off\nworkers: 3");
-    let tls = pilotfish::config::Tls { ca: Some(odd), ..Default::default() };
-    config.clusters[0].patroni.tls = Some(tls);
-    reads_back(&config);
-    assert!(config.to_string().contains('\u{fc}'), "letters stay as they are");
 }
 
 #[test]
