@@ -21,7 +21,7 @@ use super::haproxy::request::Wish;
 use super::refusal::Refusal;
 
 /// A form may take one part in so many of the thread's time.
-const PART: u32 = 4;
+const PART: u32 = 16;
 /// Drawing time that a form may save up: more than a page with its scripts asks for at once, less than a probe waits.
 const MOST_SAVED: Duration = Duration::from_millis(200);
 /// Whatever one drawing has cost, the next is due after this long.
@@ -165,13 +165,13 @@ mod tests {
         // So many milliseconds later so many are spent, and then so many are left, or owed.
         let story: [(u64, u64, i128); 8] = [
             (0, 150, 50),
-            (40, 10, 50),
+            (160, 10, 50),
             (0, 70, -20),
-            (40, 0, -10),
-            (80, 0, 10),
+            (160, 0, -10),
+            (320, 0, 10),
             (9000, 0, 200),
             // A drawing of a minute is followed by another after a second.
-            (0, 60_000, -250),
+            (0, 60_000, -62),
             (1000, 0, 0),
         ];
         let mut now = Instant::now();

@@ -44,6 +44,9 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
 /// Who takes nothing that was sent for so long is gone or stopped, and its connection with it; the kernel watches. A
 /// place would otherwise be lost to each stream that nobody reads until [`CONNECTION_LIFETIME`] is over.
 const DEAF: Duration = Duration::from_secs(10);
+/// What the kernel keeps of answers for one client, in bytes; it doubles this. Left to itself it keeps megabytes for each that
+/// reads nothing, and goes on keeping them when the connection is closed.
+const SEND_BUFFER: usize = 64 * 1024;
 /// When accepting fails for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Slow hashes and files, a few at a time.
@@ -294,7 +297,9 @@ impl Served {
         match self {
             Served::Network(listener, tls) => {
                 let (stream, address) = listener.accept().await?;
-                SockRef::from(&stream).set_tcp_user_timeout(Some(DEAF))?;
+                let socket = SockRef::from(&stream);
+                socket.set_tcp_user_timeout(Some(DEAF))?;
+                socket.set_send_buffer_size(SEND_BUFFER)?;
                 let certificates = tls.borrow().clone();
                 let peer = Peer::Network { address, encrypted: certificates.is_some() };
                 let arrival = match certificates {
