@@ -15,6 +15,7 @@ use axum::response::IntoResponse;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -27,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use super::caller::Peer;
 use super::places::{Place, Places};
 use super::refusal::Refusal;
-use super::tls::Certificates;
+use super::tls::{self, Certificates};
 use crate::proxy::share::{Kept, Share};
 use crate::proxy::socket_file::SocketFile;
 use crate::stats::{Panics, Part};
@@ -49,6 +50,9 @@ const DEAF: Duration = Duration::from_secs(10);
 const SEND_BUFFER: usize = 64 * 1024;
 /// When accepting fails for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How much nicer than the rest its thread is (nice(7)), so that a session does not wait for a page on its processor.
+const NICER: i32 = 15;
+const NICEST: i32 = 19;
 /// Slow hashes and files, a few at a time.
 const BLOCKING_THREADS: usize = 4;
 
@@ -132,6 +136,7 @@ pub fn start(
     let ends = Ends { stop: stop.clone(), leave: CancellationToken::new(), visits: TaskTracker::new() };
     let doors = Doors { runtime: runtime.handle().clone(), router, ends, panics };
     let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        give_way();
         runtime.block_on(async {
             tokio::spawn(work);
             stop.cancelled().await;
@@ -140,6 +145,15 @@ pub fn start(
         runtime.shutdown_background();
     })?;
     Ok((doors, thread))
+}
+
+/// Lets all other threads go first, from now on. Those that this one starts are as nice.
+fn give_way() {
+    // On Linux, "this process" is the calling thread alone (setpriority(2), "C library/kernel differences").
+    let nicer = |nice| process::setpriority_process(None, NICEST.min(nice + NICER));
+    if let Err(error) = process::getpriority_process(None).and_then(nicer) {
+        tracing::debug!(%error, "the admin thread competes with those of sessions");
+    }
 }
 
 impl Doors {
@@ -212,9 +226,7 @@ impl OpenDoor {
             let _ = door.closed.recv_timeout(until.saturating_duration_since(Instant::now()));
         }
     }
-}
 
-impl OpenDoor {
     /// For a process that is to go on with it.
     pub fn share(&self) -> Option<&Share> {
         self.kept.as_ref().map(|kept| &kept.share)
@@ -288,7 +300,7 @@ impl Served {
 
     async fn follow(&self) {
         match self {
-            Served::Network(_, tls) => follow(tls.clone()).await,
+            Served::Network(_, tls) => tls::follow_current(tls.clone()).await,
             Served::Socket(_) => std::future::pending().await,
         }
     }
@@ -335,26 +347,6 @@ impl Arrival {
                 visit.begin(handshake(acceptor, stream, peer));
             }
             Arrival::Local(stream) => visit.begin(std::future::ready(Ok(stream))),
-        }
-    }
-}
-
-/// Follows the files of whichever certificate counts, for ever.
-async fn follow(mut tls: watch::Receiver<Option<Arc<Certificates>>>) {
-    loop {
-        let certificates = tls.borrow_and_update().clone();
-        let following = async {
-            match certificates {
-                Some(certificates) => certificates.follow().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = following => {}
-            changed = tls.changed() => if changed.is_err() {
-                // Nobody is left who could change it: the door is about to close.
-                return std::future::pending().await;
-            },
         }
     }
 }

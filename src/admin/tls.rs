@@ -14,6 +14,7 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use tokio::sync::watch;
 
 /// Some kilobytes are read each time, and a renewal counts from then on.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -210,6 +211,26 @@ fn is_to_be_told(days_left: i64, warned_before: Option<Duration>) -> bool {
 fn days_left(not_after: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     (not_after - i64::try_from(now).unwrap_or(i64::MAX)).div_euclid(86_400)
+}
+
+/// Follows the files of whichever certificate counts, for ever.
+pub async fn follow_current(mut tls: watch::Receiver<Option<Arc<Certificates>>>) {
+    loop {
+        let certificates = tls.borrow_and_update().clone();
+        let following = async {
+            match certificates {
+                Some(certificates) => certificates.follow().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = following => {}
+            changed = tls.changed() => if changed.is_err() {
+                // Nobody is left who could change it: the door is about to close.
+                return std::future::pending().await;
+            },
+        }
+    }
 }
 
 #[cfg(test)]

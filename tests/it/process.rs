@@ -13,7 +13,7 @@ mod upgrade;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 
-use rustix::process::Signal;
+use rustix::process::{self, Pid, Signal};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -255,6 +255,21 @@ async fn a_stop_is_not_kept_waiting_by_a_node_that_never_answers() {
 }
 
 /// As in an image with nothing but the program.
+/// On one processor a session would wait for a page to be drawn, milliseconds.
+#[tokio::test]
+async fn the_thread_of_the_admin_side_lets_all_others_go_first() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let pilotfish = Pilotfish::run(&config(&cluster, ""));
+    assert_eq!(get(pilotfish.admin().await, "/livez").await.status, 200);
+    let nice = |name: &str| {
+        let thread = Pid::from_raw(pilotfish.thread(name));
+        process::getpriority_process(thread).expect("a thread that runs")
+    };
+    let (admin, own) = (nice("admin"), process::getpriority_process(None).expect("a thread that runs"));
+    assert_eq!(admin, 19.min(own + 15));
+    assert_eq!(pilotfish.threads().iter().filter(|name| nice(name) != own).collect::<Vec<_>>(), ["admin"]);
+}
+
 #[tokio::test]
 async fn a_system_without_certificate_authorities_can_still_ask_over_http() {
     let cluster = FakeCluster::start("demo", &["a"]).await;
