@@ -45,8 +45,11 @@ impl<'a> Node<'a> {
         self.complaints.add(Complaint { id, path: self.path.clone(), message, first });
     }
 
+    /// The path of what is below `key`, in one line whatever the key holds.
     fn key(&self, key: &str) -> String {
-        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+        let is_safe = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}');
+        let key: String = key.chars().map(|c| if is_safe(c) { c } else { '\u{fffd}' }).collect();
+        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 
     pub fn is_empty(&self) -> bool {
