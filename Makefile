@@ -39,7 +39,7 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 
 test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
 	@deploy/setup rust
-	PILOTFISH_TRACES=$${PILOTFISH_TRACES:-1000000} cargo test --locked --release --test it made_up nobody_is_misled -- --nocapture
+	PILOTFISH_TRACES=$${PILOTFISH_TRACES:-1000000} cargo test --locked --release --test it -- made_up nobody_is_misled --nocapture
 
 fuzz: ## look for hostile inputs with libFuzzer, a minute of CPU a target; ARGS='30 config'; needs a nightly compiler
 	@deploy/setup rust fuzz
