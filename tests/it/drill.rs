@@ -6,7 +6,7 @@
 //! last word was no, on an older timeline, or beside another writer; sessions on one node only; nobody held past the limit;
 //! nobody asleep while there is a writer.
 //!
-//! `PILOTFISH_TRACES` is how many drills, `PILOTFISH_SEED` the seed of the first. `make test-long` runs a million.
+//! `PILOTFISH_TRACES` is how many drills, `PILOTFISH_SEED` the seed of the first. `make test-nightly` runs a million.
 
 mod clients;
 mod control;
