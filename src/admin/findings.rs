@@ -3,6 +3,8 @@
 //! Pure: a cluster's view goes in, sentences come out, most urgent first and no more than a handful. Whether there is a
 //! writer is the [headline](super::headline)'s to say.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::figures::bytes;
@@ -23,6 +25,8 @@ pub const LAG_GROWTH: u64 = 16 << 20;
 pub const FEW_SESSIONS: u64 = 8;
 /// Younger, this process has not seen enough of the traffic to judge it.
 pub const EARLY_S: f64 = 60.0;
+
+const OWN_ADDRESS: &str = "Its connect_address is this balancer's own listener: set PostgreSQL's own address in Patroni (postgresql.connect_address). With port in the pool, choose one that something else listens at.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,6 +69,7 @@ pub fn findings(cluster: &ClusterView, uptime_s: f64) -> Vec<Finding> {
     found.extend(cluster.credentials_problem.as_deref().map(stale_credentials));
     strangers(cluster, &mut found);
     headers(cluster, &mut found);
+    loops(cluster, &mut found);
     found.extend(no_login(cluster));
     for member in &cluster.members {
         troubles_of(member, &mut found);
@@ -226,12 +231,30 @@ pub(super) fn remedy(cause: Cause) -> &'static str {
         Cause::Port => {
             "Start what listens at that port (such as pgbouncer), or open it in the firewall; PostgreSQL itself may be well. port: auto dials PostgreSQL's own."
         }
+        Cause::OwnListener => OWN_ADDRESS,
         Cause::Weight => "Give one of them a weight above 0 again: in weights, by its tag, or by set weight.",
         Cause::Drained => "Set one of them ready again (pilotfish ready).",
         Cause::NoReplica => "Bring a replica back. With replicas.fallback: primary the leader stands in.",
         Cause::Unfit => {
             "Bring a replica back, or ask for less of it (max_lag, require). With replicas.fallback: primary the leader stands in."
         }
+    }
+}
+
+/// Members that are said to be where this process itself listens, each once.
+fn loops(cluster: &ClusterView, found: &mut Vec<Finding>) {
+    let members = cluster.pools.iter().flat_map(|pool| &pool.members);
+    let own = members.filter_map(|member| Some((&*member.name, member.own_listener?)));
+    for (name, address) in own.collect::<BTreeSet<_>>() {
+        found.push(Finding {
+            code: "own_listener",
+            level: Level::Critical,
+            what: format!("{name} is not dialled: its address is this balancer's own."),
+            evidence: format!(
+                "Its sessions would be sent to {address}, where this balancer listens, and come back as new ones without end."
+            ),
+            remedy: OWN_ADDRESS.to_owned(),
+        });
     }
 }
 

@@ -102,6 +102,9 @@ pub struct PoolMemberView {
     pub bytes_in_per_s: f64,
     pub bytes_out_per_s: f64,
     pub failed_dials: u64,
+    /// Where it is said to be, if that is a listener of this process: it is not dialled then.
+    #[serde(skip)]
+    pub own_listener: Option<SocketAddr>,
     /// It hangs up on the PROXY protocol header (`send_proxy`): it seems not to understand it.
     pub misreads_proxy: bool,
 }
@@ -168,6 +171,10 @@ pub(super) fn pool_member(
         bytes_in_per_s: tenths(rates.bytes_in_per_s),
         bytes_out_per_s: tenths(rates.bytes_out_per_s),
         failed_dials: counts.failed_dials,
+        own_listener: match obstacle {
+            Some(Bar::OwnListener { address }) => Some(*address),
+            _ => None,
+        },
         misreads_proxy: options.send_proxy && stats.misread.is_likely(),
     }
 }

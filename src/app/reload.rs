@@ -235,6 +235,7 @@ impl Running {
         let sockets = overlap::watch(sockets, &sources.workers)?;
         let mut next = self.arrange(&config, &plan, patronis);
         let shown = next.changes.shown.clone();
+        next.changes.listening = Some(self.listening(&plan, &sockets));
         if let Some(predecessor) = &predecessor {
             next.changes.wishes = predecessor.wishes(&config, &shown);
         }

@@ -51,13 +51,16 @@ fn ask(client: &Client, cluster: Option<&str>) -> Result<Vec<(Value, Incident)>,
 /// What has been shown already: of each incident how many steps, and whether its end.
 #[derive(Default)]
 struct Told {
-    incidents: HashMap<(String, u64), (usize, bool)>,
+    incidents: HashMap<Identity, (usize, bool)>,
 }
+
+/// Its cluster, its number, and when it began: after an upgrade another process answers, which counts from 1 again.
+type Identity = (String, u64, u64);
 
 impl Told {
     fn tell(&mut self, client: &Client, incidents: Vec<(Value, Incident)>) -> Result<(), Failure> {
         for (row, incident) in incidents.into_iter().rev() {
-            let key = (incident.cluster.clone(), incident.number);
+            let key = (incident.cluster.clone(), incident.number, began(&incident));
             let (steps, ended) = self.incidents.get(&key).copied().unwrap_or((0, false));
             let now = (incident.steps.len(), !incident.ongoing);
             if (steps, ended) == now {
@@ -85,10 +88,15 @@ fn whole(incident: &Incident) -> String {
 }
 
 fn headline(incident: &Incident) -> String {
-    let Incident { cluster, number, writer_before, steps, .. } = incident;
+    let Incident { cluster, number, writer_before, .. } = incident;
     let before = writer_before.as_deref().unwrap_or("nobody");
-    let at = steps.first().map_or(0, |step| step.at_unix_ms);
-    harmless(&format!("{}  {cluster} #{number}: {before} was the writer", utc(at))) + "\n"
+    let at = utc(began(incident));
+    harmless(&format!("{at}  {cluster} #{number}: {before} was the writer")) + "\n"
+}
+
+/// In Unix time, in milliseconds. Its first step is never taken from it.
+fn began(incident: &Incident) -> u64 {
+    incident.steps.first().map_or(0, |step| step.at_unix_ms)
 }
 
 fn line(step: &Step) -> String {

@@ -3,7 +3,8 @@
 //! Events change what is known of a cluster ([`Steward`]); the pure core decides anew; and if sessions would notice
 //! the difference, the next table is published. Nothing else in the process changes a route.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::agenda::Agenda;
 use super::names::Names;
+use super::own::OwnListeners;
 use super::patroni::{ClusterAnswer, Patroni, fault};
 use super::picture::Pictures;
 use super::steward::{Steward, StewardOptions};
@@ -65,6 +67,8 @@ pub struct Reconfiguration {
     pub forget: Vec<ClusterId>,
     /// All that are shown from now on, in their order.
     pub shown: Vec<ClusterId>,
+    /// Where this process listens for sessions from now on; `None`: where it did before.
+    pub listening: Option<Vec<SocketAddr>>,
 }
 
 /// What has come of an operator's wish; it is in the published table by then.
@@ -96,6 +100,7 @@ pub struct Controller {
     publisher: Publisher,
     inbox: Inbox,
     names: Names,
+    own: OwnListeners,
     events: mpsc::Receiver<Event>,
     pictures: Pictures,
     agenda: Agenda,
@@ -191,6 +196,7 @@ impl Controller {
             publisher,
             inbox: inbox.clone(),
             names: names.clone(),
+            own: OwnListeners::default(),
             events,
             pictures: Pictures::new(started.into_std(), []),
             agenda: Agenda::default(),
@@ -300,8 +306,17 @@ impl Controller {
     }
 
     fn reconfigure(&mut self, now: Duration, changes: Reconfiguration) {
-        let Reconfiguration { serve, wishes, forget, shown } = changes;
-        let changed: Vec<ClusterId> = serve.iter().map(|(id, _)| *id).chain(forget.iter().copied()).collect();
+        let Reconfiguration { serve, wishes, forget, shown, listening } = changes;
+        // Where sessions may be sent depends on it, in the others too.
+        let others: Vec<ClusterId> = match listening {
+            Some(listening) => {
+                self.own.are(listening);
+                self.stewards.keys().copied().collect()
+            }
+            None => Vec::new(),
+        };
+        let changed = serve.iter().map(|(id, _)| *id).chain(forget.iter().copied()).chain(others);
+        let changed: BTreeSet<ClusterId> = changed.collect();
         for id in &forget {
             self.stewards.remove(id);
             self.agenda.set(*id, None);
@@ -312,7 +327,7 @@ impl Controller {
             wishes.iter().for_each(|(member, wish)| steward.wish(member, *wish));
         }
         self.settle_names();
-        self.decide(&changed);
+        self.decide(&changed.into_iter().collect::<Vec<_>>());
         self.show(now, &shown);
     }
 
@@ -323,8 +338,8 @@ impl Controller {
                 steward.renew(now, options);
                 continue;
             }
-            let (names, inbox) = (self.names.clone(), self.inbox.clone());
-            let steward = Steward::start(id, self.started, first_after, options, names, inbox);
+            let (names, own, inbox) = (self.names.clone(), self.own.clone(), self.inbox.clone());
+            let steward = Steward::start(id, self.started, first_after, options, names, own, inbox);
             self.stewards.insert(id, steward);
             first_after += FIRST_CHECKS_APART;
         }

@@ -1,6 +1,9 @@
 //! What control writes into the log: one line for each change of what a node is, of the routes, and of the members, with
 //! the reason. The flip, not the poll.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::incident::{Clients, Incident};
@@ -97,6 +100,22 @@ pub(super) fn vacancies(cluster: &str, news: &[Line<'_>]) {
                 tracing::info!(cluster, pool = &*pool.name, takers, "the pool's sessions are taken again");
             }
         }
+    }
+}
+
+/// Says which members are said to be where this process itself listens, and which no more.
+pub(super) fn own(
+    cluster: &str,
+    before: &BTreeSet<(Arc<str>, SocketAddr)>,
+    now: &BTreeSet<(Arc<str>, SocketAddr)>,
+) {
+    for (member, address) in now.difference(before) {
+        let advice =
+            "its connect_address is this balancer's own listener; set PostgreSQL's own address in Patroni";
+        tracing::error!(cluster, member = &**member, %address, advice, "the member is not dialled");
+    }
+    for (member, address) in before.difference(now) {
+        tracing::info!(cluster, member = &**member, %address, "the member is no longer said to be here");
     }
 }
 

@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod incident;
 mod journal;
 pub mod names;
+mod own;
 pub mod patroni;
 pub mod picture;
 pub mod poller;

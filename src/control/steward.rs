@@ -4,7 +4,7 @@
 //! the right pace, turns decisions into routes, and says in the log what changed and why. All durations named `now`
 //! and `at` are the monotonic time since the controller started.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use super::controller::{ClusterOptions, Inbox, Operated};
 use super::discovery::Discovery;
 use super::journal;
 use super::names::Names;
+use super::own::OwnListeners;
 use super::patroni::{ClusterAnswer, Patroni};
 use super::picture::{Check, Checks, ClusterPicture, MemberPicture};
 use super::poller::Poller;
@@ -32,6 +33,7 @@ use crate::topology::{
 };
 
 mod asking;
+mod own;
 mod renewal;
 mod standing_in;
 mod weighing;
@@ -81,6 +83,9 @@ pub(super) struct Steward {
     /// A node may tell the members but has not been heard yet.
     members_pending: bool,
     addresses: AddressBook,
+    own: OwnListeners,
+    /// Members that would be dialled there, as it was last told, and where.
+    comes_back: BTreeSet<(Arc<str>, SocketAddr)>,
     checks: BTreeMap<String, Checks>,
     pollers: HashMap<String, Poller>,
     ports: Ports,
@@ -108,6 +113,7 @@ impl Steward {
         first_after: Duration,
         options: ClusterOptions,
         names: Names,
+        own: OwnListeners,
         inbox: Inbox,
     ) -> Steward {
         let ClusterOptions { steward: options, patroni, pools } = options;
@@ -131,6 +137,8 @@ impl Steward {
             scope_is_certain: false,
             members_pending: false,
             addresses: AddressBook::default(),
+            own,
+            comes_back: BTreeSet::new(),
             checks: BTreeMap::new(),
             pollers: HashMap::new(),
             ports: Ports::new(
@@ -343,6 +351,7 @@ impl Steward {
             return;
         }
         journal::vacancies(&self.name, &self.vacancies.news(&routes));
+        self.note_own(&routes);
         routes.epoch += 1;
         self.routes = Arc::new(routes);
     }

@@ -59,7 +59,12 @@ impl Vacancies {
             }
             (
                 Some(
-                    cause @ (Cause::Port | Cause::Weight | Cause::Drained | Cause::NoReplica | Cause::Unfit),
+                    cause @ (Cause::Port
+                    | Cause::OwnListener
+                    | Cause::Weight
+                    | Cause::Drained
+                    | Cause::NoReplica
+                    | Cause::Unfit),
                 ),
                 _,
             ) => match self.0.insert(Arc::clone(pool), cause) {

@@ -163,7 +163,7 @@ impl Bound {
 }
 
 impl Watched {
-    pub(super) fn share(&self) -> Share {
+    pub fn share(&self) -> Share {
         Share::new(self.socket.get_ref(), self.file.as_ref())
     }
 }

@@ -4,9 +4,12 @@
 //! open at one time: the kernel has one queue of connections for both, and closing one side loses nobody.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+
+use socket2::SockRef;
 
 use super::socket_file::{BoundFile, SocketFile};
 
@@ -68,6 +71,18 @@ impl Share {
     /// When there are no descriptors left.
     pub fn duplicate(&self) -> io::Result<Option<OwnedFd>> {
         self.socket.upgrade().map(|socket| socket.try_clone()).transpose()
+    }
+
+    /// The addresses by which clients come to it; none for a unix socket, or when it is closed.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + use<> {
+        let socket = self.socket();
+        let socket = socket.as_ref().map(SockRef::from);
+        let own = socket.as_ref().and_then(|socket| socket.local_addr().ok()?.as_socket());
+        // One that was passed to this process may be for both families.
+        let is_for_both = own.is_some_and(|own| own.ip() == Ipv6Addr::UNSPECIFIED)
+            && socket.is_some_and(|socket| socket.only_v6().is_ok_and(|only_v6| !only_v6));
+        let of_ipv4 = own.filter(|_| is_for_both).map(|own| (Ipv4Addr::UNSPECIFIED, own.port()).into());
+        own.into_iter().chain(of_ipv4)
     }
 
     /// There is a file, and this process would remove it.

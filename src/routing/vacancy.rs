@@ -7,6 +7,7 @@
 //! Pure: a decision and the members' bars go in.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::pool::{Backend, Kind};
@@ -22,6 +23,8 @@ pub enum Bar {
     Unfit(Unfit),
     /// The port that the pool has for itself is dead there.
     Port { port: u16, problem: Arc<str> },
+    /// A dial would come back to this process: the address is that of a listener of its own.
+    OwnListener { address: SocketAddr },
     /// Whether that port takes connections is not known: it has not answered yet, or it has refused a session.
     PortAsked { port: u16 },
     /// It has the weight 0.
@@ -37,6 +40,8 @@ pub enum Cause {
     NoWriter,
     /// The pool's own port is dead on those that would take its sessions.
     Port,
+    /// Those that would take its sessions are said to be where this process itself listens.
+    OwnListener,
     /// Those that would take its sessions have the weight 0.
     Weight,
     /// An operator has taken them out.
@@ -67,6 +72,7 @@ impl Bar {
         match self {
             Bar::Unfit(unfit) => unfit.as_str(),
             Bar::Port { .. } | Bar::PortAsked { .. } => "port",
+            Bar::OwnListener { .. } => "own_listener",
             Bar::Weight => "weight",
         }
     }
@@ -79,6 +85,9 @@ impl fmt::Display for Bar {
             Bar::Unfit(unfit) => f.write_str(unfit.in_words()),
             Bar::Port { port, problem } => write!(f, "takes no connections at port {port}: {problem}"),
             Bar::PortAsked { port } => write!(f, "is being asked at port {port}"),
+            Bar::OwnListener { address } => {
+                write!(f, "is not dialled: its address {address} is this balancer's own listener")
+            }
             Bar::Weight => f.write_str("has the weight 0"),
         }
     }
@@ -91,6 +100,7 @@ impl Cause {
             Cause::Unknown => "unknown",
             Cause::NoWriter => "no_writer",
             Cause::Port => "port",
+            Cause::OwnListener => "own_listener",
             Cause::Weight => "weight",
             Cause::Drained => "drained",
             Cause::NoReplica => "no_replica",
@@ -151,6 +161,8 @@ fn cause(bars: &[(&str, Bar)], is_unknown: bool) -> Cause {
         Cause::Unknown
     } else if any(|bar| matches!(bar, Bar::Port { .. })) {
         Cause::Port
+    } else if any(|bar| matches!(bar, Bar::OwnListener { .. })) {
+        Cause::OwnListener
     } else if any(|bar| *bar == Bar::Weight) {
         Cause::Weight
     } else if of_replicas.peek().is_none() {
@@ -181,7 +193,8 @@ fn reason(bars: &[(&str, Bar)]) -> String {
 mod tests {
     use super::*;
 
-    /// `r` no replica, `o` an operator, `l` lagging, `p` a dead port, `?` a port that is being asked, `w` no weight.
+    /// `r` no replica, `o` an operator, `l` lagging, `p` a dead port, `?` a port that is being asked, `b` the
+    /// balancer's own address, `w` no weight.
     fn bars(of: &str) -> Vec<(String, Bar)> {
         let bar = |letter| match letter {
             'r' => Bar::Unfit(Unfit::Class),
@@ -189,6 +202,7 @@ mod tests {
             'l' => Bar::Unfit(Unfit::Lagging),
             'p' => Bar::Port { port: 6432, problem: Arc::from("refused") },
             '?' => Bar::PortAsked { port: 6432 },
+            'b' => Bar::OwnListener { address: ([10, 0, 0, 9], 5000).into() },
             _ => Bar::Weight,
         };
         ('a'..).map(String::from).zip(of.chars().map(bar)).collect()
@@ -211,6 +225,11 @@ mod tests {
                 "rp?",
                 Cause::Unknown,
                 "b takes no connections at port 6432: refused; c is being asked at port 6432",
+            ),
+            (
+                "rbw",
+                Cause::OwnListener,
+                "b is not dialled: its address 10.0.0.9:5000 is this balancer's own listener; c has the weight 0",
             ),
             ("rwl", Cause::Weight, "b has the weight 0; c lies further behind than max_lag"),
             (

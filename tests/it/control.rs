@@ -9,6 +9,7 @@ pub mod fake;
 mod hostile;
 pub mod http;
 mod login;
+mod own;
 mod panics;
 mod polling;
 mod pools;

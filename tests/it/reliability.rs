@@ -4,9 +4,13 @@ use std::fs;
 use std::path::Path;
 
 /// The failures that are known, each a row.
-const FAILURES: usize = 28;
+const FAILURES: usize = 29;
 /// The promises before them.
 const FIGURES: usize = 10;
+/// What a saved result says in its last column, and the page of the figure.
+const MISSED: [&str; 2] = ["NO", "**not reached**"];
+/// Figures with a saved result.
+const SAVED: [(usize, &str); 2] = [(4, "overload"), (5, "attack")];
 
 /// The rows of the table below this heading, each as its cells.
 fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
@@ -64,5 +68,23 @@ fn each_promise_says_what_is_to_be_reached_and_how_to_measure_it() {
             let target = command.split(' ').next().unwrap_or_default();
             assert!(makefile.contains(&format!("\n{target}: ")), "make {target}");
         }
+    }
+}
+
+#[test]
+fn what_was_not_reached_in_the_saved_results_is_said_and_nothing_else() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/reliability.md")).expect("the page");
+    let figures = rows(&page, "The figures");
+    for (number, name) in SAVED {
+        let saved = fs::read_to_string(root.join(format!("benches/hostile/results/{name}.md")));
+        let saved = saved.expect("a saved result");
+        let reached: Vec<&str> =
+            saved.lines().filter_map(|line| line.strip_suffix(" |")?.rsplit("| ").next()).collect();
+        assert!(reached.contains(&"yes"), "{name}: no column that says what was reached");
+        let figure = &figures[number - 1];
+        assert_eq!(figure[0], number.to_string());
+        let missed = [reached.contains(&MISSED[0]), figure[3].contains(MISSED[1])];
+        assert_eq!(missed[0], missed[1], "{name}: {figure:?}");
     }
 }

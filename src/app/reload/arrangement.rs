@@ -1,6 +1,7 @@
 //! Who is served from now on and who leaves: laid out first, and in effect when control has taken it over.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::super::StartError;
@@ -9,6 +10,7 @@ use super::super::served::{Served, ServedPool};
 use super::Running;
 use crate::config::Config;
 use crate::control::{Inbox, Patroni, Reconfiguration};
+use crate::proxy::listener::Watched;
 use crate::routing::ClusterId;
 
 #[derive(Debug, Default)]
@@ -79,10 +81,18 @@ impl Running {
         Ok(())
     }
 
+    /// Where clients come from then on.
+    pub(super) fn listening(&self, plan: &Plan, new: &[Option<Watched>]) -> Vec<SocketAddr> {
+        let kept = plan.sockets.iter().flatten().map(|place| self.sockets[*place].1.share.clone());
+        kept.chain(new.iter().flatten().map(Watched::share)).flat_map(|share| share.addresses()).collect()
+    }
+
     /// What makes of control what it was.
     fn way_back(&self, changes: &Reconfiguration) -> Reconfiguration {
         let shown = self.clusters.iter().map(|served| served.id).collect();
-        let mut back = Reconfiguration { shown, ..Reconfiguration::default() };
+        let listening = self.sockets.iter().flat_map(|(_, listening)| listening.share.addresses());
+        let listening = Some(listening.collect());
+        let mut back = Reconfiguration { shown, listening, ..Reconfiguration::default() };
         for (id, _) in &changes.serve {
             match self.served().find(|served| served.id == *id) {
                 Some(before) => back.serve.push((*id, before.options())),

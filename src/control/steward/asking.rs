@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Steward;
+use super::own::Dialled;
 use crate::control::controller::Event;
 use crate::control::discovery::Targets;
 use crate::control::patroni::fault;
 use crate::control::poller::{Poller, PollerOptions};
-use crate::routing::{PoolRules, Site};
+use crate::routing::{Bar, PoolRules, Site};
 use crate::stats::Part;
 use crate::topology::cluster::Tracked;
 use crate::topology::{Class, Observation};
@@ -50,7 +50,7 @@ impl Steward {
         let mut wanted = BTreeMap::new();
         for port in self.pools.iter().filter_map(|rules| rules.port) {
             for Tracked { member, .. } in self.core.tracked() {
-                let addresses = self.addresses.of(member, Some(port));
+                let Dialled { addresses, .. } = self.dialled(member, Some(port));
                 if !addresses.is_empty() {
                     wanted.insert((member.name.clone(), port), addresses);
                 }
@@ -63,11 +63,13 @@ impl Steward {
     pub(super) fn site(&self, name: &str, rules: &PoolRules) -> Site<'_> {
         let tracked = self.core.member(name);
         let report = tracked.and_then(|tracked| tracked.health.last_report());
+        let dialled = tracked.map(|tracked| self.dialled(&tracked.member, rules.port));
+        let Dialled { addresses, comes_back } = dialled.unwrap_or_default();
+        let own = comes_back.map(|address| Bar::OwnListener { address });
         Site {
-            addresses: tracked
-                .map_or_else(|| Arc::from([]), |tracked| self.addresses.of(&tracked.member, rules.port)),
+            addresses,
             tags: report.map(|report| &report.tags[..]).unwrap_or_default(),
-            obstacle: rules.port.and_then(|port| self.ports.obstacle(name, port)),
+            obstacle: own.or_else(|| rules.port.and_then(|port| self.ports.obstacle(name, port))),
         }
     }
 

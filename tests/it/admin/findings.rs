@@ -211,6 +211,7 @@ fn a_leader_that_no_session_gets_to_is_not_said_to_take_writes() {
     let dead = "a takes no connections at port 6432: connection refused";
     for (cause, reason, level, remedy) in [
         (Cause::Port, dead, Level::Critical, "Start what listens"),
+        (Cause::OwnListener, "a is not dialled", Level::Critical, "Its connect_address is"),
         (Cause::Weight, "a has the weight 0", Level::Critical, "Give one of them a weight"),
         (Cause::Unknown, "a is being asked at port 6432", Level::Warning, "A matter of"),
     ] {
@@ -226,7 +227,7 @@ fn a_leader_that_no_session_gets_to_is_not_said_to_take_writes() {
 /// One thing that deserves a look: the code and level of the finding, and a piece of what it says.
 type Seen = (&'static str, Level, &'static str, fn(&mut ClusterView));
 
-const SEEN: [Seen; 22] = [
+const SEEN: [Seen; 23] = [
     ("two_writers", Level::Critical, "a, b all claim the leader lock.", |c| {
         c.alarmed = vec![Alarm::TwoWriters(vec!["a".into(), "b".into()])]
     }),
@@ -263,6 +264,14 @@ const SEEN: [Seen; 22] = [
         "c does not seem to understand the PROXY protocol. Sessions of replicas",
         |c| {
             c.pools[1].members[1].misreads_proxy = true;
+        },
+    ),
+    (
+        "own_listener",
+        Level::Critical,
+        "c is not dialled: its address is this balancer's own. Its sessions",
+        |c| {
+            c.pools[1].members[1].own_listener = Some(([10, 0, 0, 9], 5000).into());
         },
     ),
     ("unknown_weights", Level::Warning, "name d, which is no member. The members are a, b and c.", |c| {

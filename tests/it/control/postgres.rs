@@ -88,8 +88,13 @@ pub struct Client {
 impl Client {
     /// Connects and asks to be let in; whether it is, [`Client::welcome`] tells.
     pub async fn knock(address: SocketAddr) -> Client {
+        Client::say(address, STARTUP).await
+    }
+
+    /// Connects and begins with this.
+    pub async fn say(address: SocketAddr, first: &[u8]) -> Client {
         let mut stream = TcpStream::connect(address).await.expect("a listener");
-        stream.write_all(STARTUP).await.expect("an open connection");
+        stream.write_all(first).await.expect("an open connection");
         Client { stream }
     }
 

@@ -1,6 +1,6 @@
 //! The control plane without a data plane: what it was told goes in, tables and pictures come out.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use pilotfish::control::{
@@ -180,6 +180,11 @@ pub fn condition(picture: &ClusterPicture) -> Option<&'static str> {
     picture.decision.as_ref().map(|decision| decision.condition.as_str())
 }
 
+/// Hears nothing. While there is but one subscriber, tracing asks the thread that comes first to a line of the code whether
+/// anybody wants it; one that captures nothing says no, for all threads.
+static ANOTHER: LazyLock<tracing::Dispatch> =
+    LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish()));
+
 /// What this thread logs while the guard lives, as lines of JSON.
 #[derive(Debug, Clone, Default)]
 pub struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -187,6 +192,7 @@ pub struct Lines(Arc<Mutex<Vec<u8>>>);
 impl Lines {
     /// Control runs on the thread of its test, so nothing of other tests is heard.
     pub fn capture() -> (Lines, tracing::subscriber::DefaultGuard) {
+        LazyLock::force(&ANOTHER);
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();

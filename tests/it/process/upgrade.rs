@@ -5,11 +5,16 @@ mod passed;
 mod traffic;
 mod world;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use self::traffic::Traffic;
 use self::world::World;
+use super::child::command;
 use super::manager::{Manager, value};
 use crate::control::cluster::FakeCluster;
 use crate::control::http::status_until;
@@ -72,6 +77,38 @@ async fn ten_upgrades_in_a_row_refuse_and_reset_nobody() {
         }
     })
     .await;
+}
+
+/// The numbers of the new process begin at 1 again.
+#[tokio::test]
+async fn who_follows_the_events_hears_of_each_failover_before_and_after() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let world = World::start(&cluster, "");
+    let (primary, admin) = (world.pilotfish.pool("primary").await, world.pilotfish.admin().await);
+    Client::enter(primary).await;
+    let socket = format!("unix:{}", world.admin_socket().display());
+    let mut following = command(&["events", "--follow", "--admin", &socket]);
+    let mut following = following.stdout(Stdio::piped()).spawn().expect("the program starts");
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let lines = BufReader::new(following.stdout.take().expect("a pipe")).lines();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    for (from, to) in [("a", "b"), ("b", "a")] {
+        cluster.say(from, 503, json!({"state": "stopped"}));
+        status_until(admin, "no writer", |status| status["clusters"][0]["writer"].is_null()).await;
+        cluster.promote(to);
+        assert_eq!(Client::enter(primary).await.1, to);
+        let mut heard = Vec::new();
+        let whole = async {
+            while !heard.last().is_some_and(|line: &String| line.starts_with("  = ")) {
+                heard.push(told.recv().await.expect("it runs"));
+            }
+        };
+        within("the end of the incident", whole).await;
+        assert!(heard[0].ends_with(&format!("demo #1: {from} was the writer")), "{heard:?}");
+        assert!(heard[heard.len() - 1].starts_with(&format!("  = {to} is the writer")), "{heard:?}");
+        world.upgrade().await.expect("an upgrade");
+    }
+    following.kill().and_then(|()| following.wait()).expect("it runs");
 }
 
 #[tokio::test]
