@@ -425,7 +425,7 @@ where
         let (work, answered, panics) = (place.works(), router.call(request), panics.clone());
         async move {
             let answered = panics.caught(Part::Admin, answered).await;
-            let answered = answered.unwrap_or_else(|| Ok(fault().into_response()));
+            let answered = answered.unwrap_or_else(|| Ok(Refusal::fault().into_response()));
             answered.map(|answer| answer.map(|body| work.answer(body)))
         }
     });
@@ -440,9 +440,4 @@ where
         () = leave.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
-}
-
-fn fault() -> Refusal {
-    let error = "a fault inside pilotfish; see its log. Whether it was done is not known";
-    Refusal::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, error)
 }
