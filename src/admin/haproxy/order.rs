@@ -264,6 +264,12 @@ fn seconds(word: &str) -> Option<u64> {
 
 /// Carries it out, and says what there is to say.
 pub async fn carry_out(sources: &Sources, uid: u32, order: Order) -> String {
+    let said = act(sources, uid, order).await;
+    sources.live.drawings.forget();
+    said
+}
+
+async fn act(sources: &Sources, uid: u32, order: Order) -> String {
     let caller = Caller {
         user: Some(format!("haproxy socket, uid {uid}")),
         role: Role::Operator,
@@ -314,7 +320,10 @@ async fn weigh(sources: &Sources, place: Place, weight: u16, caller: &Caller) ->
         }
         Err(Unanswered) => {
             tracing::error!(
-                user, proxy, member, weight,
+                user,
+                proxy,
+                member,
+                weight,
                 "an operator set the weight of a member, and control had a fault: whether it was done is not known"
             );
             Refusal::fault().error + "\n"
