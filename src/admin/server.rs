@@ -187,12 +187,14 @@ impl Doors {
     /// Lets people in.
     pub fn open(&self, ReadyDoor { kept, served }: ReadyDoor) -> OpenDoor {
         let (router, ends, panics) = (self.router.clone(), self.ends.clone(), self.panics.clone());
+        // Those who are in keep theirs when accepting begins anew.
+        let places = Places::new(MAX_CONNECTIONS);
         self.serve(kept, move |close| async move {
             tokio::select! {
                 () = ends.stop.cancelled() => {}
                 () = close.cancelled() => {}
                 () = panics.again(Part::Admin, || served.follow()) => {}
-                () = panics.again(Part::Admin, || served.accept_all(&router, &ends, &panics)) => {}
+                () = panics.again(Part::Admin, || served.accept_all(&places, &router, &ends, &panics)) => {}
             }
         })
     }
@@ -288,8 +290,7 @@ impl Served {
         }
     }
 
-    async fn accept_all(&self, router: &Router, ends: &Ends, panics: &Panics) {
-        let places = Places::new(MAX_CONNECTIONS);
+    async fn accept_all(&self, places: &Arc<Places>, router: &Router, ends: &Ends, panics: &Panics) {
         loop {
             match self.accept().await {
                 Ok((arrival, peer)) => {
