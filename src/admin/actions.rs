@@ -231,11 +231,21 @@ async fn operate(
         Ok(Some(Operated { before, .. })) => {
             let before = before.as_str();
             tracing::info!(
-                user, remote, cluster = &*cluster, member, state, before, "an operator set the state of a member"
+                user,
+                remote,
+                cluster = &*cluster,
+                member,
+                state,
+                before,
+                "an operator set the state of a member"
             );
         }
         Err(Unanswered) => tracing::error!(
-            user, remote, cluster = &*cluster, member, state,
+            user,
+            remote,
+            cluster = &*cluster,
+            member,
+            state,
             "an operator set the state of a member, and control had a fault: whether it was done is not known"
         ),
     }

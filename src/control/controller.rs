@@ -311,7 +311,9 @@ impl Controller {
                 }
             }
             Event::Knocked { member, port, knock, .. } => steward.knocked(&member, port, knock),
-            Event::Weigh { .. } | Event::Operate { .. } | Event::Reconfigure { .. } | Event::Pulse { .. } => return,
+            Event::Weigh { .. } | Event::Operate { .. } | Event::Reconfigure { .. } | Event::Pulse { .. } => {
+                return;
+            }
         }
         self.decide(&[cluster]);
     }
@@ -430,7 +432,9 @@ impl Event {
             | Event::Resolved { cluster, .. }
             | Event::Knocked { cluster, .. }
             | Event::Trouble(Trouble { cluster, .. }) => Some(*cluster),
-            Event::Weigh { .. } | Event::Operate { .. } | Event::Reconfigure { .. } | Event::Pulse { .. } => None,
+            Event::Weigh { .. } | Event::Operate { .. } | Event::Reconfigure { .. } | Event::Pulse { .. } => {
+                None
+            }
         }
     }
 }
