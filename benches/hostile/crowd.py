@@ -8,6 +8,7 @@ many the other side has ended. Ends when its standard input does.
 from __future__ import annotations
 
 import argparse
+import base64
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ import socket
 import struct
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 FIRST_ADDRESS = IPv4Address("127.200.0.1")
@@ -76,6 +77,8 @@ KINDS = {
                                request(STATE, JSON, "Origin: http://evil.example", body=CHANGE),
                                request(STATE, JSON, body=CHANGE),
                                request(STATE, JSON, "Authorization: Bearer wrong", body=CHANGE)], ends="answered", keeps=True),
+    "logins": lambda: Kind(request("GET /", "Authorization: Basic " + base64.b64encode(b"guest:guess").decode()),
+                           ends="answered", keeps=True),
     "handshakes": lambda: Kind(RECORD),
     "hellos": lambda: Kind(client_hello(), ends="answered"),
 }
@@ -87,7 +90,22 @@ class Client:
     number: int
     to_say: memoryview
     established: bool = False
-    heard: bytes = field(default=b"")
+    heard: bytes = b""  # of an answer's head
+    due: int = 0  # what is still to come of its body
+
+
+def is_whole(client: Client, heard: bytes) -> bool:
+    """Whether the answer is, with what has come now: each has a Content-Length."""
+    if client.due:
+        client.due -= len(heard)
+        return client.due <= 0
+    head, end, body = (client.heard + heard).partition(b"\r\n\r\n")
+    if not end:
+        client.heard = head
+        return False
+    length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
+    client.heard, client.due = b"", max(0, int(length.partition(b":")[2]) - len(body))
+    return client.due == 0
 
 
 class Crowd:
@@ -170,11 +188,11 @@ class Crowd:
             return False
         if self.kind.ends != "answered":
             return True
-        if not self.kind.keeps:
-            self.answers += 1
-            return False
-        # What it says next may go out before the whole answer is in: that is the server's business.
+        if self.kind.keeps and not is_whole(client, heard):
+            return True
         self.answers += 1
+        if not self.kind.keeps:
+            return False
         client.number += 1
         client.to_say = memoryview(self.says[client.number % len(self.says)])
         self.poll.modify(client.socket.fileno(), select.EPOLLOUT | select.EPOLLIN)

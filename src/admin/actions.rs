@@ -19,7 +19,7 @@ use serde_json::json;
 use super::Sources;
 use super::caller::Caller;
 use super::refusal::Refusal;
-use crate::control::{Inbox, Operated};
+use crate::control::{Inbox, Operated, Unanswered};
 use crate::routing::ClusterId;
 use crate::topology::Operator;
 
@@ -184,7 +184,7 @@ pub async fn set_state(
 /// Sets a member's state, and says what follows that is not plain to see.
 ///
 /// # Errors
-/// When the cluster has no such member, the control plane does not answer, or an upgrade is under way.
+/// When the cluster has no such member, the control plane does not answer or has a fault, or an upgrade is under way.
 pub(super) async fn operate_member(
     sources: &Sources,
     cluster: ClusterId,
@@ -209,6 +209,7 @@ pub(super) async fn operate_member(
             "the control plane does not answer; it may still be done: look at the state, and at the log";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
     })?;
+    let operated = operated.map_err(|Unanswered| Refusal::fault())?;
     // It has left the cluster in this moment.
     let operated = operated.ok_or_else(|| no_member(sources, cluster, member))?;
     let note = operated.is_writer.then(|| note_on_writer(member, wish)).flatten();
@@ -222,18 +223,33 @@ async fn operate(
     member: String,
     wish: Operator,
     caller: Caller,
-) -> Option<Operated> {
-    let operated = inbox.operate(id, member.clone(), wish).await?;
-    tracing::info!(
-        user = caller.name(),
-        remote = caller.peer.to_string(),
-        cluster = &*cluster,
-        member,
-        state = wish.as_str(),
-        before = operated.before.as_str(),
-        "an operator set the state of a member"
-    );
-    Some(operated)
+) -> Result<Option<Operated>, Unanswered> {
+    let operated = inbox.operate(id, member.clone(), wish).await;
+    let (user, remote, state) = (caller.name(), caller.peer.to_string(), wish.as_str());
+    match &operated {
+        Ok(None) => {}
+        Ok(Some(Operated { before, .. })) => {
+            let before = before.as_str();
+            tracing::info!(
+                user,
+                remote,
+                cluster = &*cluster,
+                member,
+                state,
+                before,
+                "an operator set the state of a member"
+            );
+        }
+        Err(Unanswered) => tracing::error!(
+            user,
+            remote,
+            cluster = &*cluster,
+            member,
+            state,
+            "an operator set the state of a member, and control had a fault: whether it was done is not known"
+        ),
+    }
+    operated
 }
 
 /// pilotfish does not move the leader: it only stops sending sessions to it.

@@ -19,10 +19,16 @@ use super::caller::Role;
 use super::hosts::Hosts;
 use super::refusal::Refusal;
 use super::secret::{Fingerprint, Stored, fingerprint};
+use super::server::MAX_CONNECTIONS;
+use super::stream::MOST_STREAMS;
 use super::throttle::Throttle;
 
 /// Slow checks at one time: each takes a core for tens of milliseconds and up to some megabytes.
 const SLOW_CHECKS: usize = 2;
+/// Logins by slow secrets that are looked at or wait for it. They keep their places at the door meanwhile, and with those the
+/// streams do, but others find some of them all the same.
+const MOST_IN_LINE: usize = 48;
+const _: () = assert!(MOST_IN_LINE + MOST_STREAMS < MAX_CONNECTIONS);
 /// Logins remembered; a user has one password and one token, and few of them are wrong for long.
 const MOST_REMEMBERED: usize = 256;
 
@@ -58,6 +64,7 @@ pub struct Gate {
     hosts: RwLock<Arc<Hosts>>,
     throttle: Mutex<Throttle>,
     slow: Arc<Semaphore>,
+    line: Semaphore,
     failures: AtomicU64,
     throttled: AtomicU64,
 }
@@ -159,6 +166,7 @@ impl Gate {
             hosts: RwLock::new(Arc::new(hosts)),
             throttle: Mutex::default(),
             slow: Arc::new(Semaphore::new(SLOW_CHECKS)),
+            line: Semaphore::new(MOST_IN_LINE),
             failures: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
         }
@@ -178,7 +186,7 @@ impl Gate {
         *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(hosts);
     }
 
-    /// Logins that were wrong, and those that were not looked at after too many of them.
+    /// Logins that were wrong, and those that were not looked at since there were too many.
     pub fn failures(&self) -> (u64, u64) {
         (self.failures.load(Relaxed), self.throttled.load(Relaxed))
     }
@@ -186,7 +194,7 @@ impl Gate {
     /// Name and role of whoever asks from `address` with these headers.
     ///
     /// # Errors
-    /// 401 without a login or with a wrong one, 429 after too many wrong ones.
+    /// 401 without a login or with a wrong one, 429 after too many wrong ones, 503 while too many wait to be looked at.
     pub async fn admit(
         self: &Arc<Self>,
         headers: &HeaderMap,
@@ -229,9 +237,13 @@ impl Gate {
             return Ok(Some(account));
         }
         let ended = |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the process ends");
+        let _in_line = self.line.try_acquire().map_err(|_| self.crowded())?;
         let place = Arc::clone(&self.slow).acquire_owned().await.map_err(ended)?;
-        // Others may have failed while this one waited. It counts as wrong from here on until it turns out right:
-        // whoever hangs up has had the guess, and nothing below waits for anybody.
+        // While this one waited, the same login may have been right, and others wrong. It counts as wrong from here on until it
+        // turns out right: whoever hangs up has had the guess, and nothing below waits for anybody.
+        if let Some(account) = users.recall(&digest) {
+            return Ok(Some(account));
+        }
         self.admits_guesses(address)?;
         self.throttle().failed(Instant::now(), address);
         let (gate, users) = (Arc::clone(self), Arc::clone(users));
@@ -258,6 +270,12 @@ impl Gate {
         Err(too_often(wait.as_secs() + 1))
     }
 
+    fn crowded(&self) -> Refusal {
+        self.throttled.fetch_add(1, Relaxed);
+        let error = "too many logins wait to be checked; try again in a second";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).with(RETRY_AFTER, 1)
+    }
+
     /// Counts and tells a wrong login. A name that nobody has may be a password in the wrong field: it is not told.
     fn tell_wrong(&self, users: &Users, login: &Login, address: IpAddr) {
         self.failures.fetch_add(1, Relaxed);
@@ -282,7 +300,7 @@ fn too_often(seconds: u64) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Waker};
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
 
@@ -294,11 +312,15 @@ mod tests {
         HeaderMap::from_iter([(AUTHORIZATION, login.parse().expect("a header"))])
     }
 
+    fn gate(hash: &str) -> Arc<Gate> {
+        let password = Some(Stored::new(hash).expect("a hash"));
+        let alice = Account { name: "alice".to_owned(), role: Role::Operator, password, token: None };
+        Arc::new(Gate::new(Users::new(vec![alice]), Hosts::new(std::iter::empty())))
+    }
+
     #[tokio::test]
     async fn whoever_hangs_up_has_guessed_all_the_same() {
-        let password = Some(Stored::new(HASH).expect("a hash"));
-        let alice = Account { name: "alice".to_owned(), role: Role::Operator, password, token: None };
-        let gate = Arc::new(Gate::new(Users::new(vec![alice]), Hosts::new(std::iter::empty())));
+        let gate = gate(HASH);
         let address = IpAddr::from([192, 0, 2, 1]);
         let guess = given("guess");
         for wrong in 1..=10 {
@@ -315,5 +337,31 @@ mod tests {
         }
         let refusal = gate.admit(&given("password"), address).await.expect_err("too many guesses");
         assert_eq!((refusal.status, gate.failures()), (StatusCode::TOO_MANY_REQUESTS, (10, 1)));
+    }
+
+    #[tokio::test]
+    async fn only_so_many_wait_to_be_looked_at_and_the_others_are_told_so() {
+        let gate = gate(&super::super::secret::hash("password").expect("a hash"));
+        // None is looked at meanwhile.
+        let busy = gate.slow.acquire_many(SLOW_CHECKS as u32).await.expect("free");
+        let logins = given("password");
+        let ask = |number: usize| Box::pin(gate.admit(&logins, [192, 0, 2, number as u8].into()));
+        let mut asked: Vec<_> = (0..MOST_IN_LINE + 3).map(ask).collect();
+        let mut refused = Vec::new();
+        for (number, asked) in asked.iter_mut().enumerate() {
+            if let Poll::Ready(outcome) = asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                refused.push((number, outcome.expect_err("nobody was looked at").status));
+            }
+        }
+        let expected = (MOST_IN_LINE..MOST_IN_LINE + 3).map(|n| (n, StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(refused, expected.collect::<Vec<_>>());
+        assert_eq!(gate.failures(), (0, 3));
+        // Who hangs up is in nobody's way.
+        drop(asked.split_off(1));
+        drop(busy);
+        let (first, another) = (asked.pop().expect("the first"), ask(100));
+        let outcomes = tokio::join!(first, another);
+        assert!(outcomes.0.is_ok() && outcomes.1.is_ok(), "{outcomes:?}");
+        assert_eq!(gate.line.available_permits(), MOST_IN_LINE);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -67,11 +67,9 @@ fn check_host(sources: &Sources, request: &Request) -> Result<(), Refusal> {
     }
 }
 
-/// For changes: an operator, JSON, and from nobody else's page. Other methods go on, to be told that they are wrong.
+/// For changes: an operator, JSON, and from nobody else's page. Requests of other methods do not come here.
 pub async fn change(State(sources): State<Arc<Sources>>, request: Request, next: Next) -> Response {
-    if request.method() == Method::POST
-        && let Err(refusal) = may_change(&sources, &request)
-    {
+    if let Err(refusal) = may_change(&sources, &request) {
         return refusal.into_response();
     }
     let answer = next.run(request).await;

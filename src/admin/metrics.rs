@@ -103,7 +103,7 @@ fn unix_s(time: SystemTime) -> Option<f64> {
 /// Who was not let in, and until when the certificate holds.
 fn entrance(page: &mut Page, sources: &Sources) {
     let (wrong, throttled) = sources.gate.failures();
-    let help = "Logins that were refused: wrong, or not looked at after too many wrong ones.";
+    let help = "Logins that were refused: wrong, or not looked at since there were too many.";
     for (reason, count) in [("wrong", wrong), ("throttled", throttled)] {
         page.counter("pilotfish_admin_login_failures_total", help, &[("reason", reason)], count as f64);
     }

@@ -18,6 +18,12 @@ impl Refusal {
         Refusal { status, error: error.into(), header: None }
     }
 
+    /// A panic has come in between.
+    pub fn fault() -> Refusal {
+        let error = "a fault inside pilotfish; see its log. Whether it was done is not known";
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error)
+    }
+
     pub fn with(self, name: HeaderName, value: impl Into<HeaderValue>) -> Refusal {
         Refusal { header: Some((name, value.into())), ..self }
     }

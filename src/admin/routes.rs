@@ -87,10 +87,17 @@ async fn session_list(State(sources): Shared, uri: Uri) -> Response {
     drawn(&sources, form, HTML, || dashboard::draw_sessions(&sources, &query))
 }
 
-/// Answers with what `look` sees, as JSON.
+/// Answers with what `look` sees, as JSON. Whoever wants a part of it is told that there is none, and not given all.
 fn json<T: Serialize + 'static>(form: Drawing, look: fn(&Sources) -> T) -> MethodRouter<Arc<Sources>> {
-    get(move |State(sources): Shared| async move {
-        drawn(&sources, form, JSON, || serde_json::to_string(&look(&sources)))
+    get(move |State(sources): Shared, uri: Uri| async move {
+        match uri.query().unwrap_or_default() {
+            "" => drawn(&sources, form, JSON, || serde_json::to_string(&look(&sources))),
+            query => {
+                let error =
+                    format!("{query:?}: this path takes no parameters, and answers with all there is");
+                Refusal::new(StatusCode::BAD_REQUEST, error).into_response()
+            }
+        }
     })
 }
 

@@ -187,12 +187,14 @@ impl Doors {
     /// Lets people in.
     pub fn open(&self, ReadyDoor { kept, served }: ReadyDoor) -> OpenDoor {
         let (router, ends, panics) = (self.router.clone(), self.ends.clone(), self.panics.clone());
+        // Those who are in keep theirs when accepting begins anew.
+        let places = Places::new(MAX_CONNECTIONS);
         self.serve(kept, move |close| async move {
             tokio::select! {
                 () = ends.stop.cancelled() => {}
                 () = close.cancelled() => {}
                 () = panics.again(Part::Admin, || served.follow()) => {}
-                () = panics.again(Part::Admin, || served.accept_all(&router, &ends, &panics)) => {}
+                () = panics.again(Part::Admin, || served.accept_all(&places, &router, &ends, &panics)) => {}
             }
         })
     }
@@ -288,8 +290,7 @@ impl Served {
         }
     }
 
-    async fn accept_all(&self, router: &Router, ends: &Ends, panics: &Panics) {
-        let places = Places::new(MAX_CONNECTIONS);
+    async fn accept_all(&self, places: &Arc<Places>, router: &Router, ends: &Ends, panics: &Panics) {
         loop {
             match self.accept().await {
                 Ok((arrival, peer)) => {
@@ -425,7 +426,7 @@ where
         let (work, answered, panics) = (place.works(), router.call(request), panics.clone());
         async move {
             let answered = panics.caught(Part::Admin, answered).await;
-            let answered = answered.unwrap_or_else(|| Ok(fault().into_response()));
+            let answered = answered.unwrap_or_else(|| Ok(Refusal::fault().into_response()));
             answered.map(|answer| answer.map(|body| work.answer(body)))
         }
     });
@@ -440,9 +441,4 @@ where
         () = leave.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
-}
-
-fn fault() -> Refusal {
-    let error = "a fault inside pilotfish; see its log. Whether it was done is not known";
-    Refusal::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, error)
 }

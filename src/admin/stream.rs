@@ -20,6 +20,7 @@ use hyper::body::{Body, Frame};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::usage::thread_time;
 use super::{Sources, dashboard, view};
 
 pub const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
@@ -31,7 +32,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const BUSY: Duration = Duration::from_millis(250);
 /// Between two looks for a change: news comes with every check of every node, and each look goes over all clusters.
 const LOOK: Duration = Duration::from_millis(20);
-/// Drawing takes at most one part in so many of the time, however much there is to draw.
+/// Drawing takes at most one part in so many of the thread's time, however much there is to draw.
 const SHARE: u32 = 20;
 /// A frame that is being written and the one after it.
 const ROOM: usize = 2;
@@ -144,10 +145,10 @@ pub async fn run(sources: &Sources) {
         if !hub.wants(Form::Status) && !hub.wants(Form::Page) {
             hub.joined.notified().await;
         }
-        let begun = Instant::now();
+        let (begun, spent) = (Instant::now(), thread_time());
         let (seen, is_busy) = situation(sources);
         draw(sources, begun);
-        let least = BUSY.max(begun.elapsed() * SHARE);
+        let least = BUSY.max(thread_time().saturating_sub(spent) * SHARE);
         let latest = begun + if is_busy { least } else { QUIET.max(least) };
         sleep_until(begun + least).await;
         rest(&hub.joined, &mut changes, latest, || situation(sources).0 == seen).await;

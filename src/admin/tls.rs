@@ -16,10 +16,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::sync::watch;
 
+use crate::control::credentials::read;
+
 /// Some kilobytes are read each time, and a renewal counts from then on.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Chains and lists of authorities are smaller; what is larger is some other file.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Most renewals come 30 days before the end; who is that late has forgotten it.
 const SOON_DAYS: i64 = 7;
 /// A process runs for months, and one line in its log is soon out of sight.
@@ -96,15 +96,7 @@ impl TlsFiles {
 
     fn read(&self) -> Result<Contents, String> {
         let paths = [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()];
-        let read = |path: &PathBuf| {
-            let too_large = || std::io::Error::other("larger than any certificate");
-            let read = std::fs::metadata(path).and_then(|meta| match meta.len() <= MAX_FILE_BYTES {
-                true => std::fs::read(path),
-                false => Err(too_large()),
-            });
-            read.map_err(|error| format!("{} cannot be read: {error}", path.display()))
-        };
-        paths.into_iter().flatten().map(read).collect()
+        paths.into_iter().flatten().map(|path| read(path)).collect()
     }
 }
 
@@ -235,7 +227,28 @@ pub async fn follow_current(mut tls: watch::Receiver<Option<Arc<Certificates>>>)
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
+
+    /// The thread that follows them would be lost to a pipe, and the process to a file without an end.
+    #[test]
+    fn what_is_no_small_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, large] = ["pipe", "large"].map(|name| folder.path().join(name));
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        std::fs::write(&large, vec![b'-'; (1 << 20) + 1]).unwrap();
+        for path in [pipe, large, "/dev/zero".into(), folder.path().to_owned()] {
+            let (tell, told) = mpsc::channel();
+            let files = TlsFiles { cert: path.clone(), key: path.clone(), client_ca: None };
+            // Of its own, since it would not come to an end.
+            std::thread::spawn(move || tell.send(files.load().map(drop)));
+            let problem = told.recv_timeout(Duration::from_secs(20)).expect("an answer").unwrap_err();
+            assert!(problem.starts_with(&format!("{} cannot be read: ", path.display())), "{problem}");
+        }
+    }
 
     #[test]
     fn a_near_end_is_told_at_once_and_again_each_day() {

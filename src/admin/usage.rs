@@ -3,8 +3,10 @@
 //! Formats: proc(5). Whatever cannot be read is `None`, and is then not shown.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 /// The process at one moment.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,6 +32,11 @@ impl Usage {
                 .map(|ticks: u64| ticks as f64 / rustix::param::clock_ticks_per_second() as f64),
         }
     }
+}
+
+/// Processor time that this thread has taken so far.
+pub fn thread_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// Linux 6.2 and later tell the count as the folder's size; before, the size is 0.

@@ -265,6 +265,7 @@ impl Running {
             // They are as they were at the start.
             (self.config.workers, self.config.log) = (workers, log);
         }
+        sources.live.drawings.forget();
         Ok(admitted)
     }
 

@@ -79,6 +79,10 @@ pub struct Operated {
     pub is_writer: bool,
 }
 
+/// Control has panicked midway, or the process ends: whether it was done is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unanswered;
+
 /// Events that may wait. Pollers wait for room; troubles are dropped instead, since the next one says the same.
 const QUEUE: usize = 4096;
 
@@ -121,25 +125,38 @@ impl Inbox {
         let _ = self.events.try_send(Event::Trouble(trouble));
     }
 
-    /// Sets what an operator wants of a member. `None`: the cluster has no member of that name, or the process ends.
-    pub async fn operate(&self, cluster: ClusterId, member: String, wish: Operator) -> Option<Operated> {
-        let (answer, answered) = oneshot::channel();
-        self.events.send(Event::Operate { cluster, member, wish, answer }).await.ok()?;
-        answered.await.ok()?
+    /// Sets what an operator wants of a member. `None`: the cluster has no member of that name.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn operate(
+        &self,
+        cluster: ClusterId,
+        member: String,
+        wish: Operator,
+    ) -> Result<Option<Operated>, Unanswered> {
+        self.ask(|answer| Event::Operate { cluster, member, wish, answer }).await
     }
 
     /// Gives a member another weight from now on, in one pool or in all of its cluster; `None` takes it back. `false`: there
-    /// is no such member or pool, or the process ends.
+    /// is no such member or pool.
+    ///
+    /// # Errors
+    /// Nobody answers.
     pub async fn weigh(
         &self,
         cluster: ClusterId,
         pool: Option<String>,
         member: String,
         weight: Option<u16>,
-    ) -> bool {
+    ) -> Result<bool, Unanswered> {
+        self.ask(|answer| Event::Weigh { cluster, pool, member, weight, answer }).await
+    }
+
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Unanswered> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.events.send(Event::Weigh { cluster, pool, member, weight, answer }).await;
-        sent.is_ok() && answered.await.unwrap_or_default()
+        self.events.send(event(answer)).await.map_err(|_| Unanswered)?;
+        answered.await.map_err(|_| Unanswered)
     }
 
     /// The same without waiting for it; `false`: there is no room for it just now.
@@ -160,8 +177,7 @@ impl Inbox {
 impl Inbox {
     /// Whether control works: it comes to this event, in its turn. Waits for as long as control does not come to it.
     pub async fn turns(&self) -> bool {
-        let (answer, answered) = oneshot::channel();
-        self.events.send(Event::Pulse { answer }).await.is_ok() && answered.await.is_ok()
+        self.ask(|answer| Event::Pulse { answer }).await.is_ok()
     }
 }
 
@@ -240,20 +256,35 @@ impl Controller {
 
     fn handle(&mut self, event: Event) {
         let now = self.started.elapsed();
-        let event = match event {
+        // Whoever does not wait for an answer any more sees it in the pictures.
+        match event {
             Event::Reconfigure { changes, answer } => {
                 self.reconfigure(now, changes);
-                // Whoever does not wait for the answer any more sees it in the pictures.
                 let _ = answer.send(());
-                return;
             }
-            Event::Pulse { answer } => {
-                // Whoever does not wait any more has drawn its conclusion.
-                let _ = answer.send(());
-                return;
+            Event::Pulse { answer } => drop(answer.send(())),
+            Event::Weigh { cluster, pool, member, weight, answer } => {
+                let steward = self.stewards.get_mut(&cluster);
+                let known = steward.is_some_and(|steward| steward.weigh(pool.as_deref(), &member, weight));
+                if known {
+                    self.decide(&[cluster]);
+                }
+                let _ = answer.send(known);
             }
-            event => event,
-        };
+            Event::Operate { cluster, member, wish, answer } => {
+                let steward = self.stewards.get_mut(&cluster);
+                let operated = steward.and_then(|steward| steward.operate(&member, wish));
+                if operated.is_some() {
+                    self.decide(&[cluster]);
+                }
+                let _ = answer.send(operated);
+            }
+            event => self.learn(now, event),
+        }
+    }
+
+    /// What a cluster tells of itself.
+    fn learn(&mut self, now: Duration, event: Event) {
         let Some(cluster) = event.cluster() else { return };
         // One that has gone may still be told of.
         let Some(steward) = self.stewards.get_mut(&cluster) else { return };
@@ -286,21 +317,9 @@ impl Controller {
                 }
             }
             Event::Knocked { member, port, knock, .. } => steward.knocked(&member, port, knock),
-            Event::Weigh { pool, member, weight, answer, .. } => {
-                let known = steward.weigh(pool.as_deref(), &member, weight);
-                self.decide(&[cluster]);
-                // Whoever does not wait for the answer any more sees it in the picture.
-                let _ = answer.send(known);
+            Event::Weigh { .. } | Event::Operate { .. } | Event::Reconfigure { .. } | Event::Pulse { .. } => {
                 return;
             }
-            Event::Operate { member, wish, answer, .. } => {
-                let operated = steward.operate(&member, wish);
-                self.decide(&[cluster]);
-                // Whoever does not wait for the answer any more sees it in the picture.
-                let _ = answer.send(operated);
-                return;
-            }
-            Event::Reconfigure { .. } | Event::Pulse { .. } => return,
         }
         self.decide(&[cluster]);
     }
@@ -418,7 +437,7 @@ impl Event {
         Some(Event::Observed { cluster: *cluster, api: api.clone(), observation, took: *took })
     }
 
-    /// Whom it is about; a change to the configuration is about all.
+    /// Who tells it; nobody when an answer is waited for.
     fn cluster(&self) -> Option<ClusterId> {
         match self {
             Event::Observed { cluster, .. }
@@ -427,10 +446,10 @@ impl Event {
             | Event::Undiscovered { cluster, .. }
             | Event::Resolved { cluster, .. }
             | Event::Knocked { cluster, .. }
-            | Event::Weigh { cluster, .. }
-            | Event::Operate { cluster, .. }
             | Event::Trouble(Trouble { cluster, .. }) => Some(*cluster),
-            Event::Reconfigure { .. } | Event::Pulse { .. } => None,
+            Event::Weigh { .. } | Event::Operate { .. } | Event::Reconfigure { .. } | Event::Pulse { .. } => {
+                None
+            }
         }
     }
 }

@@ -4,6 +4,8 @@
 //! The files are read again and again. When they have changed and can be used, the next check goes by them; when they
 //! cannot, the old ones stay, and the log and the status say why: a renewal may have written one of two files so far.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -148,13 +150,24 @@ impl Credentials {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let read =
-        std::fs::metadata(path).and_then(|meta| match meta.is_file() && meta.len() <= MAX_FILE_BYTES {
-            true => std::fs::read(path),
-            false => Err(std::io::Error::other("not a file of up to 1 MiB")),
-        });
-    read.map_err(|error| format!("{} cannot be read: {error}", path.display()))
+/// What a file of up to 1 MiB holds.
+///
+/// # Errors
+/// It cannot be read, is larger, or no file: a sentence that names it. A pipe would be waited for, and a device may not end.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let read = || {
+        let mut bytes = Vec::new();
+        // Looked at before it is opened: to open a pipe may wait for ever. What its length says may not be true any more.
+        let is_file = std::fs::metadata(path)?.is_file();
+        if is_file {
+            File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        }
+        match is_file && bytes.len() as u64 <= MAX_FILE_BYTES {
+            true => Ok(bytes),
+            false => Err(io::Error::other("not a file of up to 1 MiB")),
+        }
+    };
+    read().map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -24,7 +24,8 @@ pub mod steward;
 mod vacancies;
 
 pub use controller::{
-    ClusterOptions, Controller, Event, Inbox, Operated, Reconfiguration, first_ids, first_table, inbox,
+    ClusterOptions, Controller, Event, Inbox, Operated, Reconfiguration, Unanswered, first_ids, first_table,
+    inbox,
 };
 pub use credentials::{Credentials, Password};
 pub use incident::Incident;

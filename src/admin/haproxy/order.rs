@@ -6,11 +6,13 @@
 
 use super::super::actions;
 use super::super::caller::{Caller, Peer, Role};
+use super::super::refusal::Refusal;
 use super::super::view::{self, MemberView};
 use super::super::{PoolKey, Sources};
 use super::command::{Desk, Reply};
 use super::rows::proxies;
 use super::show::session_id;
+use crate::control::Unanswered;
 use crate::routing::ClusterId;
 use crate::routing::weights::MAX_WEIGHT;
 use crate::topology::Operator;
@@ -262,6 +264,12 @@ fn seconds(word: &str) -> Option<u64> {
 
 /// Carries it out, and says what there is to say.
 pub async fn carry_out(sources: &Sources, uid: u32, order: Order) -> String {
+    let said = act(sources, uid, order).await;
+    sources.live.drawings.forget();
+    said
+}
+
+async fn act(sources: &Sources, uid: u32, order: Order) -> String {
     let caller = Caller {
         user: Some(format!("haproxy socket, uid {uid}")),
         role: Role::Operator,
@@ -303,11 +311,24 @@ async fn weigh(sources: &Sources, place: Place, weight: u16, caller: &Caller) ->
         0 if takes_writes => note_on_weightless_writer(&proxy, &member),
         _ => String::new(),
     };
-    if !sources.inbox.weigh(cluster, Some(pool), member.clone(), Some(weight)).await {
-        return "No such server.\n".to_owned();
+    let user = caller.name();
+    match sources.inbox.weigh(cluster, Some(pool), member.clone(), Some(weight)).await {
+        Ok(false) => "No such server.\n".to_owned(),
+        Ok(true) => {
+            tracing::info!(user, proxy, member, weight, "an operator set the weight of a member");
+            note
+        }
+        Err(Unanswered) => {
+            tracing::error!(
+                user,
+                proxy,
+                member,
+                weight,
+                "an operator set the weight of a member, and control had a fault: whether it was done is not known"
+            );
+            Refusal::fault().error + "\n"
+        }
     }
-    tracing::info!(user = caller.name(), proxy, member, weight, "an operator set the weight of a member");
-    note
 }
 
 fn set_limit(

@@ -1,5 +1,6 @@
 //! A change that fails at the last moment, when everything is bound: nothing of it may be in effect.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -9,6 +10,7 @@ use std::task::{Context as Asking, Wake, Waker};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::admin::drawings::Form;
 use crate::app::App;
 use crate::control::ClusterPicture;
 
@@ -107,8 +109,15 @@ async fn a_change_that_fails_at_the_last_moment_leaves_all_as_it_was() {
             assert!(matches!(failed, StartError::NotTakenOver), "{failed}");
             assert_eq!(sources.inbox.panics.of(Part::Control), 1);
             assert_eq!(effects(running, &sources), was, "control");
+            let drawings = &sources.live.drawings;
+            let old =
+                || drawings.draw(Form::Status, || Ok::<_, Infallible>("new")).expect("a drawing") == "old";
+            let much = Duration::from_secs(1);
+            drawings.spend(Instant::now() + 1000 * much, Form::Status, much, &"old".into());
+            assert!(old());
             let whole = prepare(running);
             running.commit(whole, &sources, None).expect("nothing is wrong with it");
+            assert!(!old(), "whoever looks next sees it");
             assert_ne!(effects(running, &sources), was);
             assert_eq!(running.config.max_sessions, Some(7));
         })

@@ -104,6 +104,22 @@ async fn streams_are_bounded_and_a_place_comes_free_with_its_reader() {
     assert_eq!((odd.status, &odd.json()["error"]), (400, &json!("as=xml: expected status or page")));
 }
 
+/// Whoever asks for ten of them and is given all would think that these are ten.
+#[tokio::test]
+async fn a_parameter_that_a_path_does_not_take_is_refused() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let served = Served::cluster(&cluster).await;
+    for path in ["status", "sessions", "events", "ends", "history"].map(|name| format!("/api/v1/{name}")) {
+        let refused = get(served.admin, &format!("{path}?limit=-1")).await;
+        let error = refused.json()["error"].as_str().map(str::to_owned).expect("a reason");
+        assert!(
+            refused.status == 400 && error.starts_with("\"limit=-1\": this path takes no"),
+            "{refused:?}"
+        );
+        assert_eq!(get(served.admin, &format!("{path}?")).await.status, 200, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn fifty_open_pages_and_one_that_does_not_read_hold_up_nobody() {
     let cluster = FakeCluster::start("demo", &["a", "b"]).await;

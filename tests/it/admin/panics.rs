@@ -1,12 +1,21 @@
 //! Panics on the admin side, how those of all parts are shown, and how ends are.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Context;
 
 use axum::Router;
+use axum::extract::{Extension, Path, State};
 use axum::routing::get;
+use pilotfish::admin::actions::set_state;
+use pilotfish::admin::caller::{Caller, Peer, Role};
+use pilotfish::admin::haproxy::command::{self, Desk, Level, Reply};
+use pilotfish::admin::haproxy::order::carry_out;
 use pilotfish::admin::server::{self, Door};
-use pilotfish::admin::{dashboard, metrics, view};
+use pilotfish::admin::{Sources, dashboard, metrics, view};
 use pilotfish::stats::{End, Panics, Part};
+use pilotfish::topology::Operator;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -14,7 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::exposition::Exposition;
 use super::size::sources;
+use crate::control::cluster::FakeCluster;
+use crate::control::rig::{Lines, Rig};
 use crate::control::{http, within};
+use crate::proxy::panics::Bomb;
 
 async fn faulty() -> &'static str {
     panic!("a fault, as the test wants it")
@@ -99,4 +111,65 @@ async fn every_way_to_end_is_counted_under_its_own_cause() {
         let labels = [&pool[..], &[("cause", end.as_str())]].concat();
         assert_eq!(page.value("pilotfish_session_ends_total", &labels), f64::from(times), "{end}");
     }
+}
+
+/// Asks until control has panicked before it has answered, and gives what was said then.
+async fn unanswered<T>(rig: &Rig, mut ask: impl AsyncFnMut() -> T, is_answered: impl Fn(&T) -> bool) -> T {
+    let mut changes = rig.follow();
+    let said = async {
+        loop {
+            // Whoever shows the next picture panics; mostly that is of what is asked for here.
+            let mut change = pin!(changes.changed());
+            let _ = change.as_mut().poll(&mut Context::from_waker(&Bomb::waker()));
+            let said = ask().await;
+            if !is_answered(&said) {
+                return said;
+            }
+        }
+    };
+    within("a panic", said).await
+}
+
+const NOT_KNOWN: &str = "Whether it was done is not known";
+
+#[tokio::test]
+async fn a_change_that_control_panics_at_is_not_told_as_one_of_an_unknown_member() {
+    let (lines, _guard) = Lines::capture();
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let rig = Rig::watch(cluster.seeds());
+    rig.settled("a", &["b"]).await;
+    let sources = Arc::new(Sources { inbox: rig.inbox.clone(), pictures: rig.pictures.clone(), ..sources() });
+    let peer = Peer::Socket { uid: 0 };
+    let caller = Caller { user: Some("alice".to_owned()), role: Role::Operator, peer };
+    let drain = async || {
+        let (sources, caller) = (State(Arc::clone(&sources)), Extension(caller.clone()));
+        let place = Path(("demo".to_owned(), "b".to_owned()));
+        set_state(sources, caller, place, Ok(r#"{"state":"drain"}"#.into())).await
+    };
+    let refusal = unanswered(&rig, drain, Result::is_ok).await.expect_err("no answer");
+    assert!(refusal.status == 500 && refusal.error.contains(NOT_KNOWN), "{refusal:?}");
+    let told = "an operator set the state of a member, and control had a fault";
+    assert_eq!(lines.containing(told), 1);
+    rig.until("the wish", |picture| {
+        picture.members.iter().any(|each| each.member.name == "b" && each.operator == Operator::Drain)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_weight_that_control_panics_at_is_not_told_as_one_of_an_unknown_server() {
+    let (lines, _guard) = Lines::capture();
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let rig = Rig::watch(cluster.seeds());
+    rig.settled("a", &["b"]).await;
+    let sources = Sources { inbox: rig.inbox.clone(), pictures: rig.pictures.clone(), ..sources() };
+    let weigh = async || {
+        let desk = Desk { sources: &sources, level: Level::Admin, highest: Level::Admin, path: "" };
+        let words = ["set", "weight", "replicas/b", "7"].map(str::to_owned);
+        let Reply::Order(order) = command::run(desk, &words) else { panic!("no order") };
+        carry_out(&sources, 0, order).await
+    };
+    let said = unanswered(&rig, weigh, |said| said.is_empty()).await;
+    assert!(said.contains(NOT_KNOWN), "{said}");
+    assert_eq!(lines.containing("an operator set the weight of a member, and control had a fault"), 1);
 }

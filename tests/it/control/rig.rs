@@ -47,7 +47,7 @@ pub struct Watch {
 pub struct Rig {
     pub inbox: Inbox,
     cell: Cell,
-    pictures: Pictures,
+    pub pictures: Pictures,
     control: AbortHandle,
 }
 
@@ -128,7 +128,8 @@ impl Rig {
     }
 
     pub async fn weigh(&self, pool: Option<&str>, member: &str, weight: Option<u16>) -> bool {
-        self.inbox.weigh(ClusterId::default(), pool.map(str::to_owned), member.to_owned(), weight).await
+        let (pool, member) = (pool.map(str::to_owned), member.to_owned());
+        self.inbox.weigh(ClusterId::default(), pool, member, weight).await.expect("an answer")
     }
 
     pub fn trouble(&self, member: &str, kind: TroubleKind) {
