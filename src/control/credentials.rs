@@ -15,6 +15,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use crate::file;
+
 /// Chains and lists of authorities are smaller; what is larger is some other file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -149,12 +151,7 @@ impl Credentials {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let read =
-        std::fs::metadata(path).and_then(|meta| match meta.is_file() && meta.len() <= MAX_FILE_BYTES {
-            true => std::fs::read(path),
-            false => Err(std::io::Error::other("not a file of up to 1 MiB")),
-        });
-    read.map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    file::read(path, MAX_FILE_BYTES).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
