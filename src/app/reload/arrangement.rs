@@ -46,21 +46,27 @@ impl Running {
         next
     }
 
-    /// Has control take it over; then it counts. Blocks.
+    /// Has control take it over, and does what else can fail; then it counts. Blocks.
     ///
     /// # Errors
-    /// Control has not, and all is as it was.
-    pub(super) fn settle(&mut self, next: Arrangement, inbox: &Inbox) -> Result<(), StartError> {
+    /// Control has not, or `last` fails, and all is as it was.
+    pub(super) fn settle(
+        &mut self,
+        next: Arrangement,
+        inbox: &Inbox,
+        last: impl FnOnce() -> Result<(), StartError>,
+    ) -> Result<(), StartError> {
         let Arrangement { clusters, leaving, next_id, changes } = next;
         let back = self.way_back(&changes);
         // Those that went by half are not given twice either.
         self.next_id = next_id;
-        if !inbox.reconfigure(changes) {
-            // Of what control has changed before its fault nothing may be left.
+        let taken_over = inbox.reconfigure(changes).then_some(()).ok_or(StartError::NotTakenOver);
+        if let Err(error) = taken_over.and_then(|()| last()) {
+            // Of what control has changed nothing may be left.
             if !inbox.reconfigure(back) {
                 tracing::error!("control could not go back: it has a fault, or the process ends");
             }
-            return Err(StartError::NotTakenOver);
+            return Err(error);
         }
         for served in self.clusters.iter().filter(|served| leaving.iter().any(|gone| gone.id == served.id)) {
             tracing::info!(cluster = served.config.name, id = served.id.0, "a cluster is served no more");
