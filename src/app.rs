@@ -47,6 +47,7 @@ mod watchdog;
 /// Reads the configuration once more.
 pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
+pub use crate::control::tls_in_words;
 /// The target of log lines that are whole lines of HAProxy's `option tcplog`.
 pub use crate::proxy::tcplog::TARGET as TCPLOG;
 pub use manager::Manager;

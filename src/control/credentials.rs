@@ -163,6 +163,14 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
+/// What the TLS library says, and in words what it has none for.
+pub fn tls_in_words(cause: String) -> String {
+    match cause.contains("CaUsedAsEndEntity") {
+        true => "the certificate is that of an authority; give the server one with CA:FALSE".to_owned(),
+        false => cause,
+    }
+}
+
 /// Checks certificates as usual, but for another name than that of the host, or not at all.
 #[derive(Debug)]
 struct Verifier {

@@ -25,7 +25,7 @@ mod vacancies;
 pub use controller::{
     ClusterOptions, Controller, Event, Inbox, Operated, Reconfiguration, first_ids, first_table, inbox,
 };
-pub use credentials::{Credentials, Password};
+pub use credentials::{Credentials, Password, tls_in_words};
 pub use incident::Incident;
 pub use names::Names;
 pub use patroni::{Patroni, PatroniOptions};
