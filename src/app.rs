@@ -3,6 +3,7 @@
 //! [`App::prepare`] binds everything and builds what cannot fail later; a process that gets past it serves.
 //! [`App::run`] starts the parts, waits for the word to stop, and drains.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -36,6 +37,7 @@ mod console;
 mod followed;
 pub mod handover;
 mod manager;
+mod open_files;
 mod plan;
 mod reload;
 mod served;
@@ -47,9 +49,11 @@ mod watchdog;
 /// Reads the configuration once more.
 pub type Source = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
+pub use crate::control::tls_in_words;
 /// The target of log lines that are whole lines of HAProxy's `option tcplog`.
 pub use crate::proxy::tcplog::TARGET as TCPLOG;
 pub use manager::Manager;
+pub use open_files::raise as raise_open_files;
 pub use reload::counts_at_start_only;
 pub use upgrades::pass_on_reload;
 
@@ -62,20 +66,24 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("{what} cannot listen on {address}: {error}{hint}")]
-    Bind { what: String, address: ListenAddress, error: io::Error, hint: &'static str },
+    Bind { what: String, address: ListenAddress, error: io::Error, hint: Cow<'static, str> },
     #[error(
-        "max_sessions is {wanted}, but {limit} open files allow {possible} sessions; raise the limit (LimitNOFILE, ulimit -n) or lower max_sessions"
+        "max_sessions is {wanted}, but {limit} open files allow {possible} sessions; raise the limit (LimitNOFILE=, ulimit -n) or lower max_sessions"
     )]
     Descriptors { wanted: usize, limit: u64, possible: usize },
-    #[error("{path}: {error}")]
-    File { path: String, error: io::Error },
     #[error("{0}")]
     Users(String),
     #[error("admin.tls: {0}")]
     Certificate(String),
     #[error("cluster {cluster}: {problem}")]
     Tls { cluster: String, problem: String },
-    #[error("a thread or its event loop cannot be made: {0}; is a limit of open files or threads reached?")]
+    #[error(
+        "a limit of {limit} open files is too low for any session; raise it (LimitNOFILE=, ulimit -n) to {least} and more"
+    )]
+    FewFiles { limit: u64, least: u64 },
+    #[error(
+        "a thread or its event loop cannot be made: {0}; raise the limit of open files (LimitNOFILE=, ulimit -n) or of threads (TasksMax=, ulimit -u)"
+    )]
     System(#[from] io::Error),
     #[error("the process before this one goes on: {0}")]
     Predecessor(String),

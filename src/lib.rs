@@ -16,6 +16,7 @@
 //! | data | [`proxy`] | from `accept` to the last byte; knows no HTTP, no Patroni, no configuration |
 //! | edge | [`control`] | pollers, discovery, and the one controller that publishes tables |
 //! | edge | [`admin`] | the page, the API, the metrics, and an operator's actions |
+//! | seam | [`file`] | a small file as a whole, and never a pipe |
 //! | edge | [`config`] | YAML in, a valid [`config::Config`] or every problem at once out |
 //! | edge | [`import`] | HAProxy's configuration in, pilotfish's and what became of each line out: pure |
 //! | edge | [`app`] | the composition root: the only module that knows all others |
@@ -42,6 +43,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod file;
 pub mod import;
 pub mod proxy;
 pub mod routing;

@@ -29,6 +29,7 @@ use super::caller::Peer;
 use super::places::{Place, Places};
 use super::refusal::Refusal;
 use super::tls::{self, Certificates};
+use crate::proxy::event_loop::EventLoop;
 use crate::proxy::share::{Kept, Share};
 use crate::proxy::socket_file::SocketFile;
 use crate::stats::{Panics, Part};
@@ -129,21 +130,18 @@ pub fn start(
     stop: CancellationToken,
     panics: Panics,
 ) -> io::Result<(Doors, JoinHandle<()>)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name("admin-blocking")
-        .build()?;
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.max_blocking_threads(BLOCKING_THREADS).thread_name("admin-blocking");
+    // A hash under way is not waited for.
+    let event_loop = EventLoop::new(&mut builder)?;
     let ends = Ends { stop: stop.clone(), leave: CancellationToken::new(), visits: TaskTracker::new() };
-    let doors = Doors { runtime: runtime.handle().clone(), router, ends, panics };
+    let doors = Doors { runtime: event_loop.handle.clone(), router, ends, panics };
     let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         give_way();
-        runtime.block_on(async {
+        event_loop.run(async {
             tokio::spawn(work);
             stop.cancelled().await;
         });
-        // A hash under way is not waited for.
-        runtime.shutdown_background();
     })?;
     Ok((doors, thread))
 }

@@ -2,32 +2,18 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use super::StartError;
 use super::console::{Entrances, Secrets};
 use super::handover::Inherited;
 use super::plan::{Plan, addresses};
 use super::reload::Running;
-use super::{clusters, transport};
-use crate::admin;
+use super::{clusters, open_files, transport};
 use crate::config::{self, Config};
 use crate::control::{Names, Patroni};
 use crate::proxy::beside::Former;
-use crate::proxy::engine::DESCRIPTORS_PER_WORKER;
 use crate::proxy::listener::{self, Bound, ListenAddress};
-
-/// Descriptors kept for everything but workers, sessions and the admin side: logs, the dials of cancel requests, and a few
-/// clusters' listeners and checks.
-const RESERVED_DESCRIPTORS: u64 = 256;
-/// Doors of the admin side: its address and its socket.
-const ADMIN_DOORS: u64 = 2;
-/// Kept beside these for each further cluster: its listeners, and a check of each of some five members.
-const DESCRIPTORS_PER_CLUSTER: u64 = 8;
-/// Clusters that the first reserve is enough for.
-const FEW_CLUSTERS: u64 = 16;
-/// A session has two sockets.
-const DESCRIPTORS_PER_SESSION: u64 = 2;
-/// More than the ports of this host allow, whatever the limit of open files is.
-const MOST_SESSIONS: usize = 10_000_000;
 
 /// What there is before a configuration is.
 #[derive(Debug)]
@@ -67,7 +53,7 @@ impl Prepared {
         };
         // Before anything is bound: what is wrong with these is wrong with the configuration.
         let secrets = Secrets::load(&config.admin)?;
-        let max_sessions = session_limit(config.max_sessions, workers, config.clusters.len())?;
+        let max_sessions = open_files::sessions(config.max_sessions, workers, config.clusters.len())?;
         let plan = running.map_or_else(|| Plan::new(&[], &[], &config), |running| running.plan(&config));
         let patronis = patronis(&config, names, running)?;
         let tcp = |place: usize| transport::tcp(&config.clusters[place].tcp);
@@ -99,7 +85,7 @@ fn bind(
         Some(passed) => listener::adopt(passed.socket, options, passed.file),
         None => listener::bind_beside(options, beside),
     };
-    bound.map_err(|error| unbound(&format!("pool {pool}"), options.address.clone(), error))
+    bound.map_err(|error| refused(&format!("pool {pool}"), options.address.clone(), error, inherited))
 }
 
 /// Clusters that are asked in the same way share a client: each holds all the system's authorities. One that runs goes on.
@@ -121,34 +107,31 @@ fn patronis(config: &Config, names: &Names, running: Option<&Running>) -> Result
     Ok(patronis)
 }
 
-/// Raises the limit of open files as far as allowed, and derives how many sessions fit.
-pub(super) fn session_limit(
-    wanted: Option<usize>,
-    workers: usize,
-    clusters: usize,
-) -> Result<usize, StartError> {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if setrlimit(Resource::Nofile, limit).is_err() {
-        // Going on with what there is.
-        limit = getrlimit(Resource::Nofile);
-    }
-    let files = limit.current.unwrap_or(u64::MAX);
-    let of_clusters = DESCRIPTORS_PER_CLUSTER * (clusters as u64).saturating_sub(FEW_CLUSTERS);
-    let of_admin = ADMIN_DOORS * admin::server::MAX_CONNECTIONS as u64;
-    let of_admin = of_admin + admin::haproxy::runtime::MAX_CONNECTIONS as u64;
-    let reserved = RESERVED_DESCRIPTORS + of_admin + DESCRIPTORS_PER_WORKER * workers as u64 + of_clusters;
-    let possible = files.saturating_sub(reserved) / DESCRIPTORS_PER_SESSION;
-    let possible = usize::try_from(possible).unwrap_or(usize::MAX).clamp(1, MOST_SESSIONS);
-    match wanted {
-        Some(wanted) if wanted > possible => Err(StartError::Descriptors { wanted, limit: files, possible }),
-        wanted => Ok(wanted.unwrap_or(possible)),
+/// The same for one that may be refused for a socket that was passed to this process.
+pub(super) fn refused(
+    what: &str,
+    address: ListenAddress,
+    error: io::Error,
+    inherited: &Inherited,
+) -> StartError {
+    match inherited.in_the_way(&address) {
+        Some(other) if error.kind() == io::ErrorKind::AddrInUse => {
+            let hint = format!(
+                "; it overlaps {other}, which the running process (or systemd) has passed on: reload first, then upgrade (or \
+                 mend ListenStream=)"
+            );
+            StartError::Bind { what: what.to_owned(), address, error, hint: hint.into() }
+        }
+        _ => unbound(what, address, error),
     }
 }
 
+/// Why nobody can listen there, and what to do.
 pub(super) fn unbound(what: &str, address: ListenAddress, error: io::Error) -> StartError {
     let hint = match (error.kind(), &address) {
+        _ if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+            "; raise the limit of open files (LimitNOFILE=, ulimit -n)"
+        }
         (io::ErrorKind::AddrInUse, ListenAddress::Ip(_)) => {
             "; another process has it, or this one for something else (see: ss -ltnp); choose another port"
         }
@@ -170,7 +153,7 @@ pub(super) fn unbound(what: &str, address: ListenAddress, error: io::Error) -> S
         }
         _ => "",
     };
-    StartError::Bind { what: what.to_owned(), address, error, hint }
+    StartError::Bind { what: what.to_owned(), address, error, hint: hint.into() }
 }
 
 fn patroni(cluster: &config::Cluster, names: &Names) -> Result<Patroni, StartError> {

@@ -90,17 +90,19 @@ impl Entrances {
                 Some(passed) => listener::adopt_ip(passed.socket, tcp),
                 None => listener::bind_ip_beside(address, tcp, &beside),
             };
-            let listener = listener
-                .map_err(|error| super::bind::unbound("the admin page", ListenAddress::Ip(address), error))?;
+            let listener = listener.map_err(|error| {
+                super::bind::refused("the admin page", ListenAddress::Ip(address), error, inherited)
+            })?;
             entrances.listener = Some(listener);
         }
         if let Some(path) = admin.socket.as_ref().filter(|_| running.is_none_or(|r| r.socket != admin.socket))
         {
-            entrances.socket = Some(bind(path, socket_file::MODE, inherited)?);
+            entrances.socket = Some(bind("admin.socket", path, socket_file::MODE, inherited)?);
         }
         let known = running.and_then(runtime_path);
         if let Some(wanted) = admin.haproxy_socket.as_ref().filter(|wanted| known != Some(&*wanted.path)) {
-            entrances.runtime = Some(bind(&wanted.path, wanted.new_mode(), inherited)?);
+            entrances.runtime =
+                Some(bind("admin.haproxy_socket", &wanted.path, wanted.new_mode(), inherited)?);
         }
         Ok(entrances)
     }
@@ -121,12 +123,13 @@ fn runtime_path(admin: &config::Admin) -> Option<&Path> {
     admin.haproxy_socket.as_ref().map(|socket| &*socket.path)
 }
 
-fn bind(path: &Path, mode: u32, inherited: &mut Inherited) -> Result<SocketFile, StartError> {
-    let bound = match inherited.take(&ListenAddress::Unix(path.to_owned())) {
+fn bind(what: &str, path: &Path, mode: u32, inherited: &mut Inherited) -> Result<SocketFile, StartError> {
+    let address = ListenAddress::Unix(path.to_owned());
+    let bound = match inherited.take(&address) {
         Some(passed) => SocketFile::adopt(passed.socket.into(), path, passed.file),
         None => SocketFile::bind(path, mode),
     };
-    bound.map_err(|error| StartError::File { path: path.display().to_string(), error })
+    bound.map_err(|error| super::bind::unbound(what, address, error))
 }
 
 impl Console {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
+use self::overlap::Sockets;
 use super::bind::{Before, Prepared};
 use super::console::{CLOSING, Console, permit};
 use super::followed::Followed;
@@ -221,7 +222,7 @@ impl Running {
     /// Changes over. Blocks until control has taken it over; not for async code.
     ///
     /// # Errors
-    /// When the system lets nobody watch a new socket, or control has a fault: nothing has changed then. Or the predecessor
+    /// When the system lets nobody listen on or watch a new socket, or control has a fault: nothing has changed then. Or the predecessor
     /// goes on.
     pub fn commit(
         &mut self,
@@ -232,21 +233,22 @@ impl Running {
         let Prepared { config, plan, max_sessions, secrets, patronis, sockets, entrances } = prepared;
         let is_start = self.config.clusters.is_empty();
         let doors = self.console.ready(entrances, &self.context.doors)?;
-        let sockets = overlap::watch(sockets, &sources.workers)?;
+        let listening = self.listening(&plan, &sockets);
+        let mut sockets = Sockets::new(sockets, &sources.workers)?;
         let mut next = self.arrange(&config, &plan, patronis);
         let shown = next.changes.shown.clone();
-        next.changes.listening = Some(self.listening(&plan, &sockets));
+        next.changes.listening = Some(listening);
         if let Some(predecessor) = &predecessor {
             next.changes.wishes = predecessor.wishes(&config, &shown);
         }
-        self.settle(next, &sources.inbox)?;
+        self.settle(next, &sources.inbox, || sockets.listen(&sources.workers))?;
         if let Some(predecessor) = predecessor {
             // Nobody is accepted before that.
             self.context.control.block_on(predecessor.settle(&config, &shown, sources))?;
             predecessor.ask()?;
         }
         sources.workers.set_max_sessions(max_sessions);
-        let pools = self.listen(&config, plan, sockets, sources);
+        let pools = self.listen(&config, plan, sockets.watched, sources);
         let admitted = self.console.admit(&config.admin, secrets);
         let patronis = self.clusters.iter().map(|served| (served.id, served.patroni.clone())).collect();
         let certificates = self.console.certificates();

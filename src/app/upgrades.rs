@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 
@@ -127,8 +128,10 @@ impl Upgrade {
 pub fn pass_on_reload(upgrade: &asked::Upgrade, pid: u32) {
     if upgrade.take_reload() {
         let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let passed = process.map(|process| kill_process(process, Signal::HUP));
-        tracing::info!(pid, ?passed, "a reload is for the process that has taken the place of this one");
+        let passed = process.map_or(Err(Errno::SRCH), |process| kill_process(process, Signal::HUP));
+        // Said when there is one.
+        let error = passed.err().map(|error| error.to_string());
+        tracing::info!(pid, error, "a reload is for the process that has taken the place of this one");
     }
 }
 

@@ -40,7 +40,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Balance until told to stop (SIGTERM or SIGINT: finish sessions first; a second one: at once)
+    /// Balance until told to stop (SIGTERM, SIGINT or SIGUSR1: finish sessions first; a second one: at once)
     Run(Source),
     /// Say what is wrong with a configuration, or how it is understood
     Check(Source),

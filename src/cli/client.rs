@@ -24,6 +24,7 @@ use super::arguments::{Form, Remote};
 use super::door::Door;
 use super::output::harmless;
 use super::{EXIT_FAILED, EXIT_NOT_ALLOWED, EXIT_UNREACHABLE, EXIT_USAGE, Failure};
+use crate::app::tls_in_words;
 
 /// From the dial to the last byte; pilotfish answers in milliseconds.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -65,7 +66,7 @@ fn authorization(remote: &Remote) -> Result<Option<String>, Failure> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Some(user) = &remote.user {
         let password = match &remote.password_file {
-            Some(path) => Some(first_line(path)?),
+            Some(path) => Some(first_line("--password-file", path)?),
             None => variable("PILOTFISH_PASSWORD"),
         };
         let password = password.ok_or_else(|| {
@@ -74,15 +75,17 @@ fn authorization(remote: &Remote) -> Result<Option<String>, Failure> {
         return Ok(Some(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))));
     }
     let token = match &remote.token_file {
-        Some(path) => Some(first_line(path)?),
+        Some(path) => Some(first_line("--token-file", path)?),
         None => variable("PILOTFISH_TOKEN"),
     };
     Ok(token.map(|token| format!("Bearer {token}")))
 }
 
-fn first_line(path: &Path) -> Result<String, Failure> {
+fn first_line(option: &str, path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| Failure::new(EXIT_USAGE, format!("{}: {error}", path.display())))?;
+    let text = text.map_err(|error| {
+        Failure::new(EXIT_USAGE, format!("{option}: {} cannot be read: {error}", path.display()))
+    })?;
     Ok(text.lines().next().unwrap_or("").to_owned())
 }
 
@@ -192,8 +195,17 @@ impl Client {
             let words = format!("{door} is not open to you: {error}; its owner and its group may use it");
             return Failure::new(EXIT_NOT_ALLOWED, words);
         }
-        let words =
-            format!("no pilotfish answers at {door}: {error}; is it running? (where: --admin ADDRESS)");
+        let is_no_http =
+            error.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(hyper::Error::is_parse);
+        let advice = match door {
+            Door::Network { encrypted: false, .. } if is_no_http => {
+                let authority = door.authority();
+                format!("is it TLS that it speaks (admin.tls)? then use --admin https://{authority}")
+            }
+            _ => "is it running? (where: --admin ADDRESS)".to_owned(),
+        };
+        let why = tls_in_words(error.to_string());
+        let words = format!("no pilotfish answers at {door}: {why}; {advice}");
         Failure::new(EXIT_UNREACHABLE, words)
     }
 

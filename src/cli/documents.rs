@@ -15,7 +15,7 @@ pub fn completions(shell: Shell) -> Result<(), Failure> {
 }
 
 /// When the commands changed last: the foot of a page has a date.
-const CHANGED: &str = "2026-11-24";
+const CHANGED: &str = "2026-11-27";
 
 /// One page to standard output, or all into a folder.
 pub fn man(command: Option<&str>, dir: Option<&Path>) -> Result<(), Failure> {
@@ -27,14 +27,17 @@ pub fn man(command: Option<&str>, dir: Option<&Path>) -> Result<(), Failure> {
         let about = format!("pilotfish {}", env!("CARGO_PKG_VERSION"));
         (command.get_name(), Man::new(command.clone()).date(CHANGED).source(about).manual("pilotfish"))
     });
-    let failed = |error: std::io::Error| Failure::new(EXIT_FAILED, format!("no page written: {error}"));
     if let Some(dir) = dir {
-        return pages.try_for_each(|(_, page)| page.generate_to(dir).map(drop)).map_err(failed);
+        return pages.try_for_each(|(_, page)| page.generate_to(dir).map(drop)).map_err(|error| {
+            let words = format!("--dir: no page can be written into {}: {error}", dir.display());
+            Failure::new(EXIT_FAILED, words)
+        });
     }
     let name = command.unwrap_or("pilotfish");
     let unknown = || Failure::new(EXIT_USAGE, format!("{name:?} is no command; see pilotfish --help"));
     let (_, page) = pages.find(|(known, _)| *known == name).ok_or_else(unknown)?;
     let mut text = Vec::new();
+    let failed = |error| Failure::new(EXIT_FAILED, format!("no page written: {error}"));
     page.render(&mut text).map_err(failed)?;
     print(&String::from_utf8_lossy(&text))
 }

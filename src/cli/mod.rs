@@ -56,8 +56,10 @@ impl Failure {
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    // Before all else: until then a hangup ends the process. Other commands are to end with their terminal.
+    let control = (std::env::args_os().nth(1).is_some_and(|word| word == "run")).then(run::Control::new);
     let outcome = match arguments::parse() {
-        Command::Run(source) => match run::run(source) {
+        Command::Run(source) => match run::run(source, control.unwrap_or_else(run::Control::new)) {
             Ok(code) => return code,
             Err(failure) => Err(failure),
         },

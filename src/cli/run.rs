@@ -1,8 +1,9 @@
 //! `pilotfish run`: from a valid configuration to the end of the process.
 
+use std::io;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::arguments::Source as Origin;
@@ -10,19 +11,21 @@ use super::{EXIT_CONFIG, EXIT_FAILED, Failure, logging};
 use crate::admin::actions::Reload;
 use crate::admin::upgrade::Upgrade;
 use crate::app::handover::{self, Start};
-use crate::app::{App, Manager, Source, StartError, Stopped, pass_on_reload};
+use crate::app::{App, Manager, Source, StartError, Stopped, pass_on_reload, raise_open_files};
 use crate::config::Config;
 
 /// Runs until a signal says stop. 0 after a stop, 78 for secrets or certificates that cannot be used, 1 when it could not
 /// start for another reason.
 ///
 /// # Errors
-/// Before there is a log: what is wrong with the configuration, or with what started this process.
-pub fn run(origin: Origin) -> Result<ExitCode, Failure> {
+/// Before there is a log: what is wrong with the configuration, with the system, or with what started this process.
+pub fn run(origin: Origin, control: Result<Control, StartError>) -> Result<ExitCode, Failure> {
+    let failed = |problem: &dyn ToString| Failure::new(EXIT_FAILED, problem.to_string());
     if let Some(launched) = handover::launch() {
-        return launched.map(|()| ExitCode::SUCCESS).map_err(|problem| Failure::new(EXIT_FAILED, problem));
+        return launched.map(|()| ExitCode::SUCCESS).map_err(|problem| failed(&problem));
     }
-    let start = Start::from_environment().map_err(|problem| Failure::new(EXIT_FAILED, problem))?;
+    let control = control.map_err(|error| failed(&error))?;
+    let start = Start::from_environment().map_err(|problem| failed(&problem))?;
     let herald = start.herald();
     let tell = |problem: &str| herald.iter().for_each(|herald| herald.failed(problem));
     let config = origin.read().map_err(|problems| {
@@ -31,46 +34,71 @@ pub fn run(origin: Origin) -> Result<ExitCode, Failure> {
     })?;
     let _flushes_at_the_end = logging::init(&config.log);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "pilotfish starts");
-    let error = match serve(config, Box::new(move || origin.read()), start) {
+    let error = match control.serve(config, Box::new(move || origin.read()), start) {
         Ok(Stopped { .. }) => return Ok(ExitCode::SUCCESS),
         Err(error) => error,
     };
-    tell(&format!("{error:#}"));
-    tracing::error!("{error:#}");
-    let of_configuration = error.downcast_ref::<StartError>().is_some_and(StartError::is_of_configuration);
-    Ok(ExitCode::from(if of_configuration { EXIT_CONFIG } else { EXIT_FAILED }))
+    tell(&error.to_string());
+    tracing::error!("{error}");
+    Ok(ExitCode::from(if error.is_of_configuration() { EXIT_CONFIG } else { EXIT_FAILED }))
 }
 
-fn serve(config: Config, source: Source, start: Start) -> anyhow::Result<Stopped> {
-    let app = App::start(config, Some(source), start)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .thread_name("control")
-        .build()
-        .context("the control runtime cannot be made")?;
-    let outcome = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut again = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::spawn(reload_at_hangups(signal(SignalKind::hangup())?, app.reload(), app.upgrade()));
-        tokio::spawn(upgrade_at_signals(signal(SignalKind::user_defined2())?, app.upgrade()));
-        let stop = either(&mut terminate, &mut interrupt);
-        // The second signal: these streams see the first one too.
-        let hurry = async {
-            either(&mut again.0, &mut again.1).await;
-            either(&mut again.0, &mut again.1).await;
-        };
-        Ok(app.run(stop, hurry).await?)
-    });
-    // A lookup that hangs in the system's resolver is not waited for.
-    runtime.shutdown_background();
-    outcome
+/// The event loop of control, and the signals that end no process, however early they come. A signal that is to end it does so
+/// by itself until there is something to finish.
+pub struct Control {
+    runtime: Runtime,
+    hangups: Signal,
+    upgrades: Signal,
 }
 
-async fn either(first: &mut Signal, second: &mut Signal) {
-    tokio::select! {
-        _ = first.recv() => {}
-        _ = second.recv() => {}
+impl Control {
+    /// # Errors
+    /// For want of descriptors.
+    pub fn new() -> Result<Control, StartError> {
+        raise_open_files()?;
+        let runtime = Builder::new_current_thread().enable_all().thread_name("control").build()?;
+        let _within = runtime.enter();
+        let (hangups, upgrades) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
+        Ok(Control { hangups, upgrades, runtime })
+    }
+
+    fn serve(self, config: Config, source: Source, start: Start) -> Result<Stopped, StartError> {
+        let Control { runtime, hangups, upgrades } = self;
+        let app = App::start(config, Some(source), start)?;
+        let outcome = runtime.block_on(async {
+            let (mut stops, mut again) = (Stops::new()?, Stops::new()?);
+            tokio::spawn(reload_at_hangups(hangups, app.reload(), app.upgrade()));
+            tokio::spawn(upgrade_at_signals(upgrades, app.upgrade()));
+            // The second signal: these streams see the first one too.
+            let hurry = async {
+                again.next().await;
+                again.next().await;
+            };
+            app.run(stops.next(), hurry).await
+        });
+        // A lookup that hangs in the system's resolver is not waited for.
+        runtime.shutdown_background();
+        outcome
+    }
+}
+
+/// The signals that stop. SIGUSR1 does so in HAProxy, and for containers made for it.
+struct Stops([Signal; 3]);
+
+impl Stops {
+    fn new() -> io::Result<Stops> {
+        let [terminate, interrupt, soft] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1()].map(signal);
+        Ok(Stops([terminate?, interrupt?, soft?]))
+    }
+
+    async fn next(&mut self) {
+        let [terminate, interrupt, soft] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = soft.recv() => {}
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use super::node::{Map, Node};
 use super::runtime_socket::{RuntimeSocket, runtime_socket};
 use super::word::Word;
 use super::{endpoint, limits, read, value};
+use crate::file;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -250,11 +251,8 @@ fn is_hash(text: &str) -> bool {
 /// The secret in a file: its first line. An error is the end of a sentence that begins with the file.
 pub(super) fn secret_in(path: &Path) -> Result<String, String> {
     let cannot = |error| format!("cannot be read: {error}");
-    let meta = std::fs::metadata(path).map_err(cannot)?;
-    if !meta.is_file() || meta.len() > limits::MAX_SECRET_BYTES {
-        return Err(format!("is not a file of up to {} bytes", limits::MAX_SECRET_BYTES));
-    }
-    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    let bytes = file::read(path, limits::MAX_SECRET_BYTES).map_err(cannot)?;
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text; save the file as UTF-8")?;
     let line = text.lines().next().unwrap_or("").to_owned();
     if line.is_empty() {
         Err("holds nothing in its first line; write the secret there".into())

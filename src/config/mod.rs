@@ -9,9 +9,11 @@
 //! and looks at no file but those that `tls` and `users` name, whether they can be read.
 
 use std::fmt;
-use std::io::Read as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use crate::file;
 
 mod admin;
 mod changes;
@@ -217,18 +219,13 @@ impl Config {
 
     fn load_by<T>(path: &Path, parse: impl FnOnce(&str, &str) -> Result<T, Problems>) -> Result<T, Problems> {
         let name = path.display().to_string();
-        let mut bytes = Vec::new();
-        // One byte more than allowed tells "too large" without reading all of an endless file.
-        let most = limits::MAX_FILE_BYTES as u64 + 1;
-        let read = std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
-        if let Err(error) = read {
-            let message = format!("cannot be read: {error}; give the path with --config FILE");
-            return Err(Problem::of_file(&name, message).into());
-        }
-        // Cut off within a letter by the limit is still too large, not bad text.
-        if bytes.len() > limits::MAX_FILE_BYTES {
-            return Err(Problem::of_file(&name, too_large()).into());
-        }
+        let bytes = file::read(path, limits::MAX_FILE_BYTES as u64).map_err(|error| {
+            let message = match error.kind() {
+                io::ErrorKind::FileTooLarge => too_large(),
+                _ => format!("cannot be read: {error}; give the path of a file with --config FILE"),
+            };
+            Problem::of_file(&name, message)
+        })?;
         match std::str::from_utf8(&bytes) {
             Ok(text) => parse(&name, text),
             Err(error) => {

@@ -200,13 +200,8 @@ fn auth(patroni: &Map<'_>, env: Environment<'_>) -> Option<Auth> {
 /// The path of a file that can be read now.
 pub(super) fn file(node: &Node<'_>) -> Option<PathBuf> {
     let path = Path::new(node.text("the path of a PEM file")?);
-    // Looked at before it is opened: to open a pipe could wait for ever.
-    let checked = std::fs::metadata(path).and_then(|meta| match meta.is_file() {
-        true => std::fs::File::open(path).map(drop),
-        false => Err(std::io::Error::other("not a file")),
-    });
-    match checked {
-        Ok(()) => Some(path.into()),
+    match crate::file::open(path) {
+        Ok(_) => Some(path.into()),
         Err(error) => node.refuse_value(format!("cannot be read: {error}; give the path of a PEM file")),
     }
 }

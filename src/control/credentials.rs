@@ -4,8 +4,6 @@
 //! The files are read again and again. When they have changed and can be used, the next check goes by them; when they
 //! cannot, the old ones stay, and the log and the status say why: a renewal may have written one of two files so far.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +14,8 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use crate::file;
 
 /// Chains and lists of authorities are smaller; what is larger is some other file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -153,21 +153,9 @@ impl Credentials {
 /// What a file of up to 1 MiB holds.
 ///
 /// # Errors
-/// It cannot be read, is larger, or no file: a sentence that names it. A pipe would be waited for, and a device may not end.
+/// It cannot be read, is larger, or no file: a sentence that names it.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let read = || {
-        let mut bytes = Vec::new();
-        // Looked at before it is opened: to open a pipe may wait for ever. What its length says may not be true any more.
-        let is_file = std::fs::metadata(path)?.is_file();
-        if is_file {
-            File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        }
-        match is_file && bytes.len() as u64 <= MAX_FILE_BYTES {
-            true => Ok(bytes),
-            false => Err(io::Error::other("not a file of up to 1 MiB")),
-        }
-    };
-    read().map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    file::read(path, MAX_FILE_BYTES).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -176,6 +164,14 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, 
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(format!("the file in {what} holds no certificate in PEM form")),
         Err(error) => Err(format!("the file in {what} cannot be used: {error}")),
+    }
+}
+
+/// What the TLS library says, and in words what it has none for.
+pub fn tls_in_words(cause: String) -> String {
+    match cause.contains("CaUsedAsEndEntity") {
+        true => "the certificate is that of an authority; give the server one with CA:FALSE".to_owned(),
+        false => cause,
     }
 }
 

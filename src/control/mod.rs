@@ -27,7 +27,7 @@ pub use controller::{
     ClusterOptions, Controller, Event, Inbox, Operated, Reconfiguration, Unanswered, first_ids, first_table,
     inbox,
 };
-pub use credentials::{Credentials, Password};
+pub use credentials::{Credentials, Password, tls_in_words};
 pub use incident::Incident;
 pub use names::Names;
 pub use patroni::{Patroni, PatroniOptions};

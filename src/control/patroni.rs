@@ -18,7 +18,7 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
 use super::answer;
 pub use super::answer::{ClusterAnswer, cluster, report};
-use super::credentials::{Contents, Credentials};
+use super::credentials::{Contents, Credentials, tls_in_words};
 use super::names::Names;
 use crate::topology::{Observation, Silence, SilenceKind};
 
@@ -287,7 +287,7 @@ fn silence(error: &reqwest::Error) -> Silence {
     };
     let detail = match kind {
         SilenceKind::Timeout => "no answer in time".to_owned(),
-        _ => objection(error).unwrap_or_else(|| root_cause(error)),
+        _ => objection(error).unwrap_or_else(|| tls_in_words(root_cause(error))),
     };
     Silence { kind, detail }
 }

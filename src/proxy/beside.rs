@@ -108,7 +108,7 @@ pub fn hide(socket: &OwnedFd) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     /// Below those that the kernel gives out, so that nobody connects from it at one of the other addresses.
-    fn free_port() -> u16 {
+    pub(crate) fn free_port() -> u16 {
         use std::hash::{BuildHasher, RandomState};
         let ports = (0..).map(|number| 20_000 + (RandomState::new().hash_one(number) % 10_000) as u16);
         let is_free = |port: &u16| socket().bind(&SockAddr::from(SocketAddr::from((WIDE, *port)))).is_ok();

@@ -6,6 +6,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::first_packet::{self, FirstPacket, Parse};
+use super::proxy_protocol::looks_like_header;
 use super::refusal::{PROTOCOL_VIOLATION, Refusal};
 use super::sessions::Session;
 use super::stream::Stream;
@@ -45,6 +46,9 @@ pub(super) async fn greet(
             Parse::Need(length) => wanted = length,
             Parse::Done(kind, _) => return Ok(Greeting { kind, bytes }),
             Parse::Garbage(why) => {
+                // The one of a trusted proxy has been read by now.
+                let is_second = session.proxied().is_some() && looks_like_header(&bytes);
+                let why = if is_second { "a second PROXY protocol header" } else { why };
                 session.remark(why);
                 let message = format!("pilotfish: {why}");
                 let hint = "This port speaks PostgreSQL; is the client's address the right one?".to_owned();

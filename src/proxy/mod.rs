@@ -22,6 +22,7 @@ mod dice;
 pub mod ended;
 pub mod engine;
 pub mod epoll;
+pub mod event_loop;
 pub mod first_packet;
 pub mod greeting;
 pub mod hold;

@@ -75,14 +75,7 @@ impl Share {
 
     /// The addresses by which clients come to it; none for a unix socket, or when it is closed.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + use<> {
-        let socket = self.socket();
-        let socket = socket.as_ref().map(SockRef::from);
-        let own = socket.as_ref().and_then(|socket| socket.local_addr().ok()?.as_socket());
-        // One that was passed to this process may be for both families.
-        let is_for_both = own.is_some_and(|own| own.ip() == Ipv6Addr::UNSPECIFIED)
-            && socket.is_some_and(|socket| socket.only_v6().is_ok_and(|only_v6| !only_v6));
-        let of_ipv4 = own.filter(|_| is_for_both).map(|own| (Ipv4Addr::UNSPECIFIED, own.port()).into());
-        own.into_iter().chain(of_ipv4)
+        self.socket().map(|socket| addresses(&socket)).into_iter().flatten()
     }
 
     /// There is a file, and this process would remove it.
@@ -101,4 +94,15 @@ impl Share {
             stays.set(true);
         }
     }
+}
+
+/// The addresses by which clients come to a socket; none for a unix one.
+pub fn addresses(socket: &OwnedFd) -> impl Iterator<Item = SocketAddr> + use<> {
+    let socket = SockRef::from(socket);
+    let own = socket.local_addr().ok().and_then(|own| own.as_socket());
+    // One that was passed to this process may be for both families.
+    let is_for_both = own.is_some_and(|own| own.ip() == Ipv6Addr::UNSPECIFIED)
+        && socket.only_v6().is_ok_and(|only_v6| !only_v6);
+    let of_ipv4 = own.filter(|_| is_for_both).map(|own| (Ipv4Addr::UNSPECIFIED, own.port()).into());
+    own.into_iter().chain(of_ipv4)
 }

@@ -23,6 +23,7 @@ use super::cancel::MAX_UNDER_WAY;
 use super::counts::Counts;
 use super::dice::Dice;
 use super::engine::Engine;
+use super::event_loop::EventLoop;
 use super::hold::{Board, Stop};
 use super::listener::{self, Bound, Listener, Listening, Service, Watched};
 use super::room::{Debt, Place, Room};
@@ -141,18 +142,18 @@ impl Workers {
                 sessions: workers.sessions.clone(),
                 dice: Dice::default(),
             };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let event_loop = EventLoop::new(&mut tokio::runtime::Builder::new_current_thread())?;
             let debt = workers.room.debt();
-            handles.push(Handle { runtime: runtime.handle().clone(), inbox, load, debt, shard });
-            parts.push((Arc::new(worker), jobs, runtime));
+            handles.push(Handle { runtime: event_loop.handle.clone(), inbox, load, debt, shard });
+            parts.push((Arc::new(worker), jobs, event_loop));
         }
         workers.handles = Arc::from(handles);
-        for (worker, jobs, runtime) in parts {
+        for (worker, jobs, event_loop) in parts {
             let name = format!("worker-{}", worker.index);
             let siblings = Arc::clone(&workers.handles);
             // As a task: to wake what a runtime blocks on takes a call to the kernel each time.
-            let run = move || _ = runtime.block_on(async { tokio::spawn(worker.run(jobs, siblings)).await });
-            workers.threads.push(std::thread::Builder::new().name(name).spawn(run)?);
+            let run = async move { _ = tokio::spawn(worker.run(jobs, siblings)).await };
+            workers.threads.push(std::thread::Builder::new().name(name).spawn(move || event_loop.run(run))?);
         }
         Ok(workers)
     }

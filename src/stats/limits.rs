@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// More than the ports of a host allow, and what an operator may set at most.
+pub const MOST_SESSIONS: usize = 10_000_000;
+
 /// A number that may be changed at any time; none at first.
 #[derive(Debug)]
 pub struct Limit(AtomicUsize);

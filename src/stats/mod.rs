@@ -19,7 +19,7 @@ mod termination;
 pub use caution::Caution;
 pub use end::{End, Phase, Side};
 pub use histogram::{Histogram, Snapshot};
-pub use limits::{Admission, Limit, Limits, Origin, Over, Telling};
+pub use limits::{Admission, Limit, Limits, MOST_SESSIONS, Origin, Over, Telling};
 pub use misread::Misread;
 pub use panics::{APART, Panics, Part};
 pub use queue::{Queue, Ticket, Wait};

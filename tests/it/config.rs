@@ -364,7 +364,7 @@ fn files_that_cannot_be_loaded() {
     let load = |path: &Path| Config::load(path).expect_err("refused").to_string();
     let none = folder.path().join("none.yaml");
     let said = format!(
-        "{}: cannot be read: No such file or directory (os error 2); give the path with --config FILE",
+        "{}: cannot be read: No such file or directory (os error 2); give the path of a file with --config FILE",
         none.display()
     );
     assert_eq!(load(&none), said);
@@ -379,7 +379,7 @@ fn files_that_cannot_be_loaded() {
     );
     // Cut off at the limit, this ends within a letter.
     assert!(load(&write("large", "\u{fc}".repeat(200_000).as_bytes())).contains("is larger than 256 KiB"));
-    assert!(load(Path::new("/dev/zero")).contains("is larger than 256 KiB"));
+    assert!(load(Path::new("/dev/zero")).contains("it is a device, not a file; give the path of a file"));
     let good = write("good", MINIMAL.as_bytes());
     assert_eq!(Config::load(&good), Ok(parse(MINIMAL)));
     let path = good.display();

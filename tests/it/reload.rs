@@ -4,7 +4,7 @@ mod doors;
 mod kinds;
 mod live;
 mod stress;
-mod widths;
+pub mod widths;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

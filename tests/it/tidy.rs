@@ -60,14 +60,15 @@ fn refuse(complaints: Vec<String>) {
 }
 
 /// Each module with the modules that it may use beside itself.
-const RINGS: [(&str, &[&str]); 10] = [
+const RINGS: [(&str, &[&str]); 11] = [
     ("topology", &[]),
     ("stats", &["topology"]),
     ("routing", &["topology", "stats"]),
     ("proxy", &["topology", "stats", "routing"]),
-    ("control", &["topology", "stats", "routing", "proxy"]),
-    ("admin", &["topology", "stats", "routing", "proxy", "control"]),
-    ("config", &[]),
+    ("file", &[]),
+    ("control", &["topology", "stats", "routing", "proxy", "file"]),
+    ("admin", &["topology", "stats", "routing", "proxy", "control", "file"]),
+    ("config", &["file"]),
     ("import", &["config"]),
     ("app", &["topology", "stats", "routing", "proxy", "control", "admin", "config"]),
     ("cli", &["app", "config", "admin", "import"]),

@@ -15,6 +15,7 @@ use super::show::session_id;
 use crate::control::Unanswered;
 use crate::routing::ClusterId;
 use crate::routing::weights::MAX_WEIGHT;
+use crate::stats::MOST_SESSIONS;
 use crate::topology::Operator;
 
 /// Something to be done.
@@ -189,7 +190,13 @@ fn limit(word: Option<&String>, missing: &str) -> Result<Option<usize>, String> 
     let Some(word) = word else { return Err(format!("{missing}\n")) };
     let number =
         word.parse::<usize>().map_err(|_| "maxconn string empty or preceded by garbage\n".to_owned());
-    number.map(|limit| (limit > 0).then_some(limit))
+    match number? {
+        0 => Ok(None),
+        limit if limit > MOST_SESSIONS => {
+            Err(format!("maxconn is {MOST_SESSIONS} at most, or 0 for none.\n"))
+        }
+        limit => Ok(Some(limit)),
+    }
 }
 
 pub fn maxconn_server(desk: Desk<'_>, words: &[String]) -> Reply {

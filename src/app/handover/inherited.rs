@@ -12,6 +12,7 @@ use rustix::net::sockopt::socket_acceptconn;
 use rustix::net::{AddressFamily, SocketType};
 
 use super::letter::PassedSocket;
+use crate::config::overlap;
 use crate::proxy::listener::ListenAddress;
 use crate::proxy::share::Stays;
 use crate::proxy::socket_file::SocketFile;
@@ -80,6 +81,14 @@ impl Inherited {
         // Nobody comes in through a file that somebody has removed.
         let is_lost = matches!(address, ListenAddress::Unix(path) if !path.exists());
         (!is_lost).then_some(socket)
+    }
+
+    /// What nobody has asked for and is in the way of this address.
+    pub fn in_the_way(&self, address: &ListenAddress) -> Option<&ListenAddress> {
+        let ListenAddress::Ip(wanted) = address else { return None };
+        let is_in_the_way =
+            |other: &&ListenAddress| matches!(other, ListenAddress::Ip(other) if overlap(*other, *wanted));
+        self.sockets.iter().map(|socket| &socket.address).find(is_in_the_way)
     }
 
     /// Closes what the configuration does not name. To be called when the process before this one has let go of it.

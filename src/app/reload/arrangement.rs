@@ -10,7 +10,8 @@ use super::super::served::{Served, ServedPool};
 use super::Running;
 use crate::config::Config;
 use crate::control::{Inbox, Patroni, Reconfiguration};
-use crate::proxy::listener::Watched;
+use crate::proxy::listener::Bound;
+use crate::proxy::share::addresses;
 use crate::routing::ClusterId;
 
 #[derive(Debug, Default)]
@@ -48,21 +49,27 @@ impl Running {
         next
     }
 
-    /// Has control take it over; then it counts. Blocks.
+    /// Has control take it over, and does what else can fail; then it counts. Blocks.
     ///
     /// # Errors
-    /// Control has not, and all is as it was.
-    pub(super) fn settle(&mut self, next: Arrangement, inbox: &Inbox) -> Result<(), StartError> {
+    /// Control has not, or `last` fails, and all is as it was.
+    pub(super) fn settle(
+        &mut self,
+        next: Arrangement,
+        inbox: &Inbox,
+        last: impl FnOnce() -> Result<(), StartError>,
+    ) -> Result<(), StartError> {
         let Arrangement { clusters, leaving, next_id, changes } = next;
         let back = self.way_back(&changes);
         // Those that went by half are not given twice either.
         self.next_id = next_id;
-        if !inbox.reconfigure(changes) {
-            // Of what control has changed before its fault nothing may be left.
+        let taken_over = inbox.reconfigure(changes).then_some(()).ok_or(StartError::NotTakenOver);
+        if let Err(error) = taken_over.and_then(|()| last()) {
+            // Of what control has changed nothing may be left.
             if !inbox.reconfigure(back) {
                 tracing::error!("control could not go back: it has a fault, or the process ends");
             }
-            return Err(StartError::NotTakenOver);
+            return Err(error);
         }
         for served in self.clusters.iter().filter(|served| leaving.iter().any(|gone| gone.id == served.id)) {
             tracing::info!(cluster = served.config.name, id = served.id.0, "a cluster is served no more");
@@ -82,9 +89,9 @@ impl Running {
     }
 
     /// Where clients come from then on.
-    pub(super) fn listening(&self, plan: &Plan, new: &[Option<Watched>]) -> Vec<SocketAddr> {
-        let kept = plan.sockets.iter().flatten().map(|place| self.sockets[*place].1.share.clone());
-        kept.chain(new.iter().flatten().map(Watched::share)).flat_map(|share| share.addresses()).collect()
+    pub(super) fn listening(&self, plan: &Plan, new: &[Option<Bound>]) -> Vec<SocketAddr> {
+        let kept = plan.sockets.iter().flatten().flat_map(|place| self.sockets[*place].1.share.addresses());
+        kept.chain(new.iter().flatten().flat_map(|bound| addresses(&bound.socket))).collect()
     }
 
     /// What makes of control what it was.

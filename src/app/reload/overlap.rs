@@ -65,24 +65,42 @@ fn is_overlap(address: &ListenAddress, other: SocketAddr) -> bool {
     matches!(address, ListenAddress::Ip(address) if overlap(*address, other))
 }
 
-/// Has all of these watched. Those that stand beside others begin to listen, and they come last: what they are given until
-/// they are served would be lost if anything failed after it.
-///
-/// # Errors
-/// When one cannot be listened on or watched.
-pub(super) fn watch(
-    mut bound: Vec<Option<Bound>>,
-    workers: &Workers,
-) -> Result<Vec<Option<Watched>>, StartError> {
-    let mut watched: Vec<Option<Watched>> = bound.iter().map(|_| None).collect();
-    for listens in [true, false] {
-        for (from, to) in bound.iter_mut().zip(&mut watched) {
-            if let Some(bound) = from.take_if(|bound| bound.listens() == listens) {
+/// New sockets on their way to be served.
+pub(super) struct Sockets {
+    /// Those that stand beside others and do not listen yet.
+    beside: Vec<Option<Bound>>,
+    pub watched: Vec<Option<Watched>>,
+}
+
+impl Sockets {
+    /// Has those watched that listen already.
+    ///
+    /// # Errors
+    /// When one cannot be watched.
+    pub fn new(bound: Vec<Option<Bound>>, workers: &Workers) -> Result<Sockets, StartError> {
+        let watched = bound.iter().map(|_| None).collect();
+        let mut sockets = Sockets { beside: bound, watched };
+        sockets.watch(workers, Bound::listens)?;
+        Ok(sockets)
+    }
+
+    /// Listens on the others too. That is the last thing that can fail: what they are given until they are served would be
+    /// lost if anything failed after it.
+    ///
+    /// # Errors
+    /// When one cannot be listened on or watched.
+    pub fn listen(&mut self, workers: &Workers) -> Result<(), StartError> {
+        self.watch(workers, |_| true)
+    }
+
+    fn watch(&mut self, workers: &Workers, which: impl Fn(&Bound) -> bool) -> Result<(), StartError> {
+        for (from, to) in self.beside.iter_mut().zip(&mut self.watched) {
+            if let Some(bound) = from.take_if(|bound| which(bound)) {
                 let address = bound.address.clone();
                 let bound = bound.listen().map_err(|error| unbound("a pool", address, error))?;
                 *to = Some(workers.watch(bound)?);
             }
         }
+        Ok(())
     }
-    Ok(watched)
 }

@@ -52,6 +52,15 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// One that says of itself that it is an authority's.
+    pub fn issue_as_authority(&self, name: &str) -> (String, String) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// A certificate for these names, and its key.
     pub fn issue_for(&self, names: &[&str]) -> (String, String) {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();

@@ -26,8 +26,12 @@ const REPORT: &str = r#"{"state": "running", "role": "replica"}"#;
 /// Its certificate is for this name, or for its own address.
 pub async fn node(authority: &Authority, name: Option<&str>) -> SocketAddr {
     let listener = TcpListener::bind((own_address(), 0)).await.expect("a free port");
+    let ip = listener.local_addr().expect("an address").ip().to_string();
+    serve(listener, authority, authority.issue_for(&[name.unwrap_or(&ip)]))
+}
+
+fn serve(listener: TcpListener, authority: &Authority, (certificate, key): (String, String)) -> SocketAddr {
     let address = listener.local_addr().expect("an address");
-    let (certificate, key) = authority.issue_for(&[name.unwrap_or(&address.ip().to_string())]);
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(authority.path("ca.pem")).expect("a file"))
@@ -101,6 +105,9 @@ async fn a_node_is_shown_what_it_wants_and_has_to_show_what_is_wanted() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let named = node(&authority, Some("patroni.internal")).await;
     let by_address = node(&authority, None).await;
+    let listener = TcpListener::bind((own_address(), 0)).await.expect("a free port");
+    let ip = listener.local_addr().expect("an address").ip().to_string();
+    let wrong_kind = serve(listener, &authority, authority.issue_as_authority(&ip));
     let (certificate, key) = stranger.issue_for(&["pilotfish"]);
     stranger.write(&certificate, &key);
     let good = good(&authority);
@@ -114,6 +121,12 @@ async fn a_node_is_shown_what_it_wants_and_has_to_show_what_is_wanted() {
     for (what, credentials, address, expected) in [
         ("all is well", good.clone(), by_address, "answered"),
         ("its certificate is for another name", good.clone(), named, "tls"),
+        (
+            "it shows an authority's",
+            good.clone(),
+            wrong_kind,
+            "tls: the certificate is that of an authority; give",
+        ),
         ("the name is the one that was said", change(&as_named), named, "answered"),
         ("the name is another", change(&as_named), by_address, "tls"),
         ("unknown authority", change(&|c| c.ca = Some(stranger.path("ca.pem"))), by_address, "tls"),

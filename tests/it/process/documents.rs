@@ -92,7 +92,7 @@ fn manual_pages_render() {
         let file = folder.path().join(format!("pilotfish-{command}.1"));
         let page = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{command}: {error}"));
         let version = env!("CARGO_PKG_VERSION");
-        let title = format!(".TH pilotfish-{command} 1 2026-11-24 \"pilotfish {version}\"");
+        let title = format!(".TH pilotfish-{command} 1 2026-11-27 \"pilotfish {version}\"");
         assert!(page.contains(&title), "{title}: {page:.300}");
         assert_eq!(output(&["man", command]), (0, page.clone(), String::new()), "{command}");
         for (program, arguments) in [("groff", &["-man", "-ww", "-Tutf8"][..]), ("mandoc", &["-Werror"])] {
@@ -102,4 +102,9 @@ fn manual_pages_render() {
         }
     }
     assert_eq!(output(&["man", "walk"]).0, 2);
+    let (code, _, errors) = output(&["man", "--dir", "/nonexistent/x"]);
+    assert!(
+        code == 1 && errors.contains("--dir: no page can be written into /nonexistent/x: No such"),
+        "{errors}"
+    );
 }

@@ -339,7 +339,7 @@ async fn addresses_logins_and_exit_codes() {
         (&["drain", "a", "--token-file", &token], &[], 77, "scraper is a viewer"),
         (&["drain", "a", "--token-file", &wrong], &[], 77, "not right"),
         (&["drain", "a", "--user", "alice", "--password-file", &alice], &[], 0, ""),
-        (&["status", "--token-file", "/nonexistent"], &[], 2, "/nonexistent"),
+        (&["status", "--token-file", "/none"], &[], 2, "--token-file: /none cannot be read: No such"),
     ] {
         let (found, shown, errors) = ask(&[arguments, &at].concat(), variables).await;
         assert_eq!((found, errors.contains(words)), (code, true), "{arguments:?}: {shown}{errors}");
@@ -355,6 +355,7 @@ async fn addresses_logins_and_exit_codes() {
         (&["status", "--admin", &nobody][..], &[][..], 69, "no pilotfish answers at http://"),
         (&["status"], &[("PILOTFISH_ADMIN", nobody.as_str())], 69, "is it running?"),
         (&["status", "--admin", &no_socket], &[], 69, "none.sock"),
+        (&["status", "--admin", &url.replace("https", "http")], &[], 69, &format!("use --admin {url}")),
         (&["status", "--admin", &url, "--token-file", &token], &[], 69, "certificate"),
         (&["status", "--admin", &url, "--ca", &alice], &[], 2, "holds no certificate"),
         (&["status", "--admin", "ftp://x"], &[], 2, "http://, https://, unix:"),

@@ -181,6 +181,16 @@ async fn nobody_else_may_send_a_header() {
     }
 }
 
+#[tokio::test]
+async fn one_header_is_enough() {
+    let stage = Stage::new(access(None, &["127.0.0.0/8"])).await;
+    let mut client = stage.client().await;
+    client.say(&[V1, V1].concat()).await;
+    let refused = client.hear_refusal().await;
+    assert!(refused.message.contains("a second PROXY protocol header"), "{refused:?}");
+    stage.ends_as(End::ClientGarbage).await;
+}
+
 /// Where somebody is trusted to send headers, the header of anybody else is refused whatever the protocol is. Where nobody
 /// is, bytes are just bytes.
 #[tokio::test]

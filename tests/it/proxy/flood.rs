@@ -14,6 +14,8 @@ use super::packets::cancel;
 
 pub const A_SECOND: usize = 10_000;
 pub const LASTS: Duration = Duration::from_secs(1);
+/// What a busy machine lets it send in all, of a program that is not optimised. With fewer it is no flood.
+pub const AT_LEAST: usize = 1_000;
 /// Several, so that the flood gets its share of a processor where others want it too.
 const SENDERS: usize = 4;
 const TICK: Duration = Duration::from_millis(1);

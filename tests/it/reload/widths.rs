@@ -18,7 +18,7 @@ const CHANGES: usize = 12;
 const EVERYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Free at every address, and below the ports that the kernel gives out, so that it stays so.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     use std::hash::{BuildHasher, RandomState};
     let ports = (0..).map(|number| 10_000 + (RandomState::new().hash_one(number) % 10_000) as u16);
     { ports }.find(|port| TcpListener::bind((EVERYWHERE, *port)).is_ok()).expect("a free port")

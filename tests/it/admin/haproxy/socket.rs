@@ -211,6 +211,8 @@ async fn states_are_set_for_the_member_and_the_writer_is_not_hit_by_the_way() {
         ("set server primary/a weight 300", "Absolute weight can only be between 0 and 256 inclusive."),
         ("set maxconn server primary/a", "Require <maxconn>."),
         ("set maxconn frontend nope 5", "No such frontend."),
+        ("set maxconn server primary/a 99999999999", "maxconn is 10000000 at most, or 0 for none."),
+        ("set maxconn frontend primary 10000001", "maxconn is 10000000 at most, or 0 for none."),
         (
             "set maxconn global 4",
             "The limit of the process comes from the configuration; set max_sessions and reload.",

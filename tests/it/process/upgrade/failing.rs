@@ -12,6 +12,7 @@ use crate::control::fake::{Answer, own_address};
 use crate::control::http::{get, status_until};
 use crate::control::postgres::Client;
 use crate::control::within;
+use crate::reload::widths::free_port;
 
 /// What is in the place of the program.
 enum Program {
@@ -35,7 +36,7 @@ async fn a_new_process_that_fails_changes_nothing() {
     let folder = good.replacen("haproxy.sock", "none/haproxy.sock", 1);
     let failures: [(&str, Program, &[&str]); 10] = [
         // Behind all other sockets, which it has taken by then.
-        (&folder, Program::Same, &["none/haproxy.sock", "No such file"]),
+        (&folder, Program::Same, &["admin.haproxy_socket cannot", "No such file", "directory is missing"]),
         ("clusters: 7", Program::Same, &["config.yaml:1:11", "expected a list"]),
         (&conflict, Program::Same, &["pool replicas cannot listen on", "Address already in use"]),
         (&secret, Program::Same, &["/none"]),
@@ -89,6 +90,29 @@ async fn a_new_process_that_fails_changes_nothing() {
     let status = status_until(admin, "the upgrade", |status| status["upgrades"]["done"] == 1).await;
     assert_eq!((&status["upgrades"]["failed"], status["upgrades"]["problem"].is_null()), (&10.into(), true));
     assert_eq!(client.ask("still").await.expect("an open session"), "a:still");
+}
+
+/// The running process is in its own way, which only a reload can help.
+#[tokio::test]
+async fn an_address_that_becomes_wider_wants_a_reload_first() {
+    let cluster = FakeCluster::start("demo", &["a"]).await;
+    let world = World::start(&cluster, "");
+    let (narrow, port) = (world.pilotfish.pool("primary").await.ip(), free_port());
+    let text = std::fs::read_to_string(world.pilotfish.file.path()).expect("its configuration");
+    let listen = |address: &str| {
+        let text = text.replacen(&format!("{narrow}:0\""), &format!("{address}:{port}\""), 1);
+        std::fs::write(world.pilotfish.file.path(), text).expect("a file");
+    };
+    listen(&narrow.to_string());
+    assert_eq!(world.command(&["reload"]).await.0, 0);
+    listen("0.0.0.0");
+    let said = world.upgrade().await.expect_err("it is taken");
+    let why = format!(
+        "it overlaps {narrow}:{port}, which the running process (or systemd) has passed on: reload first"
+    );
+    assert!(said.contains(&why), "{said}");
+    assert_eq!(world.command(&["reload"]).await.0, 0);
+    world.upgrade().await.expect("as it is told");
 }
 
 /// It is named, since whoever has a socket may be given its connections.
@@ -222,6 +246,7 @@ async fn a_hangup_during_an_upgrade_is_for_whoever_serves_then() {
     let passed =
         world.pilotfish.says("a reload is for the process that has taken the place of this one").await;
     assert_ne!(passed["pid"], world.first());
+    assert_eq!(passed.get("error"), None);
     assert_eq!(world.pilotfish.exit().await, 0);
     status_until(admin, "its reload", |status| status["reloads"]["applied"] == 1).await;
     assert_eq!(reloaded(), 2);
