@@ -10,6 +10,7 @@ mod answer;
 pub mod controller;
 pub mod credentials;
 pub mod discovery;
+pub mod inbox;
 pub mod incident;
 mod journal;
 pub mod names;
@@ -22,10 +23,9 @@ mod seeds;
 pub mod steward;
 mod vacancies;
 
-pub use controller::{
-    ClusterOptions, Controller, Event, Inbox, Operated, Reconfiguration, first_ids, first_table, inbox,
-};
+pub use controller::{ClusterOptions, Controller, Event, Operated, Reconfiguration, first_ids, first_table};
 pub use credentials::{Credentials, Password};
+pub use inbox::{Inbox, inbox};
 pub use incident::Incident;
 pub use names::Names;
 pub use patroni::{Patroni, PatroniOptions};

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::controller::{Event, Inbox};
+use super::controller::Event;
+use super::inbox::Inbox;
 use super::patroni::fault;
 use super::poller::{Poller, PollerOptions};
 use crate::proxy::connect::{DialError, dial};
