@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// The failures that are known, each a row.
-const FAILURES: usize = 28;
+const FAILURES: usize = 29;
 /// The promises before them.
 const FIGURES: usize = 10;
 
