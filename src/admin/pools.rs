@@ -1,14 +1,14 @@
 //! One pool as it is shown: a part of the status.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::PoolSource;
 use super::history::{PoolHistory, Rates};
 use super::view::{seconds, tenths};
-use crate::routing::{Bar, Cause, Kind, PoolRoutes, Vacancy};
+use crate::routing::{Backend, Bar, Cause, Kind, PoolRoutes, Vacancy};
 use crate::stats::{MemberCounts, PoolStats};
 use crate::topology::Decision;
 
@@ -31,6 +31,8 @@ pub struct PoolView {
     pub held: usize,
     /// How long the client has waited that has waited longest.
     pub oldest_wait_s: Option<f64>,
+    /// Of a primary pool: how long the dials of its writer have failed, no session having come through since.
+    pub refused_for_s: Option<f64>,
     pub sessions_total: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -177,6 +179,14 @@ pub(super) fn pool_member(
         },
         misreads_proxy: options.send_proxy && stats.misread.is_likely(),
     }
+}
+
+/// How long no session has come through to the pool's writer although some were sent there.
+pub(super) fn refused_for(stats: &PoolStats, routes: Option<&PoolRoutes>) -> Option<(String, Duration)> {
+    let routes = routes.filter(|routes| routes.kind == Kind::Primary)?;
+    let refused =
+        |backend: &Backend| Some((backend.name.to_string(), stats.refused_since(&backend.name)?.elapsed()));
+    routes.takers().find_map(refused)
 }
 
 pub(super) fn limits(stats: &PoolStats) -> LimitsView {

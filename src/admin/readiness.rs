@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use axum::http::StatusCode;
 
 use super::Sources;
-use super::pools::vacancy;
+use super::figures;
+use super::pools::{refused_for, vacancy};
 
 /// Which pools are meant: those of this name, those of this cluster; empty for any.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +48,7 @@ impl Wanted {
 }
 
 /// Ready from the first table to the beginning of a stop, and where pools are meant, as long as each of them has somebody
-/// who takes its sessions.
+/// who takes its sessions, and a writer does take them: its dials do not fail.
 pub fn readiness(sources: &Sources, wanted: &Wanted) -> (StatusCode, String) {
     let unready = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
     let ready = (StatusCode::OK, "ready\n".to_owned());
@@ -63,11 +64,19 @@ pub fn readiness(sources: &Sources, wanted: &Wanted) -> (StatusCode, String) {
     let means = |wanted: &str, name: &str| wanted.is_empty() || wanted == name;
     let mut known = false;
     for cluster in clusters.iter().filter(|cluster| means(&wanted.cluster, &cluster.name)) {
-        let of_cluster = served.pools.iter().map(|source| &source.pool.options);
-        let of_cluster = of_cluster.filter(|options| options.cluster == cluster.id);
-        for options in of_cluster.filter(|options| means(&wanted.pool, &options.name)) {
+        let of_cluster = served.pools.iter().map(|source| &source.pool);
+        let of_cluster = of_cluster.filter(|pool| pool.options.cluster == cluster.id);
+        for pool in of_cluster.filter(|pool| means(&wanted.pool, &pool.options.name)) {
             known = true;
-            if let Some(vacancy) = vacancy(cluster.routes.pool(&options.name)) {
+            let (options, routes) = (&pool.options, cluster.routes.pool(&pool.options.name));
+            if let Some((_, refused)) = refused_for(&pool.stats, routes) {
+                let (pool, ago) = (&options.name, figures::ago(refused.as_secs_f64()));
+                return unready(&format!(
+                    "the writer has taken no session of {pool} of {} for {ago}",
+                    cluster.name
+                ));
+            }
+            if let Some(vacancy) = vacancy(routes) {
                 let (pool, cause) = (&options.name, vacancy.cause.as_str());
                 return unready(&format!("nobody takes the sessions of {pool} of {}: {cause}", cluster.name));
             }

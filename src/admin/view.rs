@@ -16,7 +16,7 @@ use super::history::{ClusterHistory, MemberHistory, PoolHistory, sum};
 use super::incidents::{self, IncidentTotalsView, IncidentView, incidents};
 use super::panics::{PanicsView, panics};
 pub use super::pools::{EndView, LimitsView, PoolMemberView, PoolView, VacancyView};
-use super::pools::{limits, pool_member, routable, vacancy};
+use super::pools::{limits, pool_member, refused_for, routable, vacancy};
 use super::{PoolSource, Sources};
 use crate::control::{Check, ClusterPicture, MemberPicture, Patroni};
 use crate::routing::{ClusterId, Kind, Routes};
@@ -300,6 +300,7 @@ impl Look<'_> {
             sessions: total.active,
             held: pool.stats.held(),
             oldest_wait_s: pool.stats.oldest_wait().map(seconds),
+            refused_for_s: refused_for(&pool.stats, routes).map(|(_, refused)| seconds(refused)),
             sessions_total: total.total,
             bytes_in: total.bytes_in,
             bytes_out: total.bytes_out,

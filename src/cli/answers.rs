@@ -117,6 +117,7 @@ pub struct Pool {
     pub routable: Vec<String>,
     pub fallback_in_use: bool,
     pub vacancy: Option<Vacancy>,
+    pub refused_for_s: Option<f64>,
     pub unknown_weights: Vec<String>,
     pub sessions: u64,
     pub held: u64,

@@ -89,8 +89,12 @@ fn wait_for_writer(client: &Client, cluster: Option<&str>, patience: Duration) -
 /// Why a session that wants to write would have to wait.
 fn lack_of_writer(cluster: &Cluster) -> Option<String> {
     let Cluster { name, reason, .. } = cluster;
-    if cluster.writer.is_none() {
+    let Some(writer) = &cluster.writer else {
         return Some(format!("{name} has no writer: {reason}"));
+    };
+    let mut primaries = cluster.pools.iter().filter(|pool| pool.kind == "primary");
+    if let Some(refused) = primaries.find_map(|pool| pool.refused_for_s) {
+        return Some(format!("{writer} of {name} has taken no session for {}", ago(refused)));
     }
     let pool = cluster.pools.iter().find(|pool| pool.kind == "primary" && pool.routable.is_empty())?;
     let why = pool.vacancy.as_ref().map(|vacancy| format!(": {}", vacancy.reason)).unwrap_or_default();

@@ -12,12 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::agenda::Agenda;
+use super::inbox::Inbox;
 use super::names::Names;
 use super::own::OwnListeners;
 use super::patroni::{ClusterAnswer, Patroni, fault};
 use super::picture::Pictures;
 use super::steward::{Steward, StewardOptions};
 use crate::proxy::Trouble;
+use crate::routing::heartbeat::BEAT;
 use crate::routing::{ClusterId, PoolRules, Publisher, Routes, Table};
 use crate::stats::{APART, Panics, Part};
 use crate::topology::{Knock, Observation, Operator};
@@ -25,8 +27,8 @@ use crate::topology::{Knock, Observation, Operator};
 /// Everything that control reacts to.
 #[derive(Debug)]
 pub enum Event {
-    /// A check came to its end.
-    Observed { cluster: ClusterId, api: String, observation: Observation, took: Duration },
+    /// A check that began then came to its end.
+    Observed { cluster: ClusterId, api: String, observation: Observation, asked: Instant, took: Duration },
     /// `/cluster`, for which the node at `api` was `asked` then, was answered.
     Discovered { cluster: ClusterId, api: String, answer: ClusterAnswer, asked: Instant },
     /// The cluster's `ttl`, from `/config`.
@@ -79,13 +81,6 @@ pub struct Operated {
     pub is_writer: bool,
 }
 
-/// Control has panicked midway, or the process ends: whether it was done is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unanswered;
-
-/// Events that may wait. Pollers wait for room; troubles are dropped instead, since the next one says the same.
-const QUEUE: usize = 4096;
-
 /// The first checks of one cluster begin this long after those of the one before: thousands at once would be late, and
 /// the memory that they take would not be given back.
 const FIRST_CHECKS_APART: Duration = Duration::from_millis(1);
@@ -109,82 +104,8 @@ pub struct Controller {
     pictures: Pictures,
     agenda: Agenda,
     started: Instant,
-}
-
-/// Where everything is told. Panics of the whole process are counted with it.
-#[derive(Debug, Clone)]
-pub struct Inbox {
-    pub(super) events: mpsc::Sender<Event>,
-    pub panics: Panics,
-}
-
-impl Inbox {
-    /// From the data plane, without ever waiting.
-    pub fn trouble(&self, trouble: Trouble) {
-        // Full: the queue holds thousands of events, among them surely one that says the same.
-        let _ = self.events.try_send(Event::Trouble(trouble));
-    }
-
-    /// Sets what an operator wants of a member. `None`: the cluster has no member of that name.
-    ///
-    /// # Errors
-    /// Nobody answers.
-    pub async fn operate(
-        &self,
-        cluster: ClusterId,
-        member: String,
-        wish: Operator,
-    ) -> Result<Option<Operated>, Unanswered> {
-        self.ask(|answer| Event::Operate { cluster, member, wish, answer }).await
-    }
-
-    /// Gives a member another weight from now on, in one pool or in all of its cluster; `None` takes it back. `false`: there
-    /// is no such member or pool.
-    ///
-    /// # Errors
-    /// Nobody answers.
-    pub async fn weigh(
-        &self,
-        cluster: ClusterId,
-        pool: Option<String>,
-        member: String,
-        weight: Option<u16>,
-    ) -> Result<bool, Unanswered> {
-        self.ask(|answer| Event::Weigh { cluster, pool, member, weight, answer }).await
-    }
-
-    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Unanswered> {
-        let (answer, answered) = oneshot::channel();
-        self.events.send(event(answer)).await.map_err(|_| Unanswered)?;
-        answered.await.map_err(|_| Unanswered)
-    }
-
-    /// The same without waiting for it; `false`: there is no room for it just now.
-    pub fn try_reconfigure(&self, changes: Reconfiguration) -> bool {
-        let (answer, _) = oneshot::channel();
-        self.events.try_send(Event::Reconfigure { changes, answer }).is_ok()
-    }
-
-    /// Changes which clusters are served, and waits until it counts: its table is out then. Blocks; not for async code.
-    /// `false`: it panicked midway, or the process ends.
-    pub fn reconfigure(&self, changes: Reconfiguration) -> bool {
-        let (answer, answered) = oneshot::channel();
-        self.events.blocking_send(Event::Reconfigure { changes, answer }).is_ok()
-            && answered.blocking_recv().is_ok()
-    }
-}
-
-impl Inbox {
-    /// Whether control works: it comes to this event, in its turn. Waits for as long as control does not come to it.
-    pub async fn turns(&self) -> bool {
-        self.ask(|answer| Event::Pulse { answer }).await.is_ok()
-    }
-}
-
-/// The queue between everything that happens and the controller.
-pub fn inbox() -> (Inbox, mpsc::Receiver<Event>) {
-    let (events, receiver) = mpsc::channel(QUEUE);
-    (Inbox { events, panics: Panics::default() }, receiver)
+    /// The whole process stood still until then, if it ever did: see [`routing::heartbeat`](crate::routing::heartbeat).
+    awake_since: Instant,
 }
 
 /// The numbers of the clusters that a process begins with.
@@ -217,6 +138,7 @@ impl Controller {
             pictures: Pictures::new(started.into_std(), []),
             agenda: Agenda::default(),
             started,
+            awake_since: started,
         };
         let shown: Vec<ClusterId> = first_ids(clusters.len()).collect();
         controller.serve(Duration::ZERO, shown.iter().copied().zip(clusters));
@@ -234,24 +156,55 @@ impl Controller {
     /// all of it.
     pub async fn run(mut self) {
         let panics = self.inbox.panics.clone();
+        self.publisher.heartbeat().beat();
         loop {
-            tokio::select! {
-                event = self.events.recv() => {
-                    let Some(event) = event else { return };
-                    let unheard = event.unheard();
-                    if panics.catch(Part::Control, || self.handle(event)).is_none()
-                        && let Some(unheard) = unheard
-                    {
-                        panics.catch(Part::Control, || self.handle(unheard));
-                    }
+            let at_latest = Instant::now() + BEAT;
+            let due = self.agenda.next().map_or(at_latest, |due| at_latest.min(self.started + due));
+            let event = tokio::select! {
+                event = self.events.recv() => match event {
+                    None => return,
+                    event => event,
+                },
+                () = sleep_until(due) => None,
+            };
+            self.turn(&panics);
+            let Some(event) = event else {
+                for cluster in self.agenda.due(self.started.elapsed()) {
+                    panics.catch(Part::Control, || self.decide(&[cluster]));
                 }
-                () = until(self.started, self.agenda.next()) => {
-                    for cluster in self.agenda.due(self.started.elapsed()) {
-                        panics.catch(Part::Control, || self.decide(&[cluster]));
-                    }
-                }
+                continue;
+            };
+            let unheard = event.unheard();
+            if panics.catch(Part::Control, || self.handle(event)).is_none()
+                && let Some(unheard) = unheard
+            {
+                panics.catch(Part::Control, || self.handle(unheard));
             }
         }
+    }
+
+    /// Gives the sign by which workers see that the table is looked after. When the last one is too long ago, what is known
+    /// may be as old, however the process came to stand still: everybody is asked anew, and until then new writers wait.
+    fn turn(&mut self, panics: &Panics) {
+        if let Some(gap) = self.publisher.heartbeat().stood_still() {
+            tracing::warn!(
+                seconds = gap.as_secs_f64(),
+                "pilotfish itself stood still; new writers wait until the nodes have been asked again"
+            );
+            self.awake_since = Instant::now();
+            let now = self.awake_since.duration_since(self.started);
+            panics.catch(Part::Control, || {
+                let mut first_after = Duration::ZERO;
+                for steward in self.stewards.values_mut() {
+                    steward.stood_still(now, first_after);
+                    first_after += FIRST_CHECKS_APART;
+                }
+                let all: Vec<ClusterId> = self.stewards.keys().copied().collect();
+                self.decide(&all);
+            });
+        }
+        // Only now: whoever sees it finds the table by which writers wait.
+        self.publisher.heartbeat().beat();
     }
 
     fn handle(&mut self, event: Event) {
@@ -285,11 +238,15 @@ impl Controller {
 
     /// What a cluster tells of itself.
     fn learn(&mut self, now: Duration, event: Event) {
+        if event.asked().is_some_and(|asked| asked < self.awake_since) {
+            // It may be as old as what was forgotten then; everybody is asked anew.
+            return;
+        }
         let Some(cluster) = event.cluster() else { return };
         // One that has gone may still be told of.
         let Some(steward) = self.stewards.get_mut(&cluster) else { return };
         match event {
-            Event::Observed { api, observation, took, .. } => {
+            Event::Observed { api, observation, asked, took, .. } => {
                 let scope = steward.scope().map(str::to_owned);
                 let answered = matches!(observation, Observation::Answered(_));
                 steward.observed(now, &api, observation, took);
@@ -299,7 +256,7 @@ impl Controller {
                 self.decide(&[cluster]);
                 if let Some(steward) = self.stewards.get_mut(&cluster).filter(|_| answered) {
                     // Only now: what it said is in the table.
-                    steward.end_caution(&api, took);
+                    steward.end_caution(&api, asked.into_std());
                 }
                 return;
             }
@@ -432,9 +389,17 @@ impl Event {
     /// What is to be made of it when it cannot be taken in: a check was made, and its answer is not known. Who was the writer
     /// by an older one would otherwise be it for ever.
     fn unheard(&self) -> Option<Event> {
-        let Event::Observed { cluster, api, took, .. } = self else { return None };
-        let observation = Observation::Silent(fault());
-        Some(Event::Observed { cluster: *cluster, api: api.clone(), observation, took: *took })
+        let Event::Observed { cluster, api, asked, took, .. } = self else { return None };
+        let (observation, api) = (Observation::Silent(fault()), api.clone());
+        Some(Event::Observed { cluster: *cluster, api, observation, asked: *asked, took: *took })
+    }
+
+    /// Of an answer: when it was asked for.
+    fn asked(&self) -> Option<Instant> {
+        match self {
+            Event::Observed { asked, .. } | Event::Discovered { asked, .. } => Some(*asked),
+            _ => None,
+        }
     }
 
     /// Who tells it; nobody when an answer is waited for.
@@ -451,12 +416,5 @@ impl Event {
                 None
             }
         }
-    }
-}
-
-async fn until(started: Instant, due: Option<Duration>) {
-    match due {
-        Some(due) => sleep_until(started + due).await,
-        None => std::future::pending().await,
     }
 }

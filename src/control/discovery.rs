@@ -11,7 +11,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::controller::{Event, Inbox};
+use super::controller::Event;
+use super::inbox::Inbox;
 use super::names::Names;
 use super::patroni::{Patroni, fault};
 use crate::routing::ClusterId;

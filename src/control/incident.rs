@@ -31,7 +31,7 @@ pub struct Incident {
     pub writer_after: Option<String>,
     /// From the first sign to the first session on a writer; `None` while it lasts.
     pub lasted: Option<Duration>,
-    /// Since when no node has been routed for writes, if that is so now.
+    /// Since when no node has been routed for writes, or the one that is has taken no session, if that is so now.
     writer_lost_at: Option<Duration>,
     /// How long no node was routed for writes before that.
     without_writer: Duration,
@@ -102,7 +102,7 @@ struct Open {
 }
 
 impl Incident {
-    /// How long no node was routed for writes, so far or in all.
+    /// How long no node was routed for writes or took the sessions that were sent there, so far or in all.
     pub fn without_writer(&self, now: Duration) -> Duration {
         self.without_writer + self.writer_lost_at.map_or(Duration::ZERO, |lost| now.saturating_sub(lost))
     }
@@ -124,7 +124,14 @@ impl Chronicle {
     }
 
     /// A decision was made; `counts` are the pool's totals so far.
-    pub fn decided(&mut self, moment: Moment, decision: &Decision, counts: Clients) {
+    /// `refused_since` is when dials of the writer began to fail, as they still do.
+    pub fn decided(
+        &mut self,
+        moment: Moment,
+        decision: &Decision,
+        counts: Clients,
+        refused_since: Option<Duration>,
+    ) {
         // Sessions break some milliseconds before any check says why: those since the last decision belong to it too.
         let before = std::mem::replace(&mut self.counted, counts);
         let writer = decision.writer.as_ref();
@@ -137,7 +144,7 @@ impl Chronicle {
             self.begin(moment, before);
         }
         if let Some(open) = &mut self.open {
-            open.follow(moment, decision);
+            open.follow(moment, decision, refused_since);
         }
     }
 
@@ -214,26 +221,28 @@ impl Open {
         self.incident.steps.push(step);
     }
 
-    fn follow(&mut self, moment: Moment, decision: &Decision) {
+    fn follow(&mut self, moment: Moment, decision: &Decision, refused_since: Option<Duration>) {
         let said = format!("{}: {}", decision.condition.as_str(), decision.reason);
         if self.said != said {
             self.said.clone_from(&said);
             self.add(Step { at: moment.at, wall: moment.wall, what: said });
+        }
+        let lost = decision.writer.as_ref().map_or(Some(moment.at), |_| refused_since);
+        match lost {
+            Some(at) => _ = self.incident.writer_lost_at.get_or_insert(at),
+            None => {
+                self.incident.without_writer = self.incident.without_writer(moment.at);
+                self.incident.writer_lost_at = None;
+            }
         }
         let serving = decision.writer.is_some() && decision.condition != Condition::Unreachable;
         match (&decision.writer, serving) {
             (Some(writer), true) if self.writer_back_at.is_none() => {
                 self.writer_back_at = Some(moment.at);
                 self.incident.writer_after = Some(writer.clone());
-                self.incident.without_writer = self.incident.without_writer(moment.at);
-                self.incident.writer_lost_at = None;
             }
             (Some(writer), true) => self.incident.writer_after = Some(writer.clone()),
-            (None, _) => {
-                self.writer_back_at = None;
-                self.incident.writer_lost_at.get_or_insert(moment.at);
-            }
-            (Some(_), false) => self.writer_back_at = None,
+            (_, false) | (None, _) => self.writer_back_at = None,
         }
     }
 }
@@ -336,14 +345,19 @@ mod tests {
     #[test]
     fn a_failover_from_its_first_sign_to_the_first_session() {
         let mut chronicle = Chronicle::default();
-        chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY);
+        chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY, None);
         chronicle.note(moment(2), "too long ago");
         chronicle.note(moment(10), "a: PostgreSQL does not take sessions");
         // One session breaks between the last good decision and the first sign.
-        chronicle.decided(moment(13), &decision(Some("a"), Condition::Ok), NOBODY);
-        chronicle.decided(moment(14), &decision(None, Condition::Leaving), Clients { broken: 1, ..NOBODY });
+        chronicle.decided(moment(13), &decision(Some("a"), Condition::Ok), NOBODY, None);
+        chronicle.decided(
+            moment(14),
+            &decision(None, Condition::Leaving),
+            Clients { broken: 1, ..NOBODY },
+            None,
+        );
         chronicle.note(moment(15), "b: promoting");
-        chronicle.decided(moment(16), &decision(Some("b"), Condition::Ok), NOBODY);
+        chronicle.decided(moment(16), &decision(Some("b"), Condition::Ok), NOBODY, None);
         assert_eq!(chronicle.conclude(moment(16), NOBODY, None), None, "no session yet");
         let (without_writer, clients) = (Duration::from_secs(2), Clients::default());
         assert_eq!(chronicle.totals(moment(16).at), Totals { incidents: 1, without_writer, clients });
@@ -367,16 +381,42 @@ mod tests {
     }
 
     #[test]
+    fn who_is_routed_and_refuses_is_no_writer_from_the_first_refusal_on() {
+        let mut chronicle = Chronicle::default();
+        let refused = Some(Duration::from_secs(11));
+        chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY, None);
+        chronicle.decided(moment(11), &decision(Some("a"), Condition::Ok), NOBODY, refused);
+        assert!(!chronicle.is_open(), "a refusal alone may be a restart in place");
+        chronicle.decided(moment(13), &decision(Some("a"), Condition::Unreachable), NOBODY, refused);
+        let without =
+            |chronicle: &Chronicle, at: u64| chronicle.incidents()[0].without_writer(moment(at).at).as_secs();
+        assert_eq!((without(&chronicle, 13), without(&chronicle, 19)), (2, 8));
+        chronicle.decided(moment(20), &decision(None, Condition::NoWriter), NOBODY, None);
+        assert_eq!(without(&chronicle, 21), 10);
+        chronicle.decided(moment(22), &decision(Some("b"), Condition::Ok), NOBODY, Some(moment(22).at));
+        chronicle.decided(moment(23), &decision(Some("b"), Condition::Ok), NOBODY, None);
+        assert_eq!(without(&chronicle, 99), 12, "until the successor takes sessions");
+    }
+
+    #[test]
+    fn the_longest_hold_is_that_of_who_waits_now_too() {
+        let pool = Arc::new(PoolStats::new(1));
+        let _held = pool.hold(1);
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(Clients::so_far(&pool).longest_hold >= Duration::from_millis(2));
+    }
+
+    #[test]
     fn an_interruption_without_clients_ends_too_and_only_so_many_are_kept() {
         let mut chronicle = Chronicle::default();
-        chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY);
+        chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY, None);
         for number in 1..=(KEPT as u64 + 5) {
             let began = number * 100;
-            chronicle.decided(moment(began), &decision(Some("a"), Condition::Unreachable), NOBODY);
+            chronicle.decided(moment(began), &decision(Some("a"), Condition::Unreachable), NOBODY, None);
             for _ in 0..2 * MAX_STEPS {
                 chronicle.note(moment(began), "flapping");
             }
-            chronicle.decided(moment(began + 1), &decision(Some("a"), Condition::Ok), NOBODY);
+            chronicle.decided(moment(began + 1), &decision(Some("a"), Condition::Ok), NOBODY, None);
             assert_eq!(chronicle.conclude(moment(began + 20), NOBODY, None), None);
             let incident = chronicle.conclude(moment(began + 31), NOBODY, None).expect("nobody came");
             assert_eq!((incident.number, incident.steps.len()), (number, MAX_STEPS));

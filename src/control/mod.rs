@@ -10,6 +10,7 @@ mod answer;
 pub mod controller;
 pub mod credentials;
 pub mod discovery;
+pub mod inbox;
 pub mod incident;
 mod journal;
 pub mod names;
@@ -23,11 +24,9 @@ mod seeds;
 pub mod steward;
 mod vacancies;
 
-pub use controller::{
-    ClusterOptions, Controller, Event, Inbox, Operated, Reconfiguration, Unanswered, first_ids, first_table,
-    inbox,
-};
+pub use controller::{ClusterOptions, Controller, Event, Operated, Reconfiguration, first_ids, first_table};
 pub use credentials::{Credentials, Password, tls_in_words};
+pub use inbox::{Inbox, Unanswered, inbox};
 pub use incident::Incident;
 pub use names::Names;
 pub use patroni::{Patroni, PatroniOptions};

@@ -10,7 +10,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::controller::{Event, Inbox};
+use super::controller::Event;
+use super::inbox::Inbox;
 use crate::stats::Part;
 
 /// Checks of many nodes must not fall into step: each interval is shortened by up to this share.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::controller::{Event, Inbox};
+use super::controller::Event;
+use super::inbox::Inbox;
 use super::patroni::fault;
 use super::poller::{Poller, PollerOptions};
 use crate::proxy::connect::{DialError, dial};
@@ -146,5 +147,33 @@ async fn knock(addresses: &[SocketAddr], patience: Duration) -> Knock {
             Knock::Refused(error.to_string())
         }
         Err(error) => Knock::Silent(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::control::inbox;
+
+    /// On a runtime without sockets every dial panics.
+    #[test]
+    fn a_check_that_panics_is_one_without_an_answer() {
+        let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let event = runtime.block_on(async {
+            let (inbox, mut events) = inbox();
+            let pace = [Duration::from_secs(1); 3];
+            let mut ports = Ports::new(ClusterId(0), pace, Thresholds { fall: 3, rise: 2 });
+            let addresses: Arc<[SocketAddr]> = [SocketAddr::from(([127, 0, 0, 1], 1))].into();
+            ports.follow([(("a".to_owned(), 1), addresses)].into(), &inbox);
+            let event = events.recv().await;
+            assert_eq!(inbox.panics.of(Part::Poller), 1);
+            event
+        });
+        let Some(Event::Knocked { member, port: 1, knock: Knock::Silent(problem), .. }) = event else {
+            panic!("{event:?}");
+        };
+        assert_eq!((&*member, problem), ("a", fault().detail));
     }
 }

@@ -51,7 +51,9 @@ impl Record {
         }
         self.routed.clone_from(&decision.writer);
         let was_open = self.chronicle.is_open();
-        self.chronicle.decided(Moment::now(now), decision, Clients::so_far(primary));
+        let refused = decision.writer.as_ref().and_then(|writer| primary.refused_since(writer));
+        let refused_since = refused.map(|since| now.saturating_sub(since.elapsed()));
+        self.chronicle.decided(Moment::now(now), decision, Clients::so_far(primary), refused_since);
         if self.chronicle.is_open() && !was_open {
             primary.reset_longest_hold();
         }

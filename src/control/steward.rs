@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::addresses::AddressBook;
-use super::controller::{ClusterOptions, Inbox, Operated};
+use super::controller::{ClusterOptions, Operated};
 use super::discovery::Discovery;
+use super::inbox::Inbox;
 use super::journal;
 use super::names::Names;
 use super::own::OwnListeners;
@@ -194,9 +195,9 @@ impl Steward {
         }
     }
 
-    /// A check that took so long has been answered: sessions that waited for it may go on.
-    pub fn end_caution(&self, api: &str, took: Duration) {
-        let Some((name, asked)) = self.member_at(api).zip(Instant::now().checked_sub(took)) else { return };
+    /// A check that began then has been answered: sessions that waited for it may go on.
+    pub fn end_caution(&self, api: &str, asked: Instant) {
+        let Some(name) = self.member_at(api) else { return };
         for rules in &self.pools {
             rules.stats.member(&name).caution.answered(asked);
         }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Pool;
 use super::stream::Stream;
-use crate::routing::{Backend, Cell, Routes};
+use crate::routing::{Backend, Cell, Kind, Routes};
 use crate::stats::{End, Place};
 
 /// How soon a dial that failed is tried again although the table has not changed. A postmaster that is restarted
@@ -112,8 +112,16 @@ impl Board {
         table.cluster(pool.options.cluster).map(Arc::clone).unwrap_or_default()
     }
 
+    /// Nobody has looked after the table for so long that another may have the writer's seat by now.
+    fn is_outdated(&self, pool: &Pool) -> bool {
+        pool.options.kind == Kind::Primary && self.cell.is_unattended()
+    }
+
     /// Whether the newest table lets a session of this pool go to this backend.
     pub fn allows(&self, pool: &Pool, backend: &Backend) -> bool {
+        if self.is_outdated(pool) {
+            return false;
+        }
         let routes = self.routes(pool);
         let Some(routes) = pool.routes_in(&routes) else { return false };
         let index = routes.backends.iter().position(|candidate| candidate.name == backend.name);
@@ -149,7 +157,12 @@ impl Board {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let failed = match seeker.round(&self.routes(pool), hold).await? {
+            let round = match self.is_outdated(pool) {
+                // Looked at again soon: control may turn without a new table.
+                true => Round::Failed,
+                false => seeker.round(&self.routes(pool), hold).await?,
+            };
+            let failed = match round {
                 Round::Served(served) => return Ok(served),
                 Round::Nobody => false,
                 Round::Failed => true,

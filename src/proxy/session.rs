@@ -300,7 +300,7 @@ impl<'a> Attempts<'a> {
                 Ok(Attempt::Connected(Connection { backend: stream, stats: Arc::clone(stats) }))
             }
             Err(why) => {
-                self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
+                self.was_refused(backend);
                 Ok(Attempt::Failed(why))
             }
         }
@@ -329,7 +329,7 @@ impl<'a> Attempts<'a> {
             return Ok(Reply::NotNow(SILENT.to_owned()));
         }
         self.last_failure = Some(format!("{}: {SILENT}", backend.name));
-        self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
+        self.was_refused(backend);
         let until = match hold {
             Some(hold) => hold.until(),
             None => hold.insert(Hold::start(self.pool)?).until(),
@@ -339,6 +339,11 @@ impl<'a> Attempts<'a> {
             end = self.worker.board.sent_away(self.pool) => Err(end),
             () = sleep_until(until) => Err(End::HoldExpired),
         }
+    }
+
+    fn was_refused(&self, backend: &Backend) {
+        backend.stats.refusals.failed(self.pool.stats.held() > 0);
+        self.worker.tell(self.pool, Arc::clone(&backend.name), TroubleKind::DialFailed);
     }
 
     /// Where members are sent a PROXY protocol header, tells when one does not seem to understand it, and when it does.

@@ -156,6 +156,7 @@ impl Session {
         self.pool.stats.first_session.stop();
         if let Some((_, active)) = &progress.on {
             active.member().count_session(self.worker);
+            active.member().refusals.served();
         }
     }
 

@@ -27,7 +27,7 @@ use super::event_loop::EventLoop;
 use super::hold::{Board, Stop};
 use super::listener::{self, Bound, Listener, Listening, Service, Watched};
 use super::room::{Debt, Place, Room};
-use super::sessions::{Session, Shard};
+use super::sessions::{Ending, Session, Shard};
 use super::{Ended, Pool, SessionRow, TellTrouble, Trouble, TroubleKind, session};
 use crate::routing::{Cell, ClusterId};
 use crate::stats::{End, Panics, Part, PoolStats};
@@ -403,13 +403,21 @@ impl Worker {
     /// # Errors
     /// When the system lets it watch no more. The session has ended then.
     fn serve(self: &Arc<Self>, accepted: Accepted, place: Place) -> io::Result<()> {
-        catch_unwind(AssertUnwindSafe(|| self.begin(accepted, place))).unwrap_or(Ok(()))
-    }
-
-    fn begin(self: &Arc<Self>, accepted: Accepted, place: Place) -> io::Result<()> {
         let Accepted { socket, client, access, pool } = accepted;
         let id = NEXT_ID.fetch_add(1, Relaxed);
-        let ending = self.shard.enter(Session::new(id, self.index, client, pool));
+        let enter = || self.shard.enter(Session::new(id, self.index, client, pool));
+        let Some(ending) = self.panics.catch(Part::Session, enter) else { return Ok(()) };
+        // From here on its end counts it.
+        catch_unwind(AssertUnwindSafe(|| self.begin(socket, access, ending, place))).unwrap_or(Ok(()))
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        socket: OwnedFd,
+        access: Arc<Access>,
+        ending: Ending,
+        place: Place,
+    ) -> io::Result<()> {
         let session = Arc::clone(&ending.session);
         let stream = match self.engine.adopt(socket) {
             Ok(stream) => stream,

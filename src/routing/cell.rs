@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::heartbeat::Heartbeat;
 use super::table::Table;
 
 /// Reads the current table; cheap to clone and to load.
@@ -14,6 +15,7 @@ use super::table::Table;
 pub struct Cell {
     current: Arc<ArcSwap<Table>>,
     epochs: watch::Receiver<u64>,
+    heartbeat: Arc<Heartbeat>,
 }
 
 /// Replaces the table. Not `Clone`: there is one writer.
@@ -21,6 +23,7 @@ pub struct Cell {
 pub struct Publisher {
     current: Arc<ArcSwap<Table>>,
     epochs: watch::Sender<u64>,
+    heartbeat: Arc<Heartbeat>,
 }
 
 /// Waits for tables newer than the last one that it has seen.
@@ -32,8 +35,10 @@ pub struct Follower {
 /// A cell that holds `table`, and the right to replace it.
 pub fn cell(table: Table) -> (Publisher, Cell) {
     let (sender, receiver) = watch::channel(table.epoch);
-    let current = Arc::new(ArcSwap::from_pointee(table));
-    (Publisher { current: Arc::clone(&current), epochs: sender }, Cell { current, epochs: receiver })
+    let (current, heartbeat) = (Arc::new(ArcSwap::from_pointee(table)), Arc::<Heartbeat>::default());
+    let publisher =
+        Publisher { current: Arc::clone(&current), epochs: sender, heartbeat: Arc::clone(&heartbeat) };
+    (publisher, Cell { current, epochs: receiver, heartbeat })
 }
 
 impl Publisher {
@@ -47,9 +52,19 @@ impl Publisher {
     pub fn load(&self) -> Arc<Table> {
         self.current.load_full()
     }
+
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
+    }
 }
 
 impl Cell {
+    /// Whoever publishes has not turned for so long that the table is not to be trusted. Looked at before the table is
+    /// loaded: a table that is loaded afterwards is as new as that turn.
+    pub fn is_unattended(&self) -> bool {
+        self.heartbeat.stood_still().is_some()
+    }
+
     pub fn load(&self) -> Arc<Table> {
         self.current.load_full()
     }

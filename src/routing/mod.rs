@@ -4,6 +4,7 @@
 //! never look back. Knows nothing about sockets, Patroni's answers or configuration.
 
 pub mod cell;
+pub mod heartbeat;
 pub mod pick;
 pub mod pool;
 pub mod table;

@@ -13,6 +13,7 @@ mod limits;
 mod misread;
 mod panics;
 mod queue;
+mod refusals;
 mod stopwatch;
 mod termination;
 
@@ -23,6 +24,7 @@ pub use limits::{Admission, Limit, Limits, MOST_SESSIONS, Origin, Over, Telling}
 pub use misread::Misread;
 pub use panics::{APART, Panics, Part};
 pub use queue::{Queue, Ticket, Wait};
+pub use refusals::Refusals;
 pub use stopwatch::Stopwatch;
 pub use termination::termination;
 
@@ -59,6 +61,7 @@ pub struct PoolStats {
 pub struct MemberStats {
     cells: Box<[Cell]>,
     pub caution: Caution,
+    pub refusals: Refusals,
     /// Of the PROXY protocol header, where the pool sends one.
     pub misread: Misread,
     /// Sessions dialling or relaying now, in one number for all workers.
@@ -123,6 +126,7 @@ impl PoolStats {
         let made = Arc::new(MemberStats {
             cells,
             caution: Caution::default(),
+            refusals: Refusals::default(),
             misread: Misread::default(),
             taken: AtomicUsize::new(0),
             limit: Limit::default(),
@@ -177,9 +181,10 @@ impl PoolStats {
         self.longest_hold_us.fetch_max(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// The longest wait that ended since the last reset.
+    /// The longest wait since the last reset, of those that are held now and of those that were.
     pub fn longest_hold(&self) -> Duration {
-        Duration::from_micros(self.longest_hold_us.load(Relaxed))
+        let of_those_that_were = Duration::from_micros(self.longest_hold_us.load(Relaxed));
+        self.oldest_wait().map_or(of_those_that_were, |wait| wait.max(of_those_that_were))
     }
 
     pub fn reset_longest_hold(&self) {
@@ -188,6 +193,11 @@ impl PoolStats {
 
     pub fn held(&self) -> usize {
         self.held.load(Relaxed)
+    }
+
+    /// Since when sessions that were sent to this member have not come through.
+    pub fn refused_since(&self, member: &str) -> Option<Instant> {
+        self.member(member).refusals.since(self.held() > 0)
     }
 
     pub fn clients(&self) -> usize {

@@ -30,7 +30,8 @@ pub enum Part {
     Worker,
     /// One check of a node or a port, or one search for members: taken for one without an answer.
     Poller,
-    /// One event of control: the last table stays.
+    /// One event of control, or what control does by itself: a decision that was due, what the service manager is told, what
+    /// a reload leaves behind. The last table stays. An answer that is no answer either then, for the same fault, counts twice.
     Control,
     /// One request, or what the admin side does by itself.
     Admin,

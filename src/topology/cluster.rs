@@ -117,6 +117,16 @@ impl Cluster {
         self.settle_identity(now);
     }
 
+    /// pilotfish itself stood still until now. Whatever it was told before says nothing of what is, so that every member is
+    /// as one that was not asked yet; who had the writer's seat, and who read, stays known. Another cluster stays another.
+    pub fn stood_still(&mut self, now: Duration) {
+        self.hearsay = None;
+        for tracked in self.members.values_mut().filter(|tracked| tracked.class != Class::Foreign) {
+            tracked.health.outdate();
+            tracked.reclassify(now, Class::Unknown);
+        }
+    }
+
     /// Other rules from now on. What is known of the members stays, and is judged by them at once.
     pub fn set_rules(&mut self, now: Duration, thresholds: Thresholds, pools: Vec<ReaderRules>) {
         (self.settings.thresholds, self.settings.pools) = (thresholds, pools);
@@ -300,7 +310,7 @@ impl Cluster {
                         continue;
                     }
                     tracked.standings.values_mut().for_each(Standing::put_out);
-                    if tracked.class != Class::Silent {
+                    if !matches!(tracked.class, Class::Silent | Class::Unknown) {
                         tracked.reclassify(now, Class::Foreign);
                     }
                 }

@@ -305,19 +305,25 @@ fn reign(cluster: &Cluster, now: Duration, tenure: &Tenure, incumbent: &Tracked)
             }
             // Silence takes back nothing that was said before it, neither by the incumbent nor by others.
             let took_writes = incumbent.health.last_report().is_some_and(Report::takes_writes);
-            let used = took_writes && doubt(cluster, incumbent).is_none();
-            let reason = if used && until.is_none() {
+            // Nothing, since pilotfish itself stood still.
+            let is_of_now = incumbent.health.answered_at().is_some() || vouched.is_some();
+            let used = took_writes && is_of_now && doubt(cluster, incumbent).is_none();
+            let reason = if !is_of_now {
+                format!("pilotfish itself stood still, and nothing was heard of {name} since")
+            } else if used && until.is_none() {
                 format!("no node answers; {name} is used until one does")
             } else if used {
                 format!("{name} does not answer; it is used until another node leads or its grace is over")
             } else {
                 format!("{name} does not answer, and it was about to be no writer any more")
             };
+            let is_asked = is_of_now || incumbent.class == Class::Silent;
+            let condition = if is_asked { Condition::Unreachable } else { Condition::Starting };
             Some(Seat {
                 writer: used.then(|| name.clone()),
                 tenant: Some(name),
                 decide_again_at: until,
-                ..Seat::empty(Condition::Unreachable, reason)
+                ..Seat::empty(condition, reason)
             })
         }
         Class::Orphan if cluster.is_verified(incumbent) && doubt(cluster, incumbent).is_none() => {

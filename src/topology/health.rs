@@ -55,6 +55,11 @@ impl Health {
         self.last = Some(observation);
     }
 
+    /// What it said last is of another time: it is as one that was not asked yet, but what it was then stays known.
+    pub fn outdate(&mut self) {
+        (self.last, self.answered_at) = (None, None);
+    }
+
     /// A dial was refused or timed out: not to be trusted until its next answer.
     pub fn suspect(&mut self) {
         self.suspect = true;
@@ -91,7 +96,7 @@ impl Health {
         }
     }
 
-    /// When the node last answered.
+    /// When the node last answered; `None` also for one that has not since pilotfish itself stood still.
     pub fn answered_at(&self) -> Option<Duration> {
         self.answered_at
     }

@@ -221,7 +221,8 @@ impl Standing {
         if m.operator != Operator::Ready {
             return Some(Unfit::Operator);
         }
-        if matches!(m.class, Class::Reader | Class::Silent) && self.serving {
+        // Unknown and serving: it has not been asked since pilotfish stood still.
+        if matches!(m.class, Class::Reader | Class::Silent | Class::Unknown) && self.serving {
             return m.health.is_suspect().then_some(Unfit::Suspect);
         }
         Some(match m.class {

@@ -6,6 +6,7 @@ mod documents;
 mod logs;
 mod manager;
 mod secrets;
+mod standstill;
 mod start;
 mod terminal;
 mod top;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Steward;
 use super::own::Dialled;
@@ -32,10 +34,10 @@ impl Steward {
                 let ask = move || {
                     let (api, patroni, panics) = (api.clone(), patroni.clone(), panics.clone());
                     async move {
-                        let started = Instant::now();
+                        let asked = Instant::now();
                         let observation = panics.caught(Part::Poller, patroni.leader(&api)).await;
                         let observation = observation.unwrap_or_else(|| Observation::Silent(fault()));
-                        Event::Observed { cluster, api, observation, took: started.elapsed() }
+                        Event::Observed { cluster, api, observation, asked, took: asked.elapsed() }
                     }
                 };
                 Poller::start(options, fast_interval, inbox, ask)
@@ -43,6 +45,13 @@ impl Steward {
         }
         self.follow_ports();
         self.aim_discovery();
+    }
+
+    /// The whole process stood still: everybody is asked anew, and what is under way is not waited for.
+    pub fn stood_still(&mut self, now: Duration, first_after: Duration) {
+        self.core.stood_still(now);
+        self.pollers.clear();
+        self.follow_members(first_after);
     }
 
     /// The ports of their own that pools have are asked on every member whose address is known.

@@ -7,13 +7,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pilotfish::control::poller::{Poller, PollerOptions};
-use pilotfish::control::{ClusterPicture, Event, Inbox};
+use pilotfish::control::{ClusterPicture, Event, Inbox, MemberPicture, Names, Reconfiguration};
 use pilotfish::routing::{ClusterId, Kind, Routes};
 use pilotfish::stats::Part;
-use pilotfish::topology::SilenceKind;
+use pilotfish::topology::{Silence, SilenceKind};
 
 use super::cluster::FakeCluster;
-use super::rig::{Rig, class};
+use super::rig::{Rig, Watch, class, often};
 use super::within;
 use crate::proxy::panics::Bomb;
 
@@ -58,6 +58,31 @@ async fn a_poller_that_panics_asks_again_within_a_second_and_the_table_stays() {
     assert!(mended.elapsed() < Duration::from_secs(1), "{:?}", mended.elapsed());
     println!("asked again {:?} after the last panic", mended.elapsed());
     assert_eq!((rig.inbox.panics.of(Part::Poller), writers(&rig.routes(0))), (panics, vec!["a".to_owned()]));
+}
+
+/// The real checks, and the real search for members: their deadline is past the end of time, which no clock can add up.
+#[tokio::test]
+async fn a_check_that_panics_is_one_without_an_answer_and_so_is_a_search_for_members() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let rig = Rig::watch(cluster.seeds());
+    rig.settled("a", &["b"]).await;
+    let faulty = Watch { timeout: Duration::MAX, ..often(cluster.seeds()) };
+    let (serve, shown) = (vec![(ClusterId(0), faulty.options(&Names::default()))], vec![ClusterId(0)]);
+    assert!(rig.inbox.try_reconfigure(Reconfiguration { serve, shown, ..Reconfiguration::default() }));
+    let is_fault = |silence: &Silence| silence.kind == SilenceKind::Fault;
+    let picture = rig
+        .until("checks that panic", |picture| {
+            let last = |m: &MemberPicture| m.checks.last.clone().and_then(|check| check.silence);
+            picture.members.iter().all(|member| last(member).as_ref().is_some_and(is_fault))
+                && picture.discovery_problem.is_some()
+        })
+        .await;
+    let problem = picture.discovery_problem.clone().expect("it was waited for");
+    let told = picture.members[0].checks.last.clone().and_then(|check| check.silence).expect("a silence");
+    assert_eq!(problem, told.detail);
+    assert_eq!(writers(&picture.routes), ["a"], "a silence of all takes nothing away");
+    counted(&rig.inbox, Part::Poller, 10).await;
+    assert!(rig.inbox.turns().await);
 }
 
 /// A check was made, and what it said is not known: it says no more than a silence, for as long as there is no other.

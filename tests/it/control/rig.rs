@@ -43,6 +43,17 @@ pub struct Watch {
     pub steward: StewardOptions,
 }
 
+impl Watch {
+    pub fn options(self, names: &Names) -> ClusterOptions {
+        let Watch { timeout, credentials, steward } = self;
+        let patroni = PatroniOptions { timeout, credentials, ..PatroniOptions::default() };
+        let patroni = Patroni::new(patroni, names.clone()).expect("no certificates to be wrong");
+        let pool = |name, kind| PoolRules::new(name, kind, &Arc::new(PoolStats::new(1)));
+        let pools = vec![pool("primary", Kind::Primary), pool("replicas", Kind::Replicas)];
+        ClusterOptions { steward, patroni, pools }
+    }
+}
+
 #[derive(Debug)]
 pub struct Rig {
     pub inbox: Inbox,
@@ -58,15 +69,7 @@ impl Rig {
         let (publisher, cell) = cell::cell(first_table(watches.len()));
         let (inbox, events) = inbox();
         let names = Names::default();
-        let options = |watch: Watch| {
-            let (timeout, credentials) = (watch.timeout, watch.credentials);
-            let patroni = PatroniOptions { timeout, credentials, ..PatroniOptions::default() };
-            let patroni = Patroni::new(patroni, names.clone()).expect("no certificates to be wrong");
-            let pool = |name, kind| PoolRules::new(name, kind, &Arc::new(PoolStats::new(1)));
-            let pools = vec![pool("primary", Kind::Primary), pool("replicas", Kind::Replicas)];
-            ClusterOptions { steward: watch.steward, patroni, pools }
-        };
-        let clusters = watches.into_iter().map(options).collect();
+        let clusters = watches.into_iter().map(|watch| watch.options(&names)).collect();
         let controller = Controller::start(clusters, &names, publisher, &inbox, events);
         let pictures = controller.pictures();
         let control = tokio::spawn(controller.run()).abort_handle();

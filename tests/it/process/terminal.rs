@@ -12,7 +12,7 @@ use super::console::with_admin;
 use crate::admin::tls::Authority;
 use crate::control::cluster::FakeCluster;
 use crate::control::fake::own_address;
-use crate::control::http::status_until;
+use crate::control::http::{get, status_until};
 use crate::control::postgres::{Client, Server};
 
 /// A pilotfish with a socket, and the folder that it is in.
@@ -141,6 +141,29 @@ async fn a_writer_that_nobody_gets_to_is_waited_for() {
     };
     let ((code, shown, _), _pooler) = tokio::join!(console.ask(&["status", "--wait-writer", "20s"]), mend);
     assert_eq!((code, shown.as_str()), (0, "demo: a\n"));
+}
+
+/// Its Patroni is well, and so is all that is known of it; only whoever is sent there knows better.
+#[tokio::test]
+async fn a_writer_that_refuses_its_sessions_is_waited_for() {
+    let cluster = FakeCluster::start("demo", &["a", "b"]).await;
+    let console = Console::serve(&cluster).await;
+    let (admin, primary) = (console.pilotfish.admin().await, console.pilotfish.pool("primary").await);
+    cluster.node("a").server.stop().await;
+    let mut held = Client::knock(primary).await;
+    let refused = |s: &Value| s["clusters"][0]["pools"][0]["refused_for_s"].is_number();
+    let status = status_until(admin, "a refusal", refused).await;
+    assert_eq!(status["clusters"][0]["pools"][0]["routable"], json!(["a"]));
+    let (code, shown, errors) = console.ask(&["status", "--wait-writer", "0s"]).await;
+    assert_eq!((code, shown.as_str()), (1, ""));
+    assert!(errors.starts_with("a of demo has taken no session for "), "{errors}");
+    let ready = get(admin, "/readyz?pool=primary").await;
+    assert_eq!(ready.status, 503);
+    cluster.node("a").server.resume().await;
+    assert_eq!(held.welcome().await, "a");
+    let (code, shown, _) = console.ask(&["status", "--wait-writer", "20s"]).await;
+    assert_eq!((code, shown.as_str()), (0, "demo: a\n"));
+    assert_eq!(get(admin, "/readyz?pool=primary").await.status, 200);
 }
 
 #[tokio::test]

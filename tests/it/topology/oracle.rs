@@ -178,7 +178,7 @@ impl Oracle {
         let node = self.witness.at(tenant.place)?;
         let Some(said) = node.said() else {
             let in_time = self.witness.meaningful_silence(now, node) < self.settings.leader_grace;
-            let used = !followed && node.word.as_ref().is_some_and(serves_writers);
+            let used = !followed && node.is_of_now && node.word.as_ref().is_some_and(serves_writers);
             return in_time.then_some(Tenant { used, ..tenant });
         };
         let ours = !self.witness.is_foreign(said);
@@ -246,6 +246,7 @@ impl Oracle {
         })?;
         if decision.writer.is_some() {
             require(node.operator == Operator::Ready, || "the writer is out of service".into())?;
+            require(node.is_of_now, || "the writer has not spoken since the standstill".into())?;
             require(serves_writers(word), || "the writer's last word was no".into())?;
             let older = word.timeline.is_some_and(|timeline| timeline < self.newest);
             require(!older, || format!("timeline {:?} after {}", word.timeline, self.newest))?;
@@ -258,9 +259,10 @@ impl Oracle {
         let used = self.tenant.as_ref().is_some_and(|tenant| tenant.used);
         let tenant = self.tenant.as_ref().and_then(|tenant| self.witness.at(tenant.place));
         let tenant_silent = tenant.is_some_and(|node| node.said().is_none());
+        let is_starting = !self.settled || tenant.is_some_and(|node| node.last.is_none());
         let all_silent = self.witness.nodes.iter().all(|node| node.said().is_none());
         let fits = match decision.condition {
-            Condition::Starting => !self.settled,
+            Condition::Starting => is_starting,
             Condition::Ok => used && !tenant_silent,
             Condition::Unreachable => tenant_silent || (self.tenant.is_none() && all_silent),
             Condition::Promoting => !used && (says(is_promoting) || says(claims)),
@@ -268,7 +270,7 @@ impl Oracle {
             Condition::NoWriter => self.tenant.is_none() && !all_silent,
             Condition::Conflict => says(claims) || self.no_identity(),
         };
-        require(fits && (decision.condition == Condition::Starting) != self.settled, || {
+        require(fits && (decision.condition == Condition::Starting) == is_starting, || {
             "the condition does not fit".into()
         })
     }

@@ -76,6 +76,7 @@ fn act(cluster: &mut Cluster, now: Duration, step: &Step, oracle: &Oracle) {
         Step::Members(placed) => cluster.replace_members(now, members(placed)),
         Step::Grace(grace) => cluster.set_leader_grace(*grace),
         Step::Reset => cluster.reset_history(now),
+        Step::StoodStill => cluster.stood_still(now),
         Step::Nothing => {}
     }
 }

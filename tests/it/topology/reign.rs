@@ -277,3 +277,67 @@ fn the_dcs_has_a_word_in_silences_and_contradictions() {
         ",
     );
 }
+
+/// A frozen process, or a machine that slept: what it knows is as old as its sleep.
+#[test]
+fn what_was_heard_before_a_standstill_of_pilotfish_itself_leads_nobody_anywhere() {
+    check(
+        "nobody has been asked since: the writer of then waits for its next word, and its sessions and readers go on",
+        "
+        t    a    b    c   | writer tenant readers condition
+        0    W1   S1   S1  | a      a      b,c     ok
+        > awake 43
+        43   _    _    _   | -      a      b,c     starting
+        43.4 _    S1   _   | -      a      b,c     starting
+        43.5 W1   _    _   | a      a      b,c     ok
+        ",
+    );
+    check(
+        "another has led meanwhile",
+        "
+        t    a    b    c   | writer tenant readers condition
+        0    W1   S1   S1  | a      a      b,c     ok
+        > awake 43
+        43   _    _    _   | -      a      b,c     starting
+        43.1 S2   _    _   | -      -      b,c     no_writer
+        43.2 _    W2   _   | b      b      c       ok
+        ",
+    );
+    check(
+        "nobody answers afterwards: it is as at a start, however long it lasts; the sessions stay, and the grace is a new one",
+        "
+        t    a    b    c   | writer tenant readers condition
+        0    W1   S1   S1  | a      a      b,c     ok
+        > awake 43
+        45   ~    ~    ~   | -      a      b,c     unreachable
+        90   ~    ~    _   | -      a      b,c     unreachable
+        91   ~    S1   _   | -      a      b,c     unreachable
+        120  ~    S1   _   | -      a      b,c     unreachable
+        121  ~    S1   _   | -      -      b,c     no_writer
+        122  W1   S1   _   | a      a      b,c     ok
+        ",
+    );
+    check(
+        "Patroni's own store names it, asked afterwards: as good as its own word",
+        "
+        t    a    b    c   | writer tenant readers condition
+        0    W1   S1   S1  | a      a      b,c     ok
+        > heard a
+        > awake 43
+        43   _    S1   S1  | -      a      b,c     starting
+        44   ~    S1   S1  | -      a      b,c     unreachable
+        > heard a
+        45   ~    S1   S1  | a      a      b,c     unreachable
+        ",
+    );
+    check(
+        "another cluster stays another",
+        "
+        t    a    b    c   | writer tenant readers condition
+        0    W1   S1   W1x | a      a      b       ok foreign_member:c
+        > awake 43
+        43   _    _    _   | -      a      b       starting foreign_member:c
+        44   W1   _    _   | a      a      b       ok foreign_member:c
+        ",
+    );
+}

@@ -26,6 +26,8 @@ pub enum Step {
     Members(Vec<Placed>),
     Grace(Duration),
     Reset,
+    /// pilotfish itself stood still until now.
+    StoodStill,
 }
 
 #[derive(Clone)]
@@ -84,6 +86,7 @@ fn made_up_step(dice: &mut Dice, simulation: &Simulation, size: usize, nonsense_
         }
         98 => Step::Grace(Duration::from_secs(dice.pick(&[1, 10, 30, 60]))),
         _ if dice.chance(40) => Step::Reset,
+        _ if dice.chance(60) => Step::StoodStill,
         _ => Step::Nothing,
     }
 }
@@ -111,6 +114,7 @@ impl fmt::Display for Step {
             Step::Members(placed) => write!(f, "members {}", names(placed)),
             Step::Grace(grace) => write!(f, "leader_grace {grace:?}"),
             Step::Reset => write!(f, "reset"),
+            Step::StoodStill => write!(f, "pilotfish stood still"),
         }
     }
 }

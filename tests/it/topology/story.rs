@@ -111,6 +111,11 @@ impl Story {
                 let (leader, asked_at) = ((*leader).to_owned(), self.now);
                 self.cluster.hear_of_leader(Hearsay { leader, asked_at });
             }
+            // pilotfish itself stood still until then.
+            ["awake", seconds] => {
+                self.now = Duration::from_secs(seconds.parse().expect("seconds"));
+                self.cluster.stood_still(self.now);
+            }
             ["reset"] => self.cluster.reset_history(self.now),
             ["members", members @ ..] => self.replace_members(members),
             _ => panic!("unknown action: {action}"),

@@ -28,6 +28,8 @@ pub struct Node {
     /// Its last answer, however long ago.
     pub word: Option<Report>,
     pub answered_at: Duration,
+    /// It has answered since pilotfish last stood still.
+    pub is_of_now: bool,
     pub silences: u32,
     pub good_in_a_row: u32,
     pub suspect: bool,
@@ -41,6 +43,7 @@ impl Witness {
             Step::Operator(place, wish) => self.operate(*place, *wish),
             Step::Members(members) => self.settle_members(members),
             Step::Reset => self.forget(),
+            Step::StoodStill => self.wake(),
             Step::Grace(_) | Step::Nothing => {}
         }
     }
@@ -73,7 +76,7 @@ impl Witness {
             let good = reads(report) && !is_foreign(report, &identity);
             node.good_in_a_row = if good { node.good_in_a_row + 1 } else { 0 };
             node.silences = 0;
-            node.answered_at = now;
+            (node.answered_at, node.is_of_now) = (now, true);
             node.suspect = false;
             node.word = Some(report.clone());
         });
@@ -111,6 +114,16 @@ impl Witness {
         for node in self.nodes.iter_mut().filter(|node| node.said().is_none()) {
             *node = Node { place: node.place, name: node.name, operator: node.operator, ..Node::default() };
         }
+    }
+
+    /// What was said before is history; who is a stranger stays one.
+    fn wake(&mut self) {
+        let ours = &self.identity;
+        let is_stranger = |node: &Node| node.said().is_some_and(|report| is_foreign(report, ours));
+        self.nodes
+            .iter_mut()
+            .filter(|node| !is_stranger(node))
+            .for_each(|node| (node.last, node.is_of_now) = (None, false));
     }
 
     /// Nobody of our cluster speaks.
