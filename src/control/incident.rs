@@ -1,7 +1,7 @@
 //! What happened when the writer was lost, kept for the people who ask the next morning.
 //!
 //! An incident begins with the first sign that something is wrong with the writer and ends when the first session runs
-//! on a writer again, the same or another. Signs before the loss count if they came shortly before. Fed by the
+//! on a writer again, the same or another, or when a writer to whom nobody came is lost again. Signs before the loss count if they came shortly before. Fed by the
 //! steward with what was seen and decided; knows no clock and no sockets.
 
 use std::collections::VecDeque;
@@ -19,6 +19,9 @@ const FORESHADOW: Duration = Duration::from_secs(10);
 const MAX_STEPS: usize = 64;
 /// A writer without a client for so long ends the incident all the same.
 const NOBODY_CAME: Duration = Duration::from_secs(30);
+
+/// A writer that was there for so long, refused nobody and is lost before anybody came is another loss, not the same.
+const BACK_FOR: Duration = Duration::from_secs(1);
 
 /// One loss of the writer, from its first sign to the first session afterwards.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,21 +127,24 @@ impl Chronicle {
     }
 
     /// A decision was made; `counts` are the pool's totals so far.
-    /// `refused_since` is when dials of the writer began to fail, as they still do.
+    /// `refused_since` is when dials of the writer began to fail, as they still do. An incident that is over since the writer
+    /// that had come is lost again.
     pub fn decided(
         &mut self,
         moment: Moment,
         decision: &Decision,
         counts: Clients,
         refused_since: Option<Duration>,
-    ) {
+    ) -> Option<Arc<Incident>> {
         // Sessions break some milliseconds before any check says why: those since the last decision belong to it too.
         let before = std::mem::replace(&mut self.counted, counts);
         let writer = decision.writer.as_ref();
         if self.settled_writer.is_none() {
             self.settled_writer = writer.cloned();
-            return;
+            return None;
         }
+        let back = self.open.as_ref().and_then(|open| open.lost_again(moment, decision));
+        let over = back.and_then(|back| self.close(moment, back, false));
         let settled = writer == self.settled_writer.as_ref() && decision.condition != Condition::Unreachable;
         if self.open.is_none() && !settled {
             self.begin(moment, before);
@@ -146,6 +152,7 @@ impl Chronicle {
         if let Some(open) = &mut self.open {
             open.follow(moment, decision, refused_since);
         }
+        over
     }
 
     /// Looks whether the incident is over. `first_session` is when the first session ran on the writer that came.
@@ -163,11 +170,18 @@ impl Chronicle {
         if came.is_none() && !nobody {
             return None;
         }
+        self.close(moment, came.unwrap_or(back), came.is_some())
+    }
+
+    /// The incident ended at `at`: with a session that came then, or with a writer that nobody came to.
+    fn close(&mut self, moment: Moment, at: Duration, came: bool) -> Option<Arc<Incident>> {
         let mut incident = self.open.take()?.incident;
-        let began = incident.steps.first().map_or(back, |step| step.at);
-        let ended = came.unwrap_or(back);
-        incident.lasted = Some(ended.saturating_sub(began));
-        if let Some(at) = came {
+        let began = incident.steps.first().map_or(at, |step| step.at);
+        incident.lasted = Some(at.saturating_sub(began));
+        // What was seen long after its end is the first of the next.
+        let later = incident.steps.partition_point(|step| step.at < at + BACK_FOR);
+        self.foreshadows.extend(incident.steps.drain(later..));
+        if came {
             let wall = moment.wall - moment.at.saturating_sub(at);
             let what =
                 format!("first session on {}", incident.writer_after.as_deref().unwrap_or("the writer"));
@@ -219,6 +233,14 @@ impl Open {
     fn add(&mut self, step: Step) {
         self.incident.steps.truncate(MAX_STEPS - 1);
         self.incident.steps.push(step);
+    }
+
+    /// Since when the writer was back that is lost again, if that is a loss of its own.
+    fn lost_again(&self, moment: Moment, decision: &Decision) -> Option<Duration> {
+        let is_lost =
+            decision.writer != self.incident.writer_after || decision.condition == Condition::Unreachable;
+        let has_refused = self.incident.writer_lost_at.is_some();
+        self.writer_back_at.filter(|&back| is_lost && !has_refused && moment.at >= back + BACK_FOR)
     }
 
     fn follow(&mut self, moment: Moment, decision: &Decision, refused_since: Option<Duration>) {
@@ -295,135 +317,4 @@ impl Clients {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn ends_count_as_what_they_were_to_the_clients() {
-        let counted = |end: End| {
-            let pool = PoolStats::new(1);
-            pool.count_end(end);
-            let Clients { cut, broken, failed, .. } = Clients::so_far(&pool);
-            [cut, broken, failed]
-        };
-        for end in End::ALL {
-            let expected = match end {
-                End::RoleLost | End::MemberGone | End::Withdrawn => [1, 0, 0],
-                End::BackendClosed | End::BackendReset | End::BackendTimeout => [0, 1, 0],
-                End::HoldExpired | End::HoldFull | End::DrainExpired => [0, 0, 1],
-                _ => [0, 0, 0],
-            };
-            assert_eq!(counted(end), expected, "{end}");
-        }
-    }
-
-    fn moment(seconds: u64) -> Moment {
-        let at = Duration::from_secs(seconds);
-        Moment { at, wall: SystemTime::UNIX_EPOCH + at }
-    }
-
-    fn decision(writer: Option<&str>, condition: Condition) -> Decision {
-        Decision {
-            condition,
-            reason: "because".to_owned(),
-            writer: writer.map(String::from),
-            tenant: None,
-            fallback: None,
-            pools: Vec::new(),
-            readers: Vec::new(),
-            timeline: None,
-            verdicts: Vec::new(),
-            alarms: BTreeSet::new(),
-            fast_until: None,
-            decide_again_at: None,
-        }
-    }
-
-    const NOBODY: Clients = Clients { held: 5, longest_hold: Duration::ZERO, cut: 1, broken: 0, failed: 0 };
-
-    #[test]
-    fn a_failover_from_its_first_sign_to_the_first_session() {
-        let mut chronicle = Chronicle::default();
-        chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY, None);
-        chronicle.note(moment(2), "too long ago");
-        chronicle.note(moment(10), "a: PostgreSQL does not take sessions");
-        // One session breaks between the last good decision and the first sign.
-        chronicle.decided(moment(13), &decision(Some("a"), Condition::Ok), NOBODY, None);
-        chronicle.decided(
-            moment(14),
-            &decision(None, Condition::Leaving),
-            Clients { broken: 1, ..NOBODY },
-            None,
-        );
-        chronicle.note(moment(15), "b: promoting");
-        chronicle.decided(moment(16), &decision(Some("b"), Condition::Ok), NOBODY, None);
-        assert_eq!(chronicle.conclude(moment(16), NOBODY, None), None, "no session yet");
-        let (without_writer, clients) = (Duration::from_secs(2), Clients::default());
-        assert_eq!(chronicle.totals(moment(16).at), Totals { incidents: 1, without_writer, clients });
-        let longest_hold = Duration::from_secs(3);
-        let counts = Clients { held: 8, longest_hold, cut: 1, broken: 2, failed: 1 };
-        let first = Some(Duration::from_secs(17));
-        let incident = chronicle.conclude(moment(18), counts, first).expect("it is over");
-        assert_eq!(incident.lasted, Some(Duration::from_secs(7)), "from the sign at 10 to the session at 17");
-        assert_eq!(incident.without_writer(moment(99).at), Duration::from_secs(2));
-        assert_eq!(
-            (incident.writer_before.as_deref(), incident.writer_after.as_deref()),
-            (Some("a"), Some("b"))
-        );
-        let clients = Clients { held: 3, longest_hold, cut: 0, broken: 2, failed: 1 };
-        assert_eq!(incident.clients, clients);
-        assert_eq!(chronicle.totals(moment(99).at), Totals { incidents: 1, without_writer, clients });
-        let told: Vec<&str> = incident.steps.iter().map(|step| step.what.as_str()).collect();
-        assert_eq!(told[0], "a: PostgreSQL does not take sessions");
-        assert_eq!(told.last(), Some(&"first session on b"));
-        assert!(!chronicle.is_open() && chronicle.incidents().len() == 1);
-    }
-
-    #[test]
-    fn who_is_routed_and_refuses_is_no_writer_from_the_first_refusal_on() {
-        let mut chronicle = Chronicle::default();
-        let refused = Some(Duration::from_secs(11));
-        chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY, None);
-        chronicle.decided(moment(11), &decision(Some("a"), Condition::Ok), NOBODY, refused);
-        assert!(!chronicle.is_open(), "a refusal alone may be a restart in place");
-        chronicle.decided(moment(13), &decision(Some("a"), Condition::Unreachable), NOBODY, refused);
-        let without =
-            |chronicle: &Chronicle, at: u64| chronicle.incidents()[0].without_writer(moment(at).at).as_secs();
-        assert_eq!((without(&chronicle, 13), without(&chronicle, 19)), (2, 8));
-        chronicle.decided(moment(20), &decision(None, Condition::NoWriter), NOBODY, None);
-        assert_eq!(without(&chronicle, 21), 10);
-        chronicle.decided(moment(22), &decision(Some("b"), Condition::Ok), NOBODY, Some(moment(22).at));
-        chronicle.decided(moment(23), &decision(Some("b"), Condition::Ok), NOBODY, None);
-        assert_eq!(without(&chronicle, 99), 12, "until the successor takes sessions");
-    }
-
-    #[test]
-    fn the_longest_hold_is_that_of_who_waits_now_too() {
-        let pool = Arc::new(PoolStats::new(1));
-        let _held = pool.hold(1);
-        std::thread::sleep(Duration::from_millis(2));
-        assert!(Clients::so_far(&pool).longest_hold >= Duration::from_millis(2));
-    }
-
-    #[test]
-    fn an_interruption_without_clients_ends_too_and_only_so_many_are_kept() {
-        let mut chronicle = Chronicle::default();
-        chronicle.decided(moment(0), &decision(Some("a"), Condition::Ok), NOBODY, None);
-        for number in 1..=(KEPT as u64 + 5) {
-            let began = number * 100;
-            chronicle.decided(moment(began), &decision(Some("a"), Condition::Unreachable), NOBODY, None);
-            for _ in 0..2 * MAX_STEPS {
-                chronicle.note(moment(began), "flapping");
-            }
-            chronicle.decided(moment(began + 1), &decision(Some("a"), Condition::Ok), NOBODY, None);
-            assert_eq!(chronicle.conclude(moment(began + 20), NOBODY, None), None);
-            let incident = chronicle.conclude(moment(began + 31), NOBODY, None).expect("nobody came");
-            assert_eq!((incident.number, incident.steps.len()), (number, MAX_STEPS));
-            assert_eq!(incident.steps.last().map(|step| step.what.as_str()), Some("ok: because"));
-        }
-        assert_eq!(chronicle.incidents().len(), KEPT);
-        assert_eq!(chronicle.totals(moment(0).at).incidents, KEPT as u64 + 5);
-        assert_eq!(chronicle.incidents()[0].number, KEPT as u64 + 5);
-    }
-}
+mod tests;

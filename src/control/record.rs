@@ -53,12 +53,13 @@ impl Record {
         let was_open = self.chronicle.is_open();
         let refused = decision.writer.as_ref().and_then(|writer| primary.refused_since(writer));
         let refused_since = refused.map(|since| now.saturating_sub(since.elapsed()));
-        self.chronicle.decided(Moment::now(now), decision, Clients::so_far(primary), refused_since);
-        if self.chronicle.is_open() && !was_open {
+        let counts = Clients::so_far(primary);
+        let over = self.chronicle.decided(Moment::now(now), decision, counts, refused_since);
+        if self.chronicle.is_open() && (!was_open || over.is_some()) {
             primary.reset_longest_hold();
         }
         let first_session = primary.first_session.stopped_after().map(|after| self.awaited_since + after);
-        self.chronicle.conclude(Moment::now(now), Clients::so_far(primary), first_session)
+        over.or_else(|| self.chronicle.conclude(Moment::now(now), Clients::so_far(primary), first_session))
     }
 
     pub fn last_writer(&self) -> Option<&str> {

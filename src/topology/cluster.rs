@@ -13,6 +13,7 @@ use super::identity;
 use super::member::{Member, Operator};
 use super::observation::{Class, Observation, Report};
 use super::readers::{self, ReaderRules, Standing};
+pub use super::tracked::Tracked;
 
 /// How long the nodes are asked at the fast interval after the last new sign of trouble: longer than Patroni's
 /// default `ttl` and the election after it, so that a failover is seen to its end; bounded, because each check costs
@@ -27,21 +28,6 @@ pub struct Settings {
     pub leader_grace: Duration,
     /// One for each pool of readers.
     pub pools: Vec<ReaderRules>,
-}
-
-/// A member and what is known of it.
-#[derive(Debug, Clone)]
-pub struct Tracked {
-    pub member: Member,
-    pub operator: Operator,
-    pub health: Health,
-    pub class: Class,
-    /// Since when it has been of this class.
-    pub class_since: Duration,
-    /// The cluster's last word on its members named it.
-    pub listed: bool,
-    /// By the names of the pools of readers.
-    standings: BTreeMap<String, Standing>,
 }
 
 /// Who had the writer's seat last.
@@ -422,37 +408,5 @@ impl Cluster {
 
     pub(super) fn doubted_since(&self) -> Option<Duration> {
         self.doubted_since
-    }
-}
-
-impl Tracked {
-    fn new(member: Member, now: Duration) -> Tracked {
-        let health = Health::default();
-        let operator = Operator::default();
-        let standings = BTreeMap::new();
-        Tracked { member, operator, health, class: Class::Unknown, class_since: now, listed: true, standings }
-    }
-
-    /// What it is to a pool of readers; `None` while it has not been asked.
-    pub fn standing(&self, pool: &str) -> Option<&Standing> {
-        self.standings.get(pool)
-    }
-
-    /// What its last check makes of it, for each pool of readers and in all.
-    fn judge(&mut self, now: Duration, class: Class, Settings { thresholds, pools, .. }: &Settings) {
-        let mut lagging = class == Class::Reader && !pools.is_empty();
-        for rules in pools {
-            let standing = self.standings.entry(rules.pool.clone()).or_default();
-            standing.record(now, class, &self.health, rules, *thresholds);
-            lagging &= standing.is_lagging();
-        }
-        self.reclassify(now, if lagging { Class::Standby } else { class });
-    }
-
-    fn reclassify(&mut self, now: Duration, class: Class) {
-        if self.class != class {
-            self.class = class;
-            self.class_since = now;
-        }
     }
 }

@@ -17,6 +17,7 @@ pub mod observation;
 pub mod port;
 pub mod readers;
 pub mod roster;
+mod tracked;
 
 pub use cluster::{Cluster, Hearsay, Settings};
 pub use decide::{Alarm, Condition, Decision, Fate, Verdict};
