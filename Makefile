@@ -1,6 +1,6 @@
 # The doors to everything: `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build check test test-nightly fuzz bench bench-micro bench-scale bench-failover deb rpm image sbom packages \
+.PHONY: help demo demo-down build check test test-nightly test-sanitizer fuzz bench bench-micro bench-scale bench-failover deb rpm image sbom packages \
 	reproduce version linked static deny test-packages test-docs test-pair test-image test-overload test-attack test-hostile \
 	test-soak test-misroute test-writes test-judgements reload-stress fmt clean
 export HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
@@ -40,6 +40,11 @@ test: ## everything: the inner loop, the documentation's examples, and end to en
 test-nightly: ## a million made-up traces and failover drills, optimised; about half an hour
 	@deploy/setup rust
 	PILOTFISH_TRACES=$${PILOTFISH_TRACES:-1000000} cargo test --locked --release --test it -- made_up nobody_is_misled --nocapture
+
+test-sanitizer: ## the splice file, the only one with unsafe code, under AddressSanitizer; needs a nightly compiler
+	@deploy/setup rust fuzz
+	RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 cargo +nightly test --locked --target-dir target/sanitizer \
+		--target "$$(rustc -vV | sed -n 's/^host: //p')" --test it -- proxy::splice
 
 fuzz: ## look for hostile inputs with libFuzzer, a minute of CPU a target; ARGS='30 config'; needs a nightly compiler
 	@deploy/setup rust fuzz

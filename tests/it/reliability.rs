@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// The failures that are known, each a row.
-const FAILURES: usize = 29;
+const FAILURES: usize = 30;
 /// The promises before them.
 const FIGURES: usize = 10;
 /// What a saved result says in its last column, and the page of the figure.

@@ -74,9 +74,12 @@ impl Peer {
         packets::refused(&self.hear_all().await)
     }
 
-    /// Sends the end of the stream, and goes on listening.
+    /// Sends the end of the stream, and goes on listening. Whoever it is sent to may have reset the connection already.
     pub fn finish(&self) {
-        SockRef::from(&self.stream).shutdown(Shutdown::Write).expect("an open socket");
+        match SockRef::from(&self.stream).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != ErrorKind::NotConnected => panic!("no end: {error}"),
+            _ => {}
+        }
     }
 
     /// Breaks the connection off.
