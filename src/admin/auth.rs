@@ -23,8 +23,9 @@ use super::server::MAX_CONNECTIONS;
 use super::stream::MOST_STREAMS;
 use super::throttle::Throttle;
 
-/// Slow checks at one time: each takes a core for tens of milliseconds and up to some megabytes.
-const SLOW_CHECKS: usize = 2;
+/// Slow checks at one time: each keeps a core busy for tens of milliseconds, and a host may have two, and takes up to some
+/// megabytes.
+const SLOW_CHECKS: usize = 1;
 /// Logins by slow secrets that are looked at or wait for it. They keep their places at the door meanwhile, and with those the
 /// streams do, but others find some of them all the same.
 const MOST_IN_LINE: usize = 48;

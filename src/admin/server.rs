@@ -4,6 +4,7 @@
 //! how long for the handshake and the headers, how large, how long for an answer. It has a thread of its own, so that
 //! neither a flood nor a slow scrape keeps the control plane from its nodes.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -159,6 +160,16 @@ fn give_way() {
 /// one that wakes up, however nice it is (since 6.6), and a crowd that keeps this one busy would cost a session that long.
 fn give_turn() {
     std::thread::yield_now();
+}
+
+/// The same work; a turn is given before each step.
+async fn turn_by_turn<T>(work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        give_turn();
+        work.as_mut().poll(context)
+    })
+    .await
 }
 
 impl Doors {
@@ -383,7 +394,7 @@ impl Visit {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Visit { router, ends: Ends { stop, leave, visits }, panics, place, peer } = self;
-        visits.spawn(async move {
+        visits.spawn(turn_by_turn(async move {
             let (let_go, place) = (place.let_go(), Arc::new(place));
             let whole = async {
                 let exchange = exchange(ready.await?, router, peer, &place, &leave, &panics);
@@ -397,7 +408,7 @@ impl Visit {
                     tracing::debug!(?outcome, "admin connection closed");
                 }
             }
-        });
+        }));
     }
 }
 
@@ -419,7 +430,6 @@ where
 {
     let (router, panics) = (TowerToHyperService::new(router), panics.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        give_turn();
         request.extensions_mut().insert(peer);
         let (work, answered, panics) = (place.works(), router.call(request), panics.clone());
         async move {

@@ -161,7 +161,7 @@ async fn a_crowd_has_the_places_of_its_own_address() {
     drop(crowd);
 }
 
-/// Who waits for a hash has a place meanwhile, and not all may have one so: these take a second each, two at a time.
+/// Who waits for a hash has a place meanwhile, and not all may have one so: these take a second each, one at a time.
 #[tokio::test]
 async fn a_crowd_that_guesses_passwords_keeps_nobody_out() {
     let cluster = FakeCluster::start("demo", &["a"]).await;
