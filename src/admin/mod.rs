@@ -40,6 +40,7 @@ pub mod spark;
 pub mod stream;
 pub mod throttle;
 pub mod tls;
+mod turns;
 pub mod upgrade;
 pub mod usage;
 pub mod view;

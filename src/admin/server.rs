@@ -4,7 +4,6 @@
 //! how long for the handshake and the headers, how large, how long for an answer. It has a thread of its own, so that
 //! neither a flood nor a slow scrape keeps the control plane from its nodes.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +15,6 @@ use axum::response::IntoResponse;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustix::process;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -30,6 +28,7 @@ use super::caller::Peer;
 use super::places::{Place, Places};
 use super::refusal::Refusal;
 use super::tls::{self, Certificates};
+use super::turns::{give_turn, give_way, turn_by_turn};
 use crate::proxy::event_loop::EventLoop;
 use crate::proxy::share::{Kept, Share};
 use crate::proxy::socket_file::SocketFile;
@@ -52,10 +51,6 @@ const DEAF: Duration = Duration::from_secs(10);
 const SEND_BUFFER: usize = 64 * 1024;
 /// When accepting fails for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How much nicer than the rest its thread is (nice(7)), so that sessions have three times its share of a busy processor. Linux
-/// makes who gives up a turn wait the longer the nicer it is: at 5 a page comes 8 ms later beside a busy worker, at 15 84 ms.
-const NICER: i32 = 5;
-const NICEST: i32 = 19;
 /// Slow hashes and files, a few at a time.
 const BLOCKING_THREADS: usize = 4;
 
@@ -145,31 +140,6 @@ pub fn start(
         });
     })?;
     Ok((doors, thread))
-}
-
-/// Lets all other threads go first, from now on. Those that this one starts are as nice.
-fn give_way() {
-    // On Linux, "this process" is the calling thread alone (setpriority(2), "C library/kernel differences").
-    let nicer = |nice| process::setpriority_process(None, NICEST.min(nice + NICER));
-    if let Err(error) = process::getpriority_process(None).and_then(nicer) {
-        tracing::debug!(%error, "the admin thread competes with those of sessions");
-    }
-}
-
-/// Lets whoever waits for this processor have it now. Linux does not interrupt a thread within its slice of some milliseconds for
-/// one that wakes up, however nice it is (since 6.6), and a crowd that keeps this one busy would cost a session that long.
-fn give_turn() {
-    std::thread::yield_now();
-}
-
-/// The same work; a turn is given before each step.
-async fn turn_by_turn<T>(work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
-    poll_fn(|context| {
-        give_turn();
-        work.as_mut().poll(context)
-    })
-    .await
 }
 
 impl Doors {
