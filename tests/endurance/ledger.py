@@ -122,9 +122,9 @@ class Book:
 
     def take(self, ledger: Ledger, record: dict) -> None:
         if record["kind"] in ("ended", "open"):
-            ends = [at for at in self.ends[ledger.host, record["client"]] if at >= record["since"]]
-            is_open = record["kind"] == "open" and not any(at <= record["ended"] for at in ends)
-            ledger.ended(record, record["ended"] if is_open else min(ends, default=record["ended"]), is_open)
+            # Later ones are of another session that has its port.
+            ends = [at for at in self.ends[ledger.host, record["client"]] if record["since"] <= at <= record["ended"]]
+            ledger.ended(record, min(ends, default=record["ended"]), record["kind"] == "open" and not ends)
         elif record["kind"] == "failed":
             ledger.failed(record)
         else:

@@ -140,6 +140,8 @@ class Ends(unittest.TestCase):
         for kind, ended, closed, stale_s, is_late, is_open in (
                 ("ended", 10.5, [], [0.5], False, 0), ("ended", 30, [10.5], [0.5], False, 0),
                 ("ended", 30, [], [20], True, 0), ("ended", 9, [], [], False, 0),
+                # It ended by itself, and another had its port soon.
+                ("ended", 10.5, [17], [0.5], False, 0), ("ended", 9, [17], [], False, 0),
                 # It has never ended, though another that had its port before has, and though it was closed when all was over.
                 ("open", 30, [], [20], True, 1), ("open", 30, [1.5, 31], [20], True, 1), ("open", 10.5, [], [0.5], False, 1),
                 ("open", 9, [], [], False, 1),
